@@ -1,0 +1,74 @@
+//! The generated contracts of Octroi: messages, clients and servers, the descriptor set that reflection serves, and
+//! the table of methods and scopes. Nothing here is written by hand but this page; the contracts are in `proto/`.
+
+#![allow(
+    missing_docs,
+    clippy::all,
+    reason = "generated code carries the contracts' own comments"
+)]
+
+/// The descriptor set of every contract, with source information, so that reflection shows the comments.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// A declared method and the scope that a caller needs for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Method {
+    /// Path on the wire: "/octroi.licensing.v1.OfferService/GetOffer".
+    pub path: &'static str,
+    /// Scope; "service" for Octroi's own services alone.
+    pub scope: &'static str,
+}
+
+impl Method {
+    /// The method at a path, if it is declared.
+    pub fn find(path: &str) -> Option<&'static Method> {
+        METHODS
+            .binary_search_by(|method| method.path.cmp(path))
+            .ok()
+            .map(|at| &METHODS[at])
+    }
+
+    /// The package's middle word: "licensing", "billing", "notification", or "event", "testing" and "auth", which
+    /// every service serves.
+    pub fn area(&self) -> &'static str {
+        self.path.split('.').nth(1).unwrap_or_default()
+    }
+}
+
+include!(concat!(env!("OUT_DIR"), "/methods.rs"));
+
+pub mod licensing {
+    pub mod v1 {
+        tonic::include_proto!("octroi.licensing.v1");
+    }
+}
+
+pub mod billing {
+    pub mod v1 {
+        tonic::include_proto!("octroi.billing.v1");
+    }
+}
+
+pub mod notification {
+    pub mod v1 {
+        tonic::include_proto!("octroi.notification.v1");
+    }
+}
+
+pub mod event {
+    pub mod v1 {
+        tonic::include_proto!("octroi.event.v1");
+    }
+}
+
+pub mod testing {
+    pub mod v1 {
+        tonic::include_proto!("octroi.testing.v1");
+    }
+}
+
+pub mod r#type {
+    pub mod v1 {
+        tonic::include_proto!("octroi.r#type.v1");
+    }
+}
