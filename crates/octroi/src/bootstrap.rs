@@ -1,6 +1,8 @@
 //! The database, its three roles and their schemas, on any PostgreSQL that an
 //! administrator's connection reaches.
 
+mod rights;
+
 use std::time::Duration;
 
 use postgres_protocol::password::scram_sha_256;
@@ -11,28 +13,11 @@ use tokio_postgres::{
     error::{Error, SqlState},
 };
 
+use self::rights::{SERVICES, database_script, identifier, role, role_script, testing_script};
 use crate::cluster::MINIMUM_MAJOR;
 
 /// The database, unless the caller or the administrator's URL names another.
 pub const DATABASE: &str = "octroi";
-/// The services: each has a schema of this name.
-const SERVICES: [&str; 3] = ["licensing", "billing", "notification"];
-/// What the services and the test clock share, in the schema `testing`.
-const TESTING_SCHEMA: &str = "
-CREATE TABLE testing.clock (
-    one boolean PRIMARY KEY DEFAULT true CHECK (one),
-    offset_micros bigint NOT NULL,
-    step bigint NOT NULL DEFAULT 0,
-    round bigint NOT NULL DEFAULT 0,
-    due timestamptz
-);
-CREATE TABLE testing.barrier (
-    service text PRIMARY KEY,
-    step bigint NOT NULL,
-    round bigint NOT NULL,
-    pending bigint NOT NULL,
-    emitted bigint NOT NULL
-);";
 /// The advisory lock of this work: the letters `octroi`.
 const LOCK: i64 = 0x6f63_7472_6f69;
 /// Roles belong to the whole server but an advisory lock to one database, so
@@ -296,9 +281,12 @@ async fn prepare(
     test_clock: bool,
 ) -> Result<(), BootstrapError> {
     let tx = client.transaction().await.map_err(sql("begin"))?;
-    tx.batch_execute("SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = '60s'")
-        .await
-        .map_err(sql("set the timeouts"))?;
+    tx.batch_execute(
+        "SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = '60s';
+         SET LOCAL client_min_messages = warning",
+    )
+    .await
+    .map_err(sql("set the timeouts"))?;
     tx.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK])
         .await
         .map_err(sql("wait for another bootstrap"))?;
@@ -321,7 +309,9 @@ async fn prepare(
     tx.batch_execute(&script)
         .await
         .map_err(sql("make the roles and their schemas"))?;
-    tx.commit().await.map_err(sql("commit the roles and their schemas"))
+    tx.commit()
+        .await
+        .map_err(sql("commit the roles and their schemas"))
 }
 
 /// Refuses a server or database that cannot serve; tells whether the
@@ -347,7 +337,8 @@ async fn check_server(tx: &Transaction<'_>, database: &str) -> Result<bool, Boot
             encoding,
         });
     }
-    row.try_get(2).map_err(sql("read the administrator's rights"))
+    row.try_get(2)
+        .map_err(sql("read the administrator's rights"))
 }
 
 /// The schemas that matter here, and their owners.
@@ -419,77 +410,6 @@ fn check_schemas(
     }
 }
 
-fn role_script(service: &str, verifier: &str, roles: &[String], superuser: bool) -> String {
-    let name = role(service);
-    let verb = if roles.contains(&name) { "ALTER" } else { "CREATE" };
-    let role = identifier(&name);
-    let mut script = format!("{verb} ROLE {role} LOGIN PASSWORD {};", literal(verifier));
-    if !superuser {
-        // Only a member may make a schema that belongs to the role.
-        script.push_str(&format!("GRANT {role} TO CURRENT_USER;"));
-    }
-    script
-}
-
-/// The rights in one database: each role its own schema and no other.
-fn database_script(database: &str, schemas: &[(String, String)]) -> String {
-    let exists = |schema: &str| schemas.iter().any(|(name, _)| name == schema);
-    let database = identifier(database);
-    let all = SERVICES.map(|service| identifier(&role(service))).join(", ");
-    let mut script = format!(
-        "REVOKE ALL ON DATABASE {database} FROM PUBLIC;
-         GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {all};"
-    );
-    if exists("public") {
-        script.push_str(&format!("REVOKE ALL ON SCHEMA public FROM PUBLIC, {all};"));
-    }
-    for service in SERVICES {
-        let (schema, owner) = (identifier(service), identifier(&role(service)));
-        let others = SERVICES
-            .iter()
-            .filter(|other| **other != service)
-            .map(|other| identifier(&role(other)))
-            .collect::<Vec<_>>()
-            .join(", ");
-        if !exists(service) {
-            script.push_str(&format!("CREATE SCHEMA {schema} AUTHORIZATION {owner};"));
-        }
-        script.push_str(&format!(
-            "REVOKE ALL ON SCHEMA {schema} FROM PUBLIC, {others};
-             ALTER ROLE {owner} IN DATABASE {database} SET search_path = {schema};"
-        ));
-    }
-    script
-}
-
-fn testing_script() -> String {
-    let all = SERVICES.map(|service| identifier(&role(service))).join(", ");
-    format!(
-        "CREATE SCHEMA testing;
-         {TESTING_SCHEMA}
-         GRANT USAGE ON SCHEMA testing TO {all};
-         GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA testing TO {all};"
-    )
-}
-
-fn role(service: &str) -> String {
-    format!("octroi_{service}")
-}
-
-fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A string as SQL, whatever `standard_conforming_strings` says.
-fn literal(text: &str) -> String {
-    let escaped = text.replace('\'', "''");
-    if escaped.contains('\\') {
-        format!(" E'{}'", escaped.replace('\\', "\\\\"))
-    } else {
-        format!("'{escaped}'")
-    }
-}
-
 fn sql(what: &'static str) -> impl FnOnce(Error) -> BootstrapError {
     move |source| BootstrapError::Sql { what, source }
 }
@@ -504,13 +424,6 @@ mod tests {
             billing: "two".to_owned().into(),
             notification: "three".to_owned().into(),
         }
-    }
-
-    #[test]
-    fn names_and_strings_do_not_break_out() {
-        assert_eq!(identifier("a\"; DROP"), "\"a\"\"; DROP\"");
-        assert_eq!(literal("it's"), "'it''s'");
-        assert_eq!(literal("a\\'b"), " E'a\\\\''b'");
     }
 
     #[test]
@@ -534,7 +447,10 @@ mod tests {
         });
         let (service, verifier) = &verifiers.0[1];
         let script = role_script(service, verifier, &[], true);
-        assert!(script.starts_with("CREATE ROLE \"octroi_billing\" LOGIN PASSWORD 'SCRAM-SHA-256$4096:"));
+        assert!(
+            script
+                .starts_with("CREATE ROLE \"octroi_billing\" LOGIN PASSWORD 'SCRAM-SHA-256$4096:")
+        );
         assert!(!script.contains("p'w") && !script.contains("p''w"));
     }
 
@@ -551,7 +467,9 @@ mod tests {
         assert!(check_schemas(&without, "x", false).unwrap());
         for (schemas, asked) in [(with, false), (without, true)] {
             let error = check_schemas(&schemas, "x", asked).unwrap_err();
-            assert!(matches!(error, BootstrapError::TestClock { born_with, .. } if born_with != asked));
+            assert!(
+                matches!(error, BootstrapError::TestClock { born_with, .. } if born_with != asked)
+            );
         }
     }
 
@@ -560,7 +478,10 @@ mod tests {
         for schema in ["billing", "testing"] {
             let schemas = [(schema.to_owned(), "alice".to_owned())];
             let error = check_schemas(&schemas, "x", false).unwrap_err();
-            assert!(matches!(error, BootstrapError::SchemaTaken { .. }), "{error}");
+            assert!(
+                matches!(error, BootstrapError::SchemaTaken { .. }),
+                "{error}"
+            );
         }
     }
 }

@@ -1,1 +1,4 @@
 //! octroi
+
+pub mod bootstrap;
+pub mod cluster;

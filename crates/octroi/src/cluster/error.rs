@@ -85,8 +85,8 @@ pub enum ClusterError {
         /// The end of what initdb said.
         output: String,
     },
-    /// The server ended before it was ready.
-    #[error("PostgreSQL ended while starting ({status}); the end of {}:\n{tail}", log.display())]
+    /// The server ended by itself, while starting or later.
+    #[error("PostgreSQL ended by itself ({status}); the end of {}:\n{tail}", log.display())]
     Exited {
         /// How it ended.
         status: String,
@@ -127,7 +127,9 @@ pub enum ClusterError {
         pid: u32,
     },
     /// The server had to be killed.
-    #[error("PostgreSQL (pid {pid}) did not stop in time and was killed; it recovers at its next start")]
+    #[error(
+        "PostgreSQL (pid {pid}) did not stop in time and was killed; it recovers at its next start"
+    )]
     Killed {
         /// The server's process.
         pid: u32,

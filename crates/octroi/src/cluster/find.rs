@@ -187,8 +187,8 @@ fn inspect(dir: &Path, user: Option<&User>) -> Result<Binaries, String> {
         .output()
         .map_err(|error| format!("postgres does not run: {error}"))?;
     let said = String::from_utf8_lossy(&output.stdout);
-    let major = major_of(&said)
-        .ok_or_else(|| format!("postgres --version says {:?}", said.trim()))?;
+    let major =
+        major_of(&said).ok_or_else(|| format!("postgres --version says {:?}", said.trim()))?;
     if major < MINIMUM_MAJOR {
         return Err(format!("it is version {major}, which is too old"));
     }
@@ -224,7 +224,10 @@ mod tests {
     #[test]
     fn the_major_version_is_read_from_what_postgres_says() {
         for (said, major) in [
-            ("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n", Some(15)),
+            (
+                "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n",
+                Some(15),
+            ),
             ("postgres (PostgreSQL) 18beta1", Some(18)),
             ("postgres (PostgreSQL) 9.6.24", Some(9)),
             ("postgres (EnterpriseDB)", None),

@@ -4,7 +4,6 @@ use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
     os::unix::fs::DirBuilderExt,
-    path::Path,
     process::Command,
 };
 
@@ -15,8 +14,9 @@ use uuid::Uuid;
 use super::{
     ClusterError,
     error::io_at,
+    files::{private_file, remove_all, sync_dir},
     find::Binaries,
-    place::{Home, private_file, sync_dir},
+    home::Home,
     user::{give, prepare},
 };
 
@@ -61,12 +61,7 @@ pub(super) fn superuser_password(home: &Home) -> Result<SecretString, ClusterErr
     }
     let password = generate_password()?;
     let unfinished = home.dir.join("postgres.password.new");
-    match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(io_at("remove", &unfinished)(error));
-        }
-        _ => {}
-    }
+    remove_all(&unfinished)?;
     let mut out = private_file(&unfinished, OpenOptions::new().write(true).create_new(true))?;
     writeln!(out, "{}", password.expose_secret())
         .and_then(|()| out.sync_all())
@@ -78,7 +73,6 @@ pub(super) fn superuser_password(home: &Home) -> Result<SecretString, ClusterErr
 /// Makes the cluster beside its place and moves it there when it is whole, so
 /// that a kill in between leaves nothing that looks like a cluster.
 pub(super) fn init(home: &Home, binaries: &Binaries, durable: bool) -> Result<(), ClusterError> {
-    remove_unfinished(&home.dir)?;
     let data = home.data();
     let unfinished = home
         .dir
@@ -125,10 +119,14 @@ pub(super) fn last_lines(said: &str) -> String {
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 
-fn remove_unfinished(dir: &Path) -> Result<(), ClusterError> {
+/// Removes what killed attempts to make the cluster left.
+pub(super) fn remove_unfinished(home: &Home) -> Result<(), ClusterError> {
+    let dir = &home.dir;
     for entry in fs::read_dir(dir).map_err(io_at("read", dir))?.flatten() {
         let name = entry.file_name();
-        if name.to_str().is_some_and(|name| name.starts_with(UNFINISHED))
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with(UNFINISHED))
             && let Err(error) = fs::remove_dir_all(entry.path())
         {
             // An initdb that outlived its Octroi may still be writing there.

@@ -5,12 +5,15 @@
 //! runs as an ordinary user, under `/var/lib/octroi` if that user cannot reach
 //! the data directory; `postgres` in the data directory is then a link there.
 
+mod data_dir;
 mod error;
+mod files;
 mod find;
+mod home;
 mod init;
 mod orphan;
-mod place;
 mod server;
+mod socket;
 mod user;
 
 use std::{
@@ -29,15 +32,16 @@ use tokio_postgres::{Config, NoTls, error::SqlState};
 
 use self::{
     error::io_at,
-    place::Home,
+    files::{private_file, remove_all},
+    home::Home,
     server::{Launch, Server},
 };
 
 pub use self::{
+    data_dir::DataDir,
     error::ClusterError,
     find::{Binaries, MINIMUM_MAJOR, find},
     init::generate_password,
-    place::DataDir,
 };
 
 /// How long a server may take to accept connections, recovery included.
@@ -209,18 +213,19 @@ impl Cluster {
 impl Site {
     fn prepare(options: ClusterOptions) -> Result<Self, ClusterError> {
         let data_dir = DataDir::open(&options.data_dir)?;
-        let home = Home::settle(&data_dir)?;
+        let mut home = Home::settle(&data_dir)?;
         let data = home.data();
         let existing = home.major.map(|major| (data.as_path(), major));
-        let binaries =
-            find::find_for(options.pg_bin.as_deref(), home.user.as_ref(), existing)?;
+        let binaries = find::find_for(options.pg_bin.as_deref(), home.user.as_ref(), existing)?;
+        home.occupy(&data_dir)?;
+        init::remove_unfinished(&home)?;
         let password = init::superuser_password(&home)?;
         if home.major.is_some() {
             orphan::stop_orphan(&data)?;
         } else {
             init::init(&home, &binaries, options.durable)?;
         }
-        let socket_dir = place::socket_dir(&home)?;
+        let socket_dir = socket::socket_dir(&home)?;
         put_aside_long_log(&home.log())?;
         Ok(Self {
             binaries,
@@ -236,7 +241,7 @@ impl Site {
     /// Starts the server and tells where its part of the log begins.
     fn launch(&self) -> Result<(Server, u64), ClusterError> {
         let path = self.home.log();
-        let log = place::private_file(&path, OpenOptions::new().append(true).create(true))?;
+        let log = private_file(&path, OpenOptions::new().append(true).create(true))?;
         let log_start = log.metadata().map_err(io_at("read", &path))?.len();
         let server = Server::spawn(Launch {
             binaries: &self.binaries,
@@ -314,14 +319,7 @@ impl Site {
 
     fn remove(self) -> Result<(), ClusterError> {
         remove_all(&self.socket_dir)?;
-        for path in [self.home.data(), self.home.password(), self.home.log()] {
-            remove_all(&path)?;
-        }
-        if self.home.dir != self.data_dir.path() {
-            remove_all(&self.data_dir.path().join("postgres"))?;
-            self.home.leave()?;
-        }
-        Ok(())
+        self.home.remove(&self.data_dir)
     }
 }
 
@@ -329,25 +327,12 @@ impl Site {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ClusterError> + Send + 'static,
 ) -> Result<T, ClusterError> {
-    spawn_blocking(work).await.map_err(|error| ClusterError::Io {
-        what: "the work on the database's files ended early".to_owned(),
-        source: io::Error::other(error),
-    })?
-}
-
-/// Removes a file, a link or a whole directory; none is fine.
-fn remove_all(path: &Path) -> Result<(), ClusterError> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(io_at("remove", path)(error))
-        }
-        _ => Ok(()),
-    }
+    spawn_blocking(work)
+        .await
+        .map_err(|error| ClusterError::Io {
+            what: "the work on the database's files ended early".to_owned(),
+            source: io::Error::other(error),
+        })?
 }
 
 fn put_aside_long_log(log: &Path) -> Result<(), ClusterError> {

@@ -46,7 +46,10 @@ pub(super) fn stop_orphan(data: &Path) -> Result<(), ClusterError> {
     if !serves(pid, data) {
         // The id went to some other process since, which PostgreSQL would take
         // for a running server.
-        tracing::info!(pid = pid.as_raw_pid(), "removing the pid file of a dead server");
+        tracing::info!(
+            pid = pid.as_raw_pid(),
+            "removing the pid file of a dead server"
+        );
         return fs::remove_file(&file).map_err(io_at("remove", &file));
     }
     tracing::warn!(
@@ -98,9 +101,8 @@ fn serves(pid: Pid, data: &Path) -> bool {
     if proc.is_dir() {
         // A server changes into its data directory; a zombie has none.
         return fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd == data)
-            && fs::read(proc.join("cmdline")).is_ok_and(|line| {
-                is_server(&String::from_utf8_lossy(&line).replace('\0', " "))
-            });
+            && fs::read(proc.join("cmdline"))
+                .is_ok_and(|line| is_server(&String::from_utf8_lossy(&line).replace('\0', " ")));
     }
     let listed = Command::new("ps")
         .args(["-ww", "-o", "command=", "-p", &pid.to_string()])

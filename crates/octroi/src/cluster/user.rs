@@ -115,7 +115,10 @@ pub(super) fn give(path: &Path, user: Option<&User>) -> Result<(), ClusterError>
 /// Prepares a command of PostgreSQL: its user, and nothing of our environment
 /// or place that would change what it does.
 pub(super) fn prepare(command: &mut Command, user: Option<&User>) {
-    command.current_dir("/").env("LC_ALL", "C").env_remove("LANGUAGE");
+    command
+        .current_dir("/")
+        .env("LC_ALL", "C")
+        .env_remove("LANGUAGE");
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("PG")) {
             command.env_remove(name);

@@ -1,0 +1,147 @@
+//! The data directory and its lock.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Read, Write},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+
+use super::{
+    ClusterError,
+    error::io_at,
+    files::{make_dir, private_file},
+};
+
+/// How long a process may take to end after it was killed.
+const DYING: Duration = Duration::from_secs(2);
+const DYING_POLL: Duration = Duration::from_millis(10);
+
+/// A data directory of our own that no other Octroi uses.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Creates the directory, mode 0700, unless it is there, and locks it until
+    /// this value goes or the process ends, however it ends.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError::InUse`] when another process holds it; others when it
+    /// cannot be made or is open to everyone.
+    pub fn open(path: &Path) -> Result<Self, ClusterError> {
+        if let Some(parent) = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
+            fs::create_dir_all(parent).map_err(io_at("create", parent))?;
+        }
+        make_dir(path, 0o700)?;
+        let path = fs::canonicalize(path).map_err(io_at("resolve", path))?;
+        let metadata = fs::metadata(&path).map_err(io_at("read", &path))?;
+        let us = rustix::process::geteuid();
+        if !us.is_root() && metadata.uid() != us.as_raw() {
+            return Err(ClusterError::Unsafe {
+                path,
+                reason: format!(
+                    "belongs to the user {}: start Octroi as that user, or choose another \
+                     directory with --data-dir",
+                    metadata.uid()
+                ),
+            });
+        }
+        if metadata.mode() & 0o002 != 0 {
+            return Err(ClusterError::Unsafe {
+                path,
+                reason: "can be written by everyone: close it with chmod o-w, or choose another \
+                         directory with --data-dir"
+                    .to_owned(),
+            });
+        }
+        let lock = lock(&path)?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// The directory, absolute and without symbolic links.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Takes the directory's lock, which the system frees when we end, and leaves
+/// our process id for whoever finds it taken.
+pub(super) fn lock(dir: &Path) -> Result<File, ClusterError> {
+    let path = dir.join("octroi.lock");
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = private_file(&path, &mut options)?;
+    match flock_soon(&file) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            let mut pid = String::new();
+            // The holder may be about to write it; the refusal stands without.
+            let _ = file.read_to_string(&mut pid);
+            return Err(ClusterError::InUse {
+                data_dir: dir.to_owned(),
+                pid: pid.trim().parse().ok(),
+            });
+        }
+        Err(error) => return Err(io_at("lock", &path)(error.into())),
+    }
+    file.set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(io_at("write", &path))?;
+    Ok(file)
+}
+
+/// Waits a moment for the lock: a killed process holds it until it is gone.
+fn flock_soon(file: &File) -> Result<(), Errno> {
+    let deadline = Instant::now() + DYING;
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(DYING_POLL),
+            done => return done,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_data_directory_is_private_and_taken_once() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("a b").join(".octroi");
+        let held = DataDir::open(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().mode() & 0o777;
+        assert_eq!(mode, 0o700);
+        let ClusterError::InUse { pid, .. } = DataDir::open(&path).unwrap_err() else {
+            panic!("taken twice");
+        };
+        assert_eq!(pid, Some(std::process::id()));
+        drop(held);
+        DataDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_open_to_everyone_is_refused() {
+        let top = tempfile::tempdir().unwrap();
+        fs::set_permissions(top.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let error = DataDir::open(top.path()).unwrap_err();
+        assert!(matches!(error, ClusterError::Unsafe { .. }), "{error}");
+    }
+}
