@@ -27,10 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         out.join("descriptors.bin"),
         compiler.encode_file_descriptor_set(),
     )?;
-    fs::write(
-        out.join("methods.rs"),
-        methods(compiler.descriptor_pool())?,
-    )?;
+    fs::write(out.join("methods.rs"), methods(compiler.descriptor_pool())?)?;
 
     tonic_prost_build::configure()
         .btree_map(".")
@@ -67,22 +64,15 @@ fn methods(pool: prost_reflect::DescriptorPool) -> Result<String, Box<dyn Error>
             if value.is_empty() {
                 return Err(format!("{} declares no scope", method.full_name()).into());
             }
-            rows.push((
-                format!("/{}/{}", service.full_name(), method.name()),
-                value,
-            ));
+            rows.push((format!("/{}/{}", service.full_name(), method.name()), value));
         }
     }
     rows.sort();
     let mut source = format!("&[Method; {}]", rows.len());
-    source = format!(
-        "/// Every declared method, ordered by path.\npub static METHODS: {source} = &[\n"
-    );
+    source =
+        format!("/// Every declared method, ordered by path.\npub static METHODS: {source} = &[\n");
     for (path, scope) in rows {
-        writeln!(
-            source,
-            "    Method {{ path: {path:?}, scope: {scope:?} }},"
-        )?;
+        writeln!(source, "    Method {{ path: {path:?}, scope: {scope:?} }},")?;
     }
     source.push_str("];\n");
     Ok(source)

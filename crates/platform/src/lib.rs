@@ -1,1 +1,44 @@
-//! platform
+//! The process shell that Octroi's services share.
+//!
+//! Charter: what every service needs to be a service, and nothing of what any of them is about. It holds the pool and
+//! transactions in two round trips, the event log with its relay and intake, idempotency, errors and their details,
+//! names and pages, tokens and scopes, sealed secrets, business time and calendars, settings, and the server itself.
+//! A noun of the business (an order, a seat, an invoice) has no place here; code that only one service needs stays in
+//! that service.
+
+pub mod auth;
+pub mod calendar;
+pub mod call;
+pub mod clock;
+pub mod db;
+pub mod error;
+pub mod event;
+mod event_service;
+pub mod intake;
+mod layer;
+pub mod migrate;
+pub mod name;
+pub mod page;
+pub mod peer;
+pub mod process;
+pub mod relay;
+pub mod seal;
+pub mod service;
+pub mod settings;
+mod test_clock;
+pub mod tx;
+mod work;
+
+pub use call::{Call, Caller, IdempotencyKey};
+pub use clock::Clock;
+pub use db::{Db, Params, row_get};
+pub use error::{Error, Refusal, Violations};
+pub use event::NewEvent;
+pub use intake::{Applied, Intake};
+pub use page::Page;
+pub use peer::Peer;
+pub use relay::Horizon;
+pub use service::{Running, Service, Shell, StartError};
+pub use settings::Settings;
+pub use tokio_postgres::types::ToSql;
+pub use tx::{Begun, Rows, Tx};

@@ -1,0 +1,219 @@
+//! Tokens: JWTs that callers present and that services sign for each other.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+
+use crate::call::Caller;
+use crate::clock::system_micros;
+use crate::error::Error;
+
+/// The audience of every token.
+pub const AUDIENCE: &str = "octroi";
+/// How long a service's own token is valid.
+const SERVICE_TOKEN: Duration = Duration::from_secs(600);
+/// How many verified tokens are remembered; the memory is emptied when it is full.
+const REMEMBERED: usize = 1024;
+
+/// What a token says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Claims {
+    /// Issuer.
+    pub iss: String,
+    /// Who it is about: "operator", "service:licensing", and so on.
+    pub sub: String,
+    /// Audience: "octroi".
+    pub aud: String,
+    /// Until when, in seconds since 1970.
+    pub exp: i64,
+    /// Scopes, separated by spaces.
+    pub scope: String,
+    /// Id of the only account that it may touch; absent for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+}
+
+/// Signs tokens with an Ed25519 key.
+pub struct Signer {
+    key: EncodingKey,
+    kid: String,
+    issuer: String,
+}
+
+impl Signer {
+    /// From a PKCS#8 document in PEM.
+    ///
+    /// # Errors
+    /// What is wrong, without the key.
+    pub fn new(pem: &[u8], kid: &str, issuer: &str) -> Result<Self, String> {
+        let key = EncodingKey::from_ed_pem(pem)
+            .map_err(|_| "is not an Ed25519 private key in PKCS#8 PEM".to_owned())?;
+        Ok(Self {
+            key,
+            kid: kid.to_owned(),
+            issuer: issuer.to_owned(),
+        })
+    }
+
+    /// Signs a token for a subject with scopes, perhaps bound to an account.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when signing fails.
+    pub fn sign(
+        &self,
+        subject: &str,
+        scope: &str,
+        account: Option<&str>,
+        valid: Duration,
+    ) -> Result<String, Error> {
+        let valid = i64::try_from(valid.as_secs()).unwrap_or(i64::MAX);
+        let claims = Claims {
+            iss: self.issuer.clone(),
+            sub: subject.to_owned(),
+            aud: AUDIENCE.to_owned(),
+            exp: (system_micros() / 1_000_000).saturating_add(valid),
+            scope: scope.to_owned(),
+            account: account.map(ToOwned::to_owned),
+        };
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.kid = Some(self.kid.clone());
+        jsonwebtoken::encode(&header, &claims, &self.key)
+            .map_err(|error| Error::Internal(error.into()))
+    }
+}
+
+/// A service's own token, signed anew before it ends.
+pub struct ServiceToken {
+    signer: Signer,
+    subject: String,
+    current: Mutex<(String, i64)>,
+}
+
+impl ServiceToken {
+    /// The tokens of a service.
+    pub fn new(signer: Signer, service: &str) -> Self {
+        Self {
+            signer,
+            subject: format!("service:{service}"),
+            current: Mutex::new((String::new(), 0)),
+        }
+    }
+
+    /// A token that is valid for a few minutes at least.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when signing fails.
+    pub fn get(&self) -> Result<String, Error> {
+        let now = system_micros() / 1_000_000;
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.1 <= now {
+            let token = self
+                .signer
+                .sign(&self.subject, "service", None, SERVICE_TOKEN)?;
+            let half = i64::try_from(SERVICE_TOKEN.as_secs() / 2).unwrap_or_default();
+            *current = (token, now + half);
+        }
+        Ok(current.0.clone())
+    }
+}
+
+/// Believes tokens signed by the keys of a JWKS.
+pub struct Verifier {
+    keys: HashMap<String, (DecodingKey, Algorithm)>,
+    issuer: String,
+    remembered: Mutex<HashMap<String, (Caller, i64)>>,
+}
+
+impl Verifier {
+    /// From a JWKS document. Keys of other kinds than EdDSA, ES256 and RS256 are left out.
+    ///
+    /// # Errors
+    /// What is wrong with the document.
+    pub fn new(jwks: &[u8], issuer: &str) -> Result<Self, String> {
+        let set: JwkSet =
+            serde_json::from_slice(jwks).map_err(|error| format!("is not a JWKS: {error}"))?;
+        let mut keys = HashMap::new();
+        for jwk in &set.keys {
+            let algorithm = match &jwk.algorithm {
+                AlgorithmParameters::OctetKeyPair(_) => Algorithm::EdDSA,
+                AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => {
+                    Algorithm::ES256
+                }
+                AlgorithmParameters::RSA(_) => Algorithm::RS256,
+                _ => continue,
+            };
+            let Some(kid) = &jwk.common.key_id else {
+                continue;
+            };
+            let key = DecodingKey::from_jwk(jwk)
+                .map_err(|error| format!("holds a key that cannot be used: {error}"))?;
+            keys.insert(kid.clone(), (key, algorithm));
+        }
+        if keys.is_empty() {
+            return Err("holds no usable key with a kid".to_owned());
+        }
+        Ok(Self {
+            keys,
+            issuer: issuer.to_owned(),
+            remembered: Mutex::default(),
+        })
+    }
+
+    /// The caller that a token stands for.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`], with words that a stranger learns nothing from.
+    pub fn verify(&self, token: &str) -> Result<Caller, Error> {
+        let now = system_micros() / 1_000_000;
+        let remembered = self
+            .remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(token)
+            .filter(|(_, until)| *until > now)
+            .map(|(caller, _)| caller.clone());
+        if let Some(caller) = remembered {
+            return Ok(caller);
+        }
+        let (caller, until) = self.check(token).ok_or_else(|| {
+            Error::Unauthenticated("the token is malformed, expired or not trusted".to_owned())
+        })?;
+        let mut memory = self
+            .remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if memory.len() >= REMEMBERED {
+            memory.clear();
+        }
+        memory.insert(token.to_owned(), (caller.clone(), until));
+        Ok(caller)
+    }
+
+    fn check(&self, token: &str) -> Option<(Caller, i64)> {
+        let header = jsonwebtoken::decode_header(token).ok()?;
+        let (key, algorithm) = self.keys.get(header.kid.as_deref()?)?;
+        let mut validation = Validation::new(*algorithm);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_issuer(&[&self.issuer]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        validation.leeway = 0;
+        let claims = jsonwebtoken::decode::<Claims>(token, key, &validation)
+            .ok()?
+            .claims;
+        let scopes: BTreeSet<String> = claims
+            .scope
+            .split_ascii_whitespace()
+            .map(ToOwned::to_owned)
+            .collect();
+        let caller = Caller {
+            subject: claims.sub,
+            account: claims.account,
+            scopes: Arc::new(scopes),
+        };
+        Some((caller, claims.exp))
+    }
+}

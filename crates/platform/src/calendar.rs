@@ -1,0 +1,249 @@
+//! Months and days in a time zone that may change: a new zone governs from the end of the month in which it was set,
+//! so that each month starts exactly where the one before ended.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan as _};
+
+use crate::error::Error;
+
+/// A calendar month, written "2026-11".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Month {
+    /// The year, 1970 to 9990.
+    pub year: i16,
+    /// The month, 1 to 12.
+    pub month: i8,
+}
+
+impl Month {
+    /// The month that a date lies in.
+    pub fn of(date: Date) -> Self {
+        Self {
+            year: date.year(),
+            month: date.month(),
+        }
+    }
+
+    /// The month after.
+    pub fn next(self) -> Self {
+        match self.month {
+            12 => Self {
+                year: self.year + 1,
+                month: 1,
+            },
+            month => Self {
+                year: self.year,
+                month: month + 1,
+            },
+        }
+    }
+
+    /// The month before.
+    pub fn previous(self) -> Self {
+        match self.month {
+            1 => Self {
+                year: self.year - 1,
+                month: 12,
+            },
+            month => Self {
+                year: self.year,
+                month: month - 1,
+            },
+        }
+    }
+
+    /// Its first day.
+    pub fn first_day(self) -> Date {
+        Date::constant(self.year, self.month, 1)
+    }
+
+    /// How many days it has: 28 to 31.
+    pub fn days(self) -> i8 {
+        self.first_day().days_in_month()
+    }
+}
+
+impl fmt::Display for Month {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}", self.year, self.month)
+    }
+}
+
+/// A text is not a month.
+#[derive(Debug, thiserror::Error)]
+#[error("must be a month such as \"2026-11\", from 1970-01 to 9990-12")]
+pub struct NotAMonth;
+
+impl FromStr for Month {
+    type Err = NotAMonth;
+
+    fn from_str(text: &str) -> Result<Self, NotAMonth> {
+        let (year, month) = text.split_once('-').ok_or(NotAMonth)?;
+        let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        if year.len() != 4 || month.len() != 2 || !digits(year) || !digits(month) {
+            return Err(NotAMonth);
+        }
+        let year: i16 = year.parse().map_err(|_| NotAMonth)?;
+        let month: i8 = month.parse().map_err(|_| NotAMonth)?;
+        if !(1970..=9990).contains(&year) || !(1..=12).contains(&month) {
+            return Err(NotAMonth);
+        }
+        Ok(Self { year, month })
+    }
+}
+
+/// A half-open stretch of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The first instant.
+    pub start: Timestamp,
+    /// The instant after the last.
+    pub end: Timestamp,
+}
+
+/// A local day within a month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Day {
+    /// Its date.
+    pub date: Date,
+    /// The first instant.
+    pub start: Timestamp,
+    /// The instant after the last.
+    pub end: Timestamp,
+}
+
+/// The time zones that a calendar has followed, oldest first, each with the instant of its setting.
+#[derive(Debug, Clone)]
+pub struct Zones {
+    first: TimeZone,
+    later: Vec<(Timestamp, TimeZone)>,
+}
+
+impl Zones {
+    /// A calendar that never changed its zone.
+    pub fn fixed(zone: TimeZone) -> Self {
+        Self {
+            first: zone,
+            later: Vec::new(),
+        }
+    }
+
+    /// From a history in any order; the oldest zone also governs all that came before it.
+    ///
+    /// # Errors
+    /// An empty history.
+    pub fn new(mut changes: Vec<(Timestamp, TimeZone)>) -> Result<Self, Error> {
+        changes.sort_by_key(|(at, _)| *at);
+        let mut changes = changes.into_iter();
+        let Some((_, first)) = changes.next() else {
+            return Err(Error::Internal(anyhow::anyhow!(
+                "a calendar without a zone"
+            )));
+        };
+        Ok(Self {
+            first,
+            later: changes.collect(),
+        })
+    }
+
+    /// As [`Zones::new`], from IANA names.
+    ///
+    /// # Errors
+    /// An empty history or a name that the bundled database does not know.
+    pub fn from_names(changes: &[(Timestamp, String)]) -> Result<Self, Error> {
+        let changes = changes
+            .iter()
+            .map(|(at, name)| {
+                let zone = TimeZone::get(name).map_err(|error| Error::Internal(error.into()))?;
+                Ok((*at, zone))
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        Self::new(changes)
+    }
+
+    /// The month's first instant and the zone that governs it.
+    fn boundary(&self, month: Month) -> (Timestamp, &TimeZone) {
+        let mut zone = &self.first;
+        let mut start = day_start(month.first_day(), zone);
+        for (at, next) in &self.later {
+            if *at >= start {
+                break;
+            }
+            zone = next;
+            // A month that has already ended in the new zone ends when the zone is set, not before.
+            start = day_start(month.first_day(), zone).max(*at);
+        }
+        (start, zone)
+    }
+
+    /// A month's bounds.
+    pub fn month(&self, month: Month) -> Span {
+        Span {
+            start: self.boundary(month).0,
+            end: self.boundary(month.next()).0,
+        }
+    }
+
+    /// The month that an instant lies in.
+    pub fn month_at(&self, at: Timestamp) -> Month {
+        let mut month = Month::of(at.to_zoned(TimeZone::UTC).date()).next();
+        // A local month starts at most a day from the UTC one, and a zone change moves it by as little.
+        while self.boundary(month).0 > at && month.year > 1969 {
+            month = month.previous();
+        }
+        month
+    }
+
+    /// The zone that governs an instant.
+    pub fn zone_at(&self, at: Timestamp) -> &TimeZone {
+        self.boundary(self.month_at(at)).1
+    }
+
+    /// The local days of a month, covering it exactly. Where the zone changes at its end, the last day is longer or
+    /// shorter.
+    pub fn days(&self, month: Month) -> Vec<Day> {
+        let (month_start, zone) = self.boundary(month);
+        let month_end = self.boundary(month.next()).0;
+        let mut days: Vec<Day> = Vec::with_capacity(31);
+        let mut date = month.first_day();
+        while Month::of(date) == month {
+            let next = date.saturating_add(1.day());
+            let start = if date.day() == 1 {
+                month_start
+            } else {
+                day_start(date, zone).clamp(month_start, month_end)
+            };
+            let end = if Month::of(next) == month {
+                day_start(next, zone).clamp(month_start, month_end)
+            } else {
+                month_end
+            };
+            if start < end {
+                days.push(Day { date, start, end });
+            }
+            date = next;
+        }
+        days
+    }
+
+    /// The local date of an instant.
+    pub fn date_at(&self, at: Timestamp) -> Date {
+        let month = self.month_at(at);
+        self.days(month)
+            .iter()
+            .rev()
+            .find(|day| day.start <= at)
+            .map_or(month.first_day(), |day| day.date)
+    }
+}
+
+/// The first instant of a local day, which is not midnight where a clock change skips it.
+pub fn day_start(date: Date, zone: &TimeZone) -> Timestamp {
+    date.to_zoned(zone.clone())
+        .and_then(|zoned| zoned.start_of_day())
+        .map_or(Timestamp::MAX, |zoned| zoned.timestamp())
+}

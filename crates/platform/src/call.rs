@@ -1,0 +1,167 @@
+//! Who calls, with what request id, and at what instant.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use aws_lc_rs::hmac;
+use jiff::Timestamp;
+use tonic::Request;
+use tonic::metadata::MetadataMap;
+use uuid::Uuid;
+
+use crate::error::{Error, Violations};
+
+/// The scope that Octroi's own services alone hold.
+pub const SERVICE_SCOPE: &str = "service";
+
+/// Who calls.
+#[derive(Debug, Clone, Default)]
+pub struct Caller {
+    /// The token's subject.
+    pub subject: String,
+    /// The id of the only account that the token may touch; none for any.
+    pub account: Option<String>,
+    pub(crate) scopes: Arc<BTreeSet<String>>,
+}
+
+impl Caller {
+    /// Whether the caller holds a scope; "*" stands for every one but the services'.
+    pub fn has_scope(&self, scope: &str) -> bool {
+        self.scopes.contains(scope) || (scope != SERVICE_SCOPE && self.scopes.contains("*"))
+    }
+
+    /// Lets a caller bound to another account learn nothing: the answer is that of a resource that does not exist.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn may_see(&self, account: &str, kind: &'static str, name: &str) -> Result<(), Error> {
+        match &self.account {
+            Some(own) if own != account => Err(Error::NotFound {
+                kind,
+                name: name.to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One call being served.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Business time when the call arrived: the effective time of all that it does.
+    pub now: Timestamp,
+    /// Who calls.
+    pub caller: Caller,
+    /// Full name of the method, such as "octroi.licensing.v1.OrderService/PayOrder".
+    pub method: &'static str,
+    /// The call's own id, for the log.
+    pub id: Uuid,
+    /// The caller's network address.
+    pub remote: String,
+    /// W3C trace context, or empty.
+    pub traceparent: String,
+    pub(crate) started: Instant,
+    pub(crate) repeatable: Option<(Uuid, Vec<u8>)>,
+    pub(crate) fingerprint_key: Option<Arc<hmac::Key>>,
+    pub(crate) metadata: MetadataMap,
+}
+
+/// Where the answer to a request id is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// Account id; "-" where there is none.
+    pub account: String,
+    /// Full name of the method.
+    pub method: String,
+    /// The request id.
+    pub request_id: Uuid,
+    /// HMAC-SHA-256 of the message without its request id.
+    pub fingerprint: Vec<u8>,
+}
+
+impl Call {
+    /// Takes a request apart. The shell has put the call into its extensions.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the request did not come through the shell.
+    pub fn open<M>(request: Request<M>) -> Result<(Self, M), Error> {
+        let (metadata, mut extensions, message) = request.into_parts();
+        let mut call: Self = extensions
+            .remove()
+            .ok_or_else(|| Error::Internal(anyhow::anyhow!("a request without a call")))?;
+        call.metadata = metadata;
+        Ok((call, message))
+    }
+
+    /// A call by nobody, for background work that took effect at `now`.
+    pub fn background(now: Timestamp, method: &'static str) -> Self {
+        Self {
+            now,
+            caller: Caller {
+                subject: "system".to_owned(),
+                ..Caller::default()
+            },
+            method,
+            id: Uuid::now_v7(),
+            remote: String::new(),
+            traceparent: String::new(),
+            started: Instant::now(),
+            repeatable: None,
+            fingerprint_key: None,
+            metadata: MetadataMap::new(),
+        }
+    }
+
+    /// Makes the call repeatable under the request's id. The message must come without it (take it out before);
+    /// `about` adds to the fingerprint what the message does not say, such as the session's licence.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the id is not a UUID.
+    pub fn idempotent<M: prost::Message>(
+        mut self,
+        request_id: &str,
+        about: &str,
+        message: &M,
+    ) -> Result<Self, Error> {
+        if request_id.is_empty() {
+            return Ok(self);
+        }
+        let Ok(id) = Uuid::try_parse(request_id) else {
+            let mut violations = Violations::default();
+            violations.add("request_id", "must be a UUID");
+            return Err(Error::Invalid(violations));
+        };
+        let Some(key) = &self.fingerprint_key else {
+            return Err(Error::Internal(anyhow::anyhow!("no fingerprint key")));
+        };
+        let mut context = hmac::Context::with_key(key);
+        context.update(&(about.len() as u64).to_be_bytes());
+        context.update(about.as_bytes());
+        context.update(&message.encode_to_vec());
+        self.repeatable = Some((id, context.sign().as_ref().to_vec()));
+        Ok(self)
+    }
+
+    /// Where the answer is kept, for a repeatable call.
+    pub fn key(&self, account: &str) -> Option<IdempotencyKey> {
+        self.repeatable
+            .as_ref()
+            .map(|(request_id, fingerprint)| IdempotencyKey {
+                account: account.to_owned(),
+                method: self.method.to_owned(),
+                request_id: *request_id,
+                fingerprint: fingerprint.clone(),
+            })
+    }
+
+    /// The request id, when the caller gave one.
+    pub fn request_id(&self) -> Option<Uuid> {
+        self.repeatable.as_ref().map(|(id, _)| *id)
+    }
+
+    /// A metadata entry of the request.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).and_then(|value| value.to_str().ok())
+    }
+}

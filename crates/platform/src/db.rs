@@ -1,0 +1,207 @@
+//! The pool and reads. Writes are in `tx`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
+use tokio::sync::Notify;
+use tokio_postgres::types::{FromSql, ToSql};
+use tokio_postgres::{NoTls, Row};
+
+use crate::call::Call;
+use crate::clock::Clock;
+use crate::error::Error;
+
+/// How many connections a service holds unless told otherwise.
+pub const DEFAULT_POOL: usize = 16;
+
+/// A service's database: a pool of connections whose search path is the service's schema.
+#[derive(Clone)]
+pub struct Db {
+    pool: Pool,
+    pub(crate) clock: Clock,
+    pub(crate) subscribers: Arc<[&'static str]>,
+    pub(crate) hint: Arc<Notify>,
+    pub(crate) emitted: Arc<AtomicU64>,
+}
+
+/// Values for a statement that is sent later. Made by [`params!`](crate::params).
+pub type Params = Vec<Box<dyn ToSql + Sync + Send>>;
+
+/// Boxes values for a statement that is sent later.
+#[macro_export]
+macro_rules! params {
+    ($($value:expr),* $(,)?) => {
+        vec![$(Box::new($value) as Box<dyn $crate::ToSql + Sync + Send>),*]
+    };
+}
+
+impl Db {
+    /// A pool over `config`; nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the pool cannot be made.
+    pub fn new(
+        config: &tokio_postgres::Config,
+        schema: &str,
+        size: usize,
+        clock: Clock,
+        subscribers: &[&'static str],
+    ) -> Result<Self, Error> {
+        let manager = Manager::from_config(
+            limited(config, schema),
+            NoTls,
+            ManagerConfig {
+                recycling_method: RecyclingMethod::Fast,
+            },
+        );
+        let pool = Pool::builder(manager)
+            .max_size(size)
+            .timeouts(Timeouts {
+                wait: Some(Duration::from_secs(10)),
+                create: Some(Duration::from_secs(5)),
+                recycle: Some(Duration::from_secs(5)),
+            })
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| Error::Internal(error.into()))?;
+        Ok(Self {
+            pool,
+            clock,
+            subscribers: subscribers.into(),
+            hint: Arc::new(Notify::new()),
+            emitted: Arc::default(),
+        })
+    }
+
+    /// A connection of the pool.
+    pub(crate) async fn connection(&self) -> Result<Object, Error> {
+        self.pool.get().await.map_err(|error| {
+            tracing::warn!(%error, "no database connection");
+            Error::Unavailable("the database cannot be reached now; try again".to_owned())
+        })
+    }
+
+    /// Reads in one round trip.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn read(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
+        let client = self.connection().await?;
+        let statement = client.prepare_cached(sql).await?;
+        Ok(client.query(&statement, params).await?)
+    }
+
+    /// Reads at most one row in one round trip.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn read_opt(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>, Error> {
+        Ok(self.read(sql, params).await?.into_iter().next())
+    }
+
+    /// A single statement that writes, in a transaction of its own; answers how many rows it touched.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, Error> {
+        let client = self.connection().await?;
+        let statement = client.prepare_cached(sql).await?;
+        Ok(client.execute(&statement, params).await?)
+    }
+
+    /// The stored answer of this request, if it came before.
+    ///
+    /// # Errors
+    /// [`Error::RequestIdReused`] when it came with another body.
+    pub async fn replay(&self, call: &Call, account: &str) -> Result<Option<Vec<u8>>, Error> {
+        let Some(key) = call.key(account) else {
+            return Ok(None);
+        };
+        let row = self
+            .read_opt(REPLAY, &[&key.account, &key.method, &key.request_id])
+            .await?;
+        row.map_or(Ok(None), |row| replayed(&row, &key.fingerprint))
+    }
+
+    /// Up to which instant another service has told everything; none before it first did.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn complete_through(&self, source: &str) -> Result<Option<jiff::Timestamp>, Error> {
+        let row = self
+            .read_opt(
+                "-- complete_through
+                 SELECT complete_through FROM intake_progress WHERE source = $1",
+                &[&source],
+            )
+            .await?;
+        row.map(|row| row_get(&row, "complete_through")).transpose()
+    }
+
+    /// How many events this process has appended, for the test clock's barrier.
+    pub(crate) fn emitted(&self) -> u64 {
+        self.emitted.load(Ordering::Acquire)
+    }
+}
+
+/// The record of a request id.
+pub(crate) const REPLAY: &str = "-- replay
+    SELECT fingerprint, answer FROM idempotency
+    WHERE account = $1 AND method = $2 AND request_id = $3";
+
+/// Reads a record that [`REPLAY`] found.
+pub(crate) fn replayed(row: &Row, fingerprint: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    let stored: &[u8] = row_get(row, "fingerprint")?;
+    if stored != fingerprint {
+        return Err(Error::RequestIdReused);
+    }
+    row_get(row, "answer")
+}
+
+/// A column of a row, by name.
+///
+/// # Errors
+/// [`Error::Database`], naming the column, when it is missing or of another type.
+pub fn row_get<'a, T: FromSql<'a>>(row: &'a Row, column: &str) -> Result<T, Error> {
+    row.try_get(column).map_err(Error::Database)
+}
+
+/// The configuration with the schema and every time-out set: no statement, lock or idle transaction lasts without
+/// limit.
+fn limited(config: &tokio_postgres::Config, schema: &str) -> tokio_postgres::Config {
+    let mut config = config.clone();
+    let given = config.get_options().unwrap_or_default().to_owned();
+    config.options(format!(
+        "{given} -c search_path={schema} -c statement_timeout=20s -c lock_timeout=10s \
+         -c idle_in_transaction_session_timeout=30s -c timezone=UTC -c client_min_messages=warning"
+    ));
+    config.application_name(format!("octroi-{schema}"));
+    config.connect_timeout(Duration::from_secs(5));
+    config
+}
+
+/// A connection outside the pool, for migrations.
+///
+/// # Errors
+/// The database's.
+pub(crate) async fn connect(
+    config: &tokio_postgres::Config,
+    schema: &str,
+) -> Result<tokio_postgres::Client, Error> {
+    let mut config = limited(config, schema);
+    let given = config.get_options().unwrap_or_default().to_owned();
+    config.options(format!("{given} -c statement_timeout=0 -c lock_timeout=0"));
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::warn!(%error, "a database connection broke");
+        }
+    });
+    Ok(client)
+}

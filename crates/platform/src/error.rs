@@ -1,0 +1,312 @@
+//! What can go wrong in any service, and how it is said on the wire.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use octroi_api::r#type::v1::ErrorReason;
+use tokio_postgres::error::SqlState;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+use uuid::Uuid;
+
+/// The domain of every reason.
+pub const DOMAIN: &str = "octroi";
+
+/// SQLSTATE that `expect_rows` raises.
+const UNEXPECTED_ROWS: &str = "OC001";
+
+tokio::task_local! {
+    /// The call being served, for answers that can name nothing else.
+    pub(crate) static CALL_ID: Uuid;
+}
+
+/// A failure that any service may meet. A service's own refusals are its own enum's variants.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Bad fields, every one of them.
+    #[error("{0}")]
+    Invalid(Violations),
+    /// The resource does not exist, or the caller may not know that it does.
+    #[error("{name} was not found")]
+    NotFound {
+        /// Kind of resource, such as "account".
+        kind: &'static str,
+        /// Its resource name, as asked for.
+        name: String,
+    },
+    /// The id is taken.
+    #[error("{name} exists already; ids are never reused")]
+    AlreadyExists {
+        /// Kind of resource.
+        kind: &'static str,
+        /// Its resource name.
+        name: String,
+    },
+    /// The row changed since the given etag was read.
+    #[error("{name} has changed since the given etag was read")]
+    EtagMismatch {
+        /// The resource.
+        name: String,
+    },
+    /// The same request id came with another body.
+    #[error("this request_id came before with another body")]
+    RequestIdReused,
+    /// Another change won; nothing was done.
+    #[error("another change won: {0}")]
+    Conflict(&'static str),
+    /// The connection broke during a COMMIT.
+    #[error("the outcome is not known; repeat the call with the same request_id")]
+    OutcomeUnknown,
+    /// No caller, or one that cannot be believed.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// The token lacks a scope.
+    #[error("the token lacks the scope {0}")]
+    ScopeMissing(String),
+    /// The database or a peer cannot be reached.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A stored value that cannot be.
+    #[error("{table}.{column} of {id} holds a value that cannot be")]
+    Corrupt {
+        /// Table.
+        table: &'static str,
+        /// Column.
+        column: &'static str,
+        /// Key of the row.
+        id: String,
+    },
+    /// The database refused.
+    #[error("the database refused")]
+    Database(#[source] tokio_postgres::Error),
+    /// Anything else that is our own fault.
+    #[error("internal")]
+    Internal(#[source] anyhow::Error),
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(state) = error.code() else {
+            return if error.is_closed() {
+                Self::Unavailable("the database connection broke; try again".to_owned())
+            } else {
+                Self::Database(error)
+            };
+        };
+        if state.code() == UNEXPECTED_ROWS {
+            return Self::Conflict("a row changed in between");
+        }
+        match *state {
+            SqlState::T_R_SERIALIZATION_FAILURE
+            | SqlState::T_R_DEADLOCK_DETECTED
+            | SqlState::LOCK_NOT_AVAILABLE => Self::Conflict("a row was locked"),
+            SqlState::QUERY_CANCELED => {
+                Self::Unavailable("the database took too long; try again".to_owned())
+            }
+            SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW => {
+                Self::Unavailable("the database is restarting; try again".to_owned())
+            }
+            _ => Self::Database(error),
+        }
+    }
+}
+
+impl Error {
+    /// Whether the database refused because of this constraint (unique, check or foreign key).
+    pub fn violates(&self, constraint: &str) -> bool {
+        matches!(self, Self::Database(error)
+            if error.as_db_error().and_then(|db| db.constraint()) == Some(constraint))
+    }
+
+    /// Whether a repetition may succeed without anyone changing anything.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Conflict(_) | Self::OutcomeUnknown | Self::Unavailable(_)
+        )
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        use ErrorReason as R;
+        let message = error.to_string();
+        let refusal = |code, reason: R| Refusal::shared(code, reason, message.clone());
+        match error {
+            Error::Invalid(violations) => violations.into_status(),
+            Error::NotFound { kind, name } => refusal(Code::NotFound, R::NotFound)
+                .resource(kind, name)
+                .status(),
+            Error::AlreadyExists { kind, name } => refusal(Code::AlreadyExists, R::AlreadyExists)
+                .resource(kind, name)
+                .status(),
+            Error::EtagMismatch { .. } => refusal(Code::Aborted, R::EtagMismatch).status(),
+            Error::RequestIdReused => refusal(Code::InvalidArgument, R::RequestIdReused).status(),
+            Error::Conflict(_) => refusal(Code::Aborted, R::Conflict)
+                .retry_after(Duration::from_millis(50))
+                .status(),
+            Error::OutcomeUnknown | Error::Unavailable(_) => {
+                refusal(Code::Unavailable, R::Unavailable)
+                    .retry_after(Duration::from_secs(1))
+                    .status()
+            }
+            Error::Unauthenticated(_) => {
+                refusal(Code::Unauthenticated, R::Unauthenticated).status()
+            }
+            Error::ScopeMissing(scope) => Refusal::shared(
+                Code::PermissionDenied,
+                R::ScopeMissing,
+                format!("the token lacks the scope {scope}"),
+            )
+            .meta("scope", scope)
+            .status(),
+            Error::Corrupt { .. } => internal(&anyhow::Error::msg(message)),
+            Error::Database(error) => internal(&error.into()),
+            Error::Internal(error) => internal(&error),
+        }
+    }
+}
+
+/// Logs the chain, and answers a request id and nothing else.
+fn internal(error: &anyhow::Error) -> Status {
+    let id = CALL_ID.try_with(|id| *id).unwrap_or_default();
+    tracing::error!(call = %id, error = format!("{error:#}"), "a call failed");
+    Refusal::shared(
+        Code::Internal,
+        ErrorReason::Internal,
+        format!("internal error; the log has it under {id}"),
+    )
+    .meta("request_id", id.to_string())
+    .status()
+}
+
+/// Every bad field of a request, each with the rule that it broke.
+#[derive(Debug, Default)]
+pub struct Violations(Vec<(String, String)>);
+
+impl Violations {
+    /// Notes a bad field.
+    pub fn add(&mut self, field: impl Into<String>, rule: impl Into<String>) {
+        self.0.push((field.into(), rule.into()));
+    }
+
+    /// Notes the error of a conversion, or gives its value.
+    pub fn check<T, E: Display>(&mut self, field: &str, result: Result<T, E>) -> Option<T> {
+        result
+            .map_err(|rule| self.add(field, rule.to_string()))
+            .ok()
+    }
+
+    /// Whether every field is good so far.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Ends the collection.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a field was bad.
+    pub fn finish(self) -> Result<(), Error> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Invalid(self))
+        }
+    }
+
+    fn into_status(self) -> Status {
+        let message = self.to_string();
+        let mut details = ErrorDetails::new();
+        for (field, rule) in self.0 {
+            details.add_bad_request_violation(field, rule);
+        }
+        Refusal {
+            code: Code::InvalidArgument,
+            reason: reason_name(ErrorReason::InvalidFields),
+            message,
+            details,
+            metadata: Default::default(),
+        }
+        .status()
+    }
+}
+
+impl Display for Violations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (at, (field, rule)) in self.0.iter().enumerate() {
+            let separator = if at == 0 { "" } else { "; " };
+            write!(f, "{separator}{field} {rule}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A refusal being put into words: a Status with `google.rpc` details.
+pub struct Refusal {
+    code: Code,
+    reason: &'static str,
+    message: String,
+    details: ErrorDetails,
+    metadata: std::collections::HashMap<String, String>,
+}
+
+impl Refusal {
+    /// A refusal with a service's own reason, such as "LICENSE_LIMIT_REACHED".
+    pub fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason: reason.trim_start_matches("ERROR_REASON_"),
+            message: message.into(),
+            details: ErrorDetails::new(),
+            metadata: Default::default(),
+        }
+    }
+
+    /// A refusal with a reason that every service shares.
+    pub fn shared(code: Code, reason: ErrorReason, message: impl Into<String>) -> Self {
+        Self::new(code, reason_name(reason), message)
+    }
+
+    /// Adds a fact for machines to the ErrorInfo.
+    pub fn meta(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Adds a PreconditionFailure.
+    pub fn precondition(mut self, kind: &str, subject: &str, description: &str) -> Self {
+        self.details
+            .add_precondition_failure_violation(kind, subject, description);
+        self
+    }
+
+    /// Adds a QuotaFailure.
+    pub fn quota(mut self, subject: &str, description: &str) -> Self {
+        self.details
+            .add_quota_failure_violation(subject, description);
+        self
+    }
+
+    /// Adds a ResourceInfo.
+    pub fn resource(mut self, kind: &str, name: impl Into<String>) -> Self {
+        self.details.set_resource_info(kind, name.into(), "", "");
+        self
+    }
+
+    /// Adds a RetryInfo.
+    pub fn retry_after(mut self, delay: Duration) -> Self {
+        self.details.set_retry_info(Some(delay));
+        self
+    }
+
+    /// The status to answer.
+    pub fn status(mut self) -> Status {
+        self.details
+            .set_error_info(self.reason, DOMAIN, self.metadata);
+        Status::with_error_details(self.code, self.message, self.details)
+    }
+}
+
+fn reason_name(reason: ErrorReason) -> &'static str {
+    reason.as_str_name().trim_start_matches("ERROR_REASON_")
+}

@@ -1,0 +1,90 @@
+//! Facts as a service writes them.
+
+use jiff::Timestamp;
+use octroi_api::event::v1::Event;
+use octroi_api::event::v1::event::Payload;
+use prost::Message as _;
+use uuid::Uuid;
+
+use crate::call::Call;
+
+/// A fact about to be appended in the transaction that makes it true. Hold the aggregate's row lock, or create the
+/// aggregate, when emitting for it: its next sequence is taken in the database.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// UUIDv7.
+    pub id: Uuid,
+    /// What happened, such as "licensing.license.activated".
+    pub kind: &'static str,
+    /// Account id; "-" where there is none.
+    pub account: String,
+    /// Resource name of what it happened to.
+    pub aggregate: String,
+    /// When it took effect.
+    pub effective: Timestamp,
+    /// What happened, in full.
+    pub payload: Payload,
+    /// Secrets for single subscribers, sealed. They ride on the delivery and are not kept with the event.
+    pub secrets: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl NewEvent {
+    /// A fact without secrets, under a new id.
+    pub fn new(
+        kind: &'static str,
+        account: &str,
+        aggregate: String,
+        effective: Timestamp,
+        payload: Payload,
+    ) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            kind,
+            account: account.to_owned(),
+            aggregate,
+            effective,
+            payload,
+            secrets: Vec::new(),
+        }
+    }
+
+    /// The bytes that are kept and forwarded: the whole event but its sequence.
+    pub(crate) fn body(&self, call: &Call, recorded: Timestamp) -> Vec<u8> {
+        Event {
+            id: self.id.to_string(),
+            r#type: self.kind.to_owned(),
+            account: match self.account.as_str() {
+                "-" => String::new(),
+                account => format!("accounts/{account}"),
+            },
+            aggregate: self.aggregate.clone(),
+            sequence: 0,
+            effective_time: Some(to_proto(self.effective)),
+            record_time: Some(to_proto(recorded)),
+            request_id: call.request_id().unwrap_or(call.id).to_string(),
+            traceparent: call.traceparent.clone(),
+            payload: Some(self.payload.clone()),
+        }
+        .encode_to_vec()
+    }
+}
+
+/// An instant on the wire.
+pub fn to_proto(at: Timestamp) -> prost_types::Timestamp {
+    let seconds = at.as_second();
+    let nanos = at.subsec_nanosecond();
+    if nanos < 0 {
+        prost_types::Timestamp {
+            seconds: seconds - 1,
+            nanos: nanos + 1_000_000_000,
+        }
+    } else {
+        prost_types::Timestamp { seconds, nanos }
+    }
+}
+
+/// An instant from the wire, truncated to the microsecond; none when out of range.
+pub fn from_proto(at: &prost_types::Timestamp) -> Option<Timestamp> {
+    let at = Timestamp::new(at.seconds, at.nanos).ok()?;
+    Timestamp::from_microsecond(at.as_microsecond()).ok()
+}

@@ -1,0 +1,228 @@
+//! Takes other services' events: each in one transaction with its inbox row, in its aggregate's sequence, once.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use octroi_api::event::v1::delivery_outcome::Result as Outcome;
+use octroi_api::event::v1::event_intake_service_server::EventIntakeService;
+use octroi_api::event::v1::{
+    DeliverEventsRequest, DeliverEventsResponse, Delivery, DeliveryOutcome, Event,
+};
+use prost::Message as _;
+use tonic::{Request, Response, Status};
+
+use crate::call::Call;
+use crate::db::{Db, row_get};
+use crate::error::{Error, Violations};
+use crate::event::from_proto;
+use crate::name::account_of;
+use crate::params;
+use crate::tx::{Rows, Tx};
+
+/// How many aggregates of one delivery are applied at the same time.
+const AT_ONCE: usize = 4;
+/// The most events in one delivery.
+const MOST: usize = 500;
+
+/// What a service does with other services' events.
+pub trait Intake: Send + Sync + 'static {
+    /// Applies an event within `tx`: reads with [`Tx::query`], queues writes, does not commit. Between aggregates any
+    /// order of arrival must lead to the same state.
+    fn apply(
+        &self,
+        tx: &mut Tx,
+        source: &str,
+        event: &Event,
+        secret: Option<&[u8]>,
+    ) -> impl Future<Output = Result<Applied, Error>> + Send;
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// Its writes are queued, or it needs none.
+    Done,
+    /// Its type is not known here: a newer release sent it. It waits.
+    Unknown,
+    /// It needs something that has not arrived yet. It waits.
+    NotYet(&'static str),
+}
+
+pub(crate) struct IntakeApi<I> {
+    pub(crate) db: Db,
+    pub(crate) intake: Arc<I>,
+}
+
+#[tonic::async_trait]
+impl<I: Intake> EventIntakeService for IntakeApi<I> {
+    async fn deliver_events(
+        &self,
+        request: Request<DeliverEventsRequest>,
+    ) -> Result<Response<DeliverEventsResponse>, Status> {
+        let (_, request) = Call::open(request)?;
+        let mut violations = Violations::default();
+        if request.source.is_empty() {
+            violations.add("source", "must name the service that recorded the events");
+        }
+        if request.deliveries.len() > MOST {
+            violations.add("deliveries", format!("must be at most {MOST}"));
+        }
+        violations.finish()?;
+        let outcomes = self.apply_all(&request.source, request.deliveries).await;
+        if let Some(complete) = request.complete_through.as_ref().and_then(from_proto) {
+            self.db
+                .execute(
+                    "-- progress
+                     INSERT INTO intake_progress (source, complete_through) VALUES ($1, $2)
+                     ON CONFLICT (source) DO UPDATE
+                     SET complete_through = greatest(
+                         intake_progress.complete_through, excluded.complete_through)",
+                    &[&request.source, &complete],
+                )
+                .await?;
+        }
+        Ok(Response::new(DeliverEventsResponse { outcomes }))
+    }
+}
+
+/// An aggregate's name and its events, each with its place in the request.
+type Aggregate = (String, Vec<(usize, Delivery, Event)>);
+
+impl<I: Intake> IntakeApi<I> {
+    /// Applies aggregates side by side and each aggregate's events in order.
+    async fn apply_all(&self, source: &str, deliveries: Vec<Delivery>) -> Vec<DeliveryOutcome> {
+        let mut groups: Vec<Aggregate> = Vec::new();
+        let mut outcomes = vec![DeliveryOutcome::default(); deliveries.len()];
+        for (at, delivery) in deliveries.into_iter().enumerate() {
+            match Event::decode(delivery.event.as_slice()) {
+                Ok(event) => match groups.iter_mut().find(|group| group.0 == event.aggregate) {
+                    Some(group) => group.1.push((at, delivery, event)),
+                    None => groups.push((event.aggregate.clone(), vec![(at, delivery, event)])),
+                },
+                Err(_) => outcomes[at] = outcome(Outcome::Refused, "the event cannot be decoded"),
+            }
+        }
+        let applied: Vec<Vec<(usize, DeliveryOutcome)>> = futures_util::stream::iter(groups)
+            .map(|(_, events)| async move {
+                let mut outcomes = Vec::with_capacity(events.len());
+                for (at, delivery, event) in events {
+                    outcomes.push((at, self.apply(source, &delivery, &event).await));
+                }
+                outcomes
+            })
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        for (at, outcome) in applied.into_iter().flatten() {
+            outcomes[at] = outcome;
+        }
+        outcomes
+    }
+
+    async fn apply(&self, source: &str, delivery: &Delivery, event: &Event) -> DeliveryOutcome {
+        match self.try_apply(source, delivery, event).await {
+            Ok(outcome) => outcome,
+            Err(error) if error.is_transient() => outcome(Outcome::Waiting, &error.to_string()),
+            Err(error) => {
+                tracing::warn!(
+                    source,
+                    aggregate = event.aggregate,
+                    sequence = delivery.sequence,
+                    r#type = event.r#type,
+                    error = format!("{:#}", anyhow::Error::new(error)),
+                    "an event could not be applied"
+                );
+                outcome(
+                    Outcome::Refused,
+                    "it could not be applied; the receiver's log says why",
+                )
+            }
+        }
+    }
+
+    async fn try_apply(
+        &self,
+        source: &str,
+        delivery: &Delivery,
+        event: &Event,
+    ) -> Result<DeliveryOutcome, Error> {
+        if event.payload.is_none() {
+            return Ok(outcome(Outcome::Waiting, "its type is not known here"));
+        }
+        let account = account_of(&event.account).to_owned();
+        let effective = event.effective_time.as_ref().and_then(from_proto);
+        let now = effective.unwrap_or_else(|| self.db.clock.now());
+        let mut call = Call::background(now, "octroi.event.v1.EventIntakeService/DeliverEvents");
+        call.traceparent.clone_from(&event.traceparent);
+        let (mut tx, rows) = self
+            .db
+            .begin_work(
+                &call,
+                "-- inbox
+                 SELECT sequence FROM inbox
+                 WHERE account = $1 AND source = $2 AND aggregate = $3 FOR UPDATE",
+                &[&account, &source, &event.aggregate],
+            )
+            .await?;
+        let last: Option<i64> = rows
+            .first()
+            .map(|row| row_get(row, "sequence"))
+            .transpose()?;
+        let expected = last.unwrap_or(0) + 1;
+        if delivery.sequence != expected {
+            tx.rollback().await;
+            return Ok(if delivery.sequence < expected {
+                outcome(Outcome::Duplicate, "")
+            } else {
+                outcome(
+                    Outcome::Waiting,
+                    "an earlier event of the aggregate is missing",
+                )
+            });
+        }
+        let secret =
+            (!delivery.sealed_secret.is_empty()).then_some(delivery.sealed_secret.as_slice());
+        match self.intake.apply(&mut tx, source, event, secret).await? {
+            Applied::Done => {}
+            Applied::Unknown => {
+                tx.rollback().await;
+                return Ok(outcome(Outcome::Waiting, "its type is not known here"));
+            }
+            Applied::NotYet(why) => {
+                tx.rollback().await;
+                return Ok(outcome(Outcome::Waiting, why));
+            }
+        }
+        let key = params![
+            account,
+            source.to_owned(),
+            event.aggregate.clone(),
+            delivery.sequence,
+        ];
+        let advance = if last.is_some() {
+            "-- advance
+             UPDATE inbox SET sequence = $4
+             WHERE account = $1 AND source = $2 AND aggregate = $3 AND sequence = $4 - 1"
+        } else {
+            "-- open
+             INSERT INTO inbox (account, source, aggregate, sequence) VALUES ($1, $2, $3, $4)"
+        };
+        tx.write(advance, key, Rows::Exactly(1));
+        match tx.commit_work().await {
+            Ok(()) => Ok(outcome(Outcome::Applied, "")),
+            // A twin of this delivery won; the next try finds it applied.
+            Err(error) if error.violates("inbox_pkey") => {
+                Ok(outcome(Outcome::Waiting, "the same event is being applied"))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn outcome(result: Outcome, reason: &str) -> DeliveryOutcome {
+    DeliveryOutcome {
+        result: result.into(),
+        reason: reason.to_owned(),
+    }
+}

@@ -1,0 +1,278 @@
+//! The one layer before every method: who calls, may they, is there room, and until when. A command runs in a task of
+//! its own, so that a caller who leaves cannot stop it in the middle of a COMMIT.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::hmac;
+use http::{Request, Response};
+use octroi_api::Method;
+use octroi_api::r#type::v1::ErrorReason;
+use tokio::sync::Semaphore;
+use tonic::body::Body;
+use tonic::metadata::MetadataMap;
+use tonic::transport::server::TcpConnectInfo;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+use uuid::Uuid;
+
+use crate::auth::Verifier;
+use crate::call::{Call, Caller, SERVICE_SCOPE};
+use crate::clock::Clock;
+use crate::error::{CALL_ID, Error, Refusal};
+
+/// How many calls a service works on at once; more are refused with OVERLOADED.
+const CALLS_AT_ONCE: usize = 512;
+/// How long a call may take when its caller names no deadline.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Moving a test clock by months works through every day.
+const CLOCK_DEADLINE: Duration = Duration::from_secs(900);
+
+/// What the layer needs to know.
+pub(crate) struct Gate {
+    pub(crate) service: &'static str,
+    pub(crate) clock: Clock,
+    pub(crate) verifier: Verifier,
+    pub(crate) fingerprint_key: Arc<hmac::Key>,
+    room: Arc<Semaphore>,
+}
+
+impl Gate {
+    pub(crate) fn new(
+        service: &'static str,
+        clock: Clock,
+        verifier: Verifier,
+        fingerprint_key: Arc<hmac::Key>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            service,
+            clock,
+            verifier,
+            fingerprint_key,
+            room: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
+        })
+    }
+
+    /// The method of a path, if this service serves it.
+    fn method(&self, path: &str) -> Result<&'static Method, Status> {
+        let unknown = || Status::unimplemented("there is no such method");
+        let method = Method::find(path).ok_or_else(unknown)?;
+        let port = match method.area() {
+            area if area == self.service => return Ok(method),
+            "event" | "auth" => return Ok(method),
+            "testing" if self.clock.is_test() => return Ok(method),
+            "licensing" => "50051",
+            "billing" => "50052",
+            "notification" => "50053",
+            _ => return Err(unknown()),
+        };
+        let area = method.area();
+        Err(Refusal::shared(
+            Code::Unimplemented,
+            ErrorReason::WrongService,
+            format!(
+                "this is the {} service; {area} serves this method, on port {port} by default",
+                self.service
+            ),
+        )
+        .meta("service", area)
+        .meta("port", port)
+        .status())
+    }
+
+    fn caller(&self, method: &Method, headers: &http::HeaderMap) -> Result<Caller, Error> {
+        let token = headers
+            .get(http::header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim())
+            .ok_or_else(|| {
+                Error::Unauthenticated("a token is needed: authorization: Bearer …".to_owned())
+            })?;
+        let caller = self.verifier.verify(token)?;
+        if caller.has_scope(method.scope) {
+            Ok(caller)
+        } else {
+            Err(Error::ScopeMissing(method.scope.to_owned()))
+        }
+    }
+
+    fn admit(&self, request: &Request<Body>) -> Result<Call, Status> {
+        let method = self.method(request.uri().path())?;
+        let caller = self
+            .caller(method, request.headers())
+            .map_err(|error| match error {
+                Error::ScopeMissing(scope) if scope == SERVICE_SCOPE => Refusal::shared(
+                    Code::PermissionDenied,
+                    ErrorReason::ServicesOnly,
+                    "this method is for Octroi's own services only",
+                )
+                .status(),
+                error => error.into(),
+            })?;
+        let remote = request
+            .extensions()
+            .get::<TcpConnectInfo>()
+            .and_then(TcpConnectInfo::remote_addr)
+            .map(|address| address.ip().to_string())
+            .unwrap_or_default();
+        let traceparent = request
+            .headers()
+            .get("traceparent")
+            .and_then(|value| value.to_str().ok())
+            .filter(|value| value.len() == 55 && value.is_ascii())
+            .unwrap_or_default()
+            .to_owned();
+        Ok(Call {
+            now: self.clock.now(),
+            caller,
+            method: method.path.trim_start_matches('/'),
+            id: Uuid::now_v7(),
+            remote,
+            traceparent,
+            started: Instant::now(),
+            repeatable: None,
+            fingerprint_key: Some(Arc::clone(&self.fingerprint_key)),
+            metadata: MetadataMap::new(),
+        })
+    }
+}
+
+/// Puts a [`Gate`] before every method.
+#[derive(Clone)]
+pub(crate) struct GateLayer(pub(crate) Arc<Gate>);
+
+impl<S> Layer<S> for GateLayer {
+    type Service = Gated<S>;
+
+    fn layer(&self, inner: S) -> Gated<S> {
+        Gated {
+            gate: Arc::clone(&self.0),
+            inner,
+        }
+    }
+}
+
+/// A service behind a [`Gate`].
+#[derive(Clone)]
+pub(crate) struct Gated<S> {
+    gate: Arc<Gate>,
+    inner: S,
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+impl<S> Service<Request<Body>> for Gated<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Answer {
+        let path = request.uri().path();
+        if path.starts_with("/grpc.reflection.") || path.starts_with("/grpc.health.") {
+            return Box::pin(self.inner.call(request));
+        }
+        let call = match self.gate.admit(&request) {
+            Ok(call) => call,
+            Err(status) => return answer(status),
+        };
+        let Ok(place) = Arc::clone(&self.gate.room).try_acquire_owned() else {
+            let overloaded = Refusal::shared(
+                Code::Unavailable,
+                ErrorReason::Overloaded,
+                "too many calls at once; try again",
+            );
+            return answer(overloaded.retry_after(Duration::from_millis(200)).status());
+        };
+        let deadline = deadline(&call, request.headers_mut());
+        let (id, method) = (call.id, call.method);
+        request.extensions_mut().insert(call);
+        let served = self.inner.call(request);
+        let task = tokio::spawn(CALL_ID.scope(id, async move {
+            let _place = place;
+            served.await
+        }));
+        Box::pin(async move {
+            match tokio::time::timeout(deadline, task).await {
+                Ok(Ok(served)) => served,
+                Ok(Err(panicked)) => {
+                    tracing::error!(call = %id, method, error = %panicked, "a call panicked");
+                    let internal = Error::Internal(anyhow::anyhow!("panic"));
+                    Ok(Status::from(internal).into_http())
+                }
+                Err(_) => Ok(Refusal::shared(
+                    Code::DeadlineExceeded,
+                    ErrorReason::DeadlineExceeded,
+                    "the answer was not ready in time; the command goes on",
+                )
+                .status()
+                .into_http()),
+            }
+        })
+    }
+}
+
+fn answer(status: Status) -> Answer {
+    Box::pin(async move { Ok(status.into_http()) })
+}
+
+/// The caller's deadline, taken out of the headers: the framework would answer CANCELLED and drop the handler.
+fn deadline(call: &Call, headers: &mut http::HeaderMap) -> Duration {
+    let default = if call.method.starts_with("octroi.testing.") {
+        CLOCK_DEADLINE
+    } else {
+        DEADLINE
+    };
+    headers
+        .remove("grpc-timeout")
+        .and_then(|value| parse_timeout(value.to_str().ok()?))
+        .map_or(default, |given| given.min(default))
+}
+
+/// Reads the gRPC wire format's timeout: up to eight digits and a unit.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 {
+        return None;
+    }
+    let amount: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(amount * 3600),
+        "M" => Duration::from_secs(amount * 60),
+        "S" => Duration::from_secs(amount),
+        "m" => Duration::from_millis(amount),
+        "u" => Duration::from_micros(amount),
+        "n" => Duration::from_nanos(amount),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_the_wire_format_has_them() {
+        assert_eq!(parse_timeout("15S"), Some(Duration::from_secs(15)));
+        assert_eq!(parse_timeout("250m"), Some(Duration::from_millis(250)));
+        for wrong in ["", "S", "123456789S", "5x", "é"] {
+            assert_eq!(parse_timeout(wrong), None);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Calls to the other services: with our own token, a deadline and the id of the call that causes them.
+
+use std::sync::Arc;
+
+use tonic::metadata::MetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+use crate::auth::ServiceToken;
+use crate::error::{CALL_ID, Error};
+
+/// A channel to another service.
+pub type Peer = InterceptedService<Channel, Credentials>;
+
+/// Adds our token to each call, a deadline of ten seconds where none is set, and the causing call's id.
+#[derive(Clone)]
+pub struct Credentials(Arc<ServiceToken>);
+
+impl Interceptor for Credentials {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let token = self.0.get()?;
+        let bearer = MetadataValue::try_from(format!("Bearer {token}"))
+            .map_err(|_| Status::internal("the token is not a header"))?;
+        let metadata = request.metadata_mut();
+        metadata.insert("authorization", bearer);
+        if !metadata.contains_key("grpc-timeout") {
+            metadata.insert("grpc-timeout", MetadataValue::from_static("10S"));
+        }
+        if let Ok(id) = CALL_ID.try_with(ToString::to_string)
+            && let Ok(id) = MetadataValue::try_from(id)
+        {
+            metadata.insert("octroi-cause", id);
+        }
+        Ok(request)
+    }
+}
+
+/// A channel to `url`, connected when it is first used and again whenever it broke.
+///
+/// # Errors
+/// [`Error::Internal`] when the URL is none.
+pub fn peer(url: &str, token: Arc<ServiceToken>) -> Result<Peer, Error> {
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(|error| Error::Internal(error.into()))?
+        .connect_timeout(std::time::Duration::from_secs(2))
+        .timeout(std::time::Duration::from_secs(15))
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(std::time::Duration::from_secs(30));
+    Ok(InterceptedService::new(
+        endpoint.connect_lazy(),
+        Credentials(token),
+    ))
+}

@@ -1,0 +1,323 @@
+//! Delivers a service's events to one subscriber. It leases whole aggregates, so that two instances share the work and
+//! each aggregate stays in order; what a subscriber cannot take holds up its own aggregate only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use octroi_api::event::v1::delivery_outcome::Result as Outcome;
+use octroi_api::event::v1::event_intake_service_client::EventIntakeServiceClient;
+use octroi_api::event::v1::{DeliverEventsRequest, Delivery, DeliveryOutcome};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::db::{Db, row_get};
+use crate::error::Error;
+use crate::event::to_proto;
+use crate::peer::Peer;
+
+/// How far `complete_through` trails the clock: twice the age at which a command refuses its final write.
+const TRAIL: SignedDuration = SignedDuration::from_secs(60);
+/// How many aggregates one delivery leases, and how many events of each it carries.
+const AGGREGATES: i64 = 64;
+const EVENTS_EACH: i64 = 8;
+/// How often an empty log is looked at, beside the hints.
+const POLL: Duration = Duration::from_secs(1);
+/// How often a subscriber is told how far it is complete when there is nothing to deliver.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// After so many refusals an event is parked until a person looks at it.
+const REFUSALS: i32 = 12;
+
+/// The earliest instant of scheduled work that is not done yet: `complete_through` stays before it.
+pub type Horizon =
+    Arc<dyn Fn() -> BoxFuture<'static, Result<Option<Timestamp>, Error>> + Send + Sync>;
+
+pub(crate) struct Relay {
+    pub(crate) db: Db,
+    pub(crate) source: &'static str,
+    pub(crate) subscriber: &'static str,
+    pub(crate) peer: Peer,
+    pub(crate) horizon: Option<Horizon>,
+    /// Asks for a delivery or a heartbeat now.
+    pub(crate) nudge: Arc<Notify>,
+    /// Up to when the subscriber was told that it is complete.
+    pub(crate) told: watch::Sender<Option<Timestamp>>,
+}
+
+struct Leased {
+    account: String,
+    aggregate: String,
+    sequence: i64,
+    event: Vec<u8>,
+    secret: Option<Vec<u8>>,
+}
+
+impl Relay {
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let mut client = EventIntakeServiceClient::new(self.peer.clone());
+        let mut failures = 0_u32;
+        let mut told_at: Option<tokio::time::Instant> = None;
+        loop {
+            // The wish to be woken is registered before the look, so that no hint falls between.
+            let hint = self.db.hint.notified();
+            let nudge = self.nudge.notified();
+            tokio::pin!(hint, nudge);
+            hint.as_mut().enable();
+            let beat = told_at.is_none_or(|at| at.elapsed() >= HEARTBEAT);
+            match self.deliver(&mut client, beat).await {
+                Ok(more) => {
+                    failures = 0;
+                    if beat {
+                        told_at = Some(tokio::time::Instant::now());
+                    }
+                    if more && !shutdown.is_cancelled() {
+                        continue;
+                    }
+                }
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    if failures == 1 || failures.is_multiple_of(20) {
+                        tracing::warn!(subscriber = self.subscriber, %error, failures, "delivery failed; it goes on");
+                    }
+                }
+            }
+            let pause = match failures {
+                0 => POLL,
+                failures => Duration::from_millis(50 << failures.min(6)),
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+                () = &mut hint, if failures == 0 => {}
+                () = &mut nudge => told_at = None,
+            }
+        }
+    }
+
+    /// One delivery; whether there may be more at once.
+    async fn deliver(
+        &self,
+        client: &mut EventIntakeServiceClient<Peer>,
+        beat: bool,
+    ) -> anyhow::Result<bool> {
+        let token = Uuid::now_v7();
+        let leased = self.lease(token).await?;
+        if leased.is_empty() && !beat {
+            return Ok(false);
+        }
+        let complete = self.complete_through().await?;
+        let request = DeliverEventsRequest {
+            source: self.source.to_owned(),
+            deliveries: leased
+                .iter()
+                .map(|leased| Delivery {
+                    event: leased.event.clone(),
+                    sequence: leased.sequence,
+                    sealed_secret: leased.secret.clone().unwrap_or_default(),
+                })
+                .collect(),
+            complete_through: Some(to_proto(complete)),
+        };
+        let answer = match client.deliver_events(request).await {
+            Ok(answer) => answer.into_inner(),
+            Err(status) => {
+                self.give_back(token).await?;
+                anyhow::bail!("{}: {}", status.code(), status.message());
+            }
+        };
+        let progressed = self.settle(token, &leased, &answer.outcomes).await?;
+        self.told.send_replace(Some(complete));
+        Ok(progressed)
+    }
+
+    async fn lease(&self, token: Uuid) -> Result<Vec<Leased>, Error> {
+        let heads = self
+            .db
+            .read(LEASE, &[&self.subscriber, &token, &AGGREGATES])
+            .await?;
+        if heads.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut accounts = Vec::with_capacity(heads.len());
+        let mut aggregates = Vec::with_capacity(heads.len());
+        for head in &heads {
+            accounts.push(row_get::<String>(head, "account")?);
+            aggregates.push(row_get::<String>(head, "aggregate")?);
+        }
+        let rows = self
+            .db
+            .read(
+                FETCH,
+                &[&self.subscriber, &accounts, &aggregates, &EVENTS_EACH],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Leased {
+                    account: row_get(row, "account")?,
+                    aggregate: row_get(row, "aggregate")?,
+                    sequence: row_get(row, "sequence")?,
+                    event: row_get(row, "body")?,
+                    secret: row_get(row, "secret")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Nothing that took effect at or before this instant is undelivered.
+    async fn complete_through(&self) -> Result<Timestamp, Error> {
+        let tick = SignedDuration::from_micros(1);
+        // The clock is read first: what commits while we look took effect later than the trail.
+        let mut complete = self.db.clock.now() - TRAIL;
+        if let Some(horizon) = &self.horizon
+            && let Some(due) = horizon().await?
+        {
+            complete = complete.min(due - tick);
+        }
+        let row = self
+            .db
+            .read_opt(
+                "-- undelivered
+                 SELECT min(effective_at) AS earliest FROM delivery WHERE subscriber = $1",
+                &[&self.subscriber],
+            )
+            .await?;
+        if let Some(row) = row
+            && let Some(earliest) = row_get::<Option<Timestamp>>(&row, "earliest")?
+        {
+            complete = complete.min(earliest - tick);
+        }
+        Ok(complete)
+    }
+
+    /// Deletes what was taken and puts off what was not; whether anything was taken.
+    async fn settle(
+        &self,
+        token: Uuid,
+        leased: &[Leased],
+        outcomes: &[DeliveryOutcome],
+    ) -> Result<bool, Error> {
+        let mut taken = BTreeMap::new();
+        let mut stopped = BTreeSet::new();
+        for (leased, outcome) in leased.iter().zip(outcomes) {
+            let aggregate = (leased.account.as_str(), leased.aggregate.as_str());
+            match outcome.result() {
+                Outcome::Applied | Outcome::Duplicate => {
+                    taken.insert(aggregate, leased.sequence);
+                }
+                result @ (Outcome::Waiting | Outcome::Refused | Outcome::Unspecified) => {
+                    if stopped.insert(aggregate) {
+                        let refused = result == Outcome::Refused;
+                        self.put_off(leased, refused, &outcome.reason).await?;
+                    }
+                }
+            }
+        }
+        if !taken.is_empty() {
+            let accounts: Vec<&str> = taken.keys().map(|(account, _)| *account).collect();
+            let aggregates: Vec<&str> = taken.keys().map(|(_, aggregate)| *aggregate).collect();
+            let sequences: Vec<i64> = taken.values().copied().collect();
+            self.db
+                .execute(
+                    "-- taken
+                     DELETE FROM delivery d
+                     USING unnest($2::text[], $3::text[], $4::bigint[]) AS t (account, aggregate, sequence)
+                     WHERE d.account = t.account AND d.subscriber = $1
+                       AND d.aggregate = t.aggregate AND d.sequence <= t.sequence",
+                    &[&self.subscriber, &accounts, &aggregates, &sequences],
+                )
+                .await?;
+        }
+        self.give_back(token).await?;
+        Ok(!taken.is_empty())
+    }
+
+    async fn put_off(&self, leased: &Leased, refused: bool, reason: &str) -> Result<(), Error> {
+        let rows = self
+            .db
+            .read(
+                PUT_OFF,
+                &[
+                    &leased.account,
+                    &self.subscriber,
+                    &leased.aggregate,
+                    &leased.sequence,
+                    &i32::from(refused),
+                    &reason,
+                    &REFUSALS,
+                ],
+            )
+            .await?;
+        if let Some(row) = rows.first()
+            && row_get(row, "parked")?
+        {
+            tracing::error!(
+                subscriber = self.subscriber,
+                aggregate = leased.aggregate,
+                sequence = leased.sequence,
+                reason,
+                "an event is parked: it was refused too often"
+            );
+        }
+        Ok(())
+    }
+
+    async fn give_back(&self, token: Uuid) -> Result<(), Error> {
+        self.db
+            .execute(
+                "-- give_back
+                 UPDATE delivery SET lease_token = NULL, lease_until = NULL
+                 WHERE subscriber = $1 AND lease_token = $2",
+                &[&self.subscriber, &token],
+            )
+            .await?;
+        Ok(())
+    }
+}
+
+const LEASE: &str = "-- lease
+    WITH head AS (
+        SELECT d.account, d.aggregate, d.sequence
+        FROM delivery d
+        WHERE d.subscriber = $1 AND NOT d.parked AND d.due_at <= clock_timestamp()
+          AND (d.lease_until IS NULL OR d.lease_until < clock_timestamp())
+          AND NOT EXISTS (
+              SELECT FROM delivery earlier
+              WHERE earlier.account = d.account AND earlier.subscriber = d.subscriber
+                AND earlier.aggregate = d.aggregate AND earlier.sequence < d.sequence)
+        ORDER BY d.due_at
+        LIMIT $3
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE delivery d
+    SET lease_token = $2, lease_until = clock_timestamp() + interval '30 seconds'
+    FROM head
+    WHERE d.account = head.account AND d.subscriber = $1
+      AND d.aggregate = head.aggregate AND d.sequence = head.sequence
+    RETURNING d.account, d.aggregate";
+
+const FETCH: &str = "-- fetch
+    SELECT d.account, d.aggregate, d.sequence, d.secret, e.body
+    FROM unnest($2::text[], $3::text[]) AS head (account, aggregate)
+    CROSS JOIN LATERAL (
+        SELECT * FROM delivery d
+        WHERE d.account = head.account AND d.subscriber = $1 AND d.aggregate = head.aggregate
+        ORDER BY d.sequence
+        LIMIT $4
+    ) d
+    JOIN event e ON e.account = d.account AND e.id = d.event_id
+    ORDER BY d.account, d.aggregate, d.sequence";
+
+const PUT_OFF: &str = "-- put_off
+    UPDATE delivery
+    SET attempts = attempts + 1,
+        refusals = refusals + $5,
+        parked = refusals + $5 >= $7,
+        last_error = $6,
+        due_at = clock_timestamp()
+               + least(interval '20 milliseconds' * power(2, least(attempts, 12)), interval '30 seconds')
+    WHERE account = $1 AND subscriber = $2 AND aggregate = $3 AND sequence = $4
+    RETURNING parked";

@@ -1,0 +1,413 @@
+//! The shell of a service: opens what it needs, runs its background work, serves its methods until told to stop, and
+//! drains.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use octroi_api::event::v1::event_intake_service_server::EventIntakeServiceServer;
+use octroi_api::event::v1::event_service_server::EventServiceServer;
+use octroi_api::testing::v1::clock_service_server::ClockServiceServer;
+use octroi_api::{DESCRIPTORS, METHODS};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+
+use crate::clock::Clock;
+use crate::db::Db;
+use crate::error::Error;
+use crate::event_service::EventsApi;
+use crate::intake::{Intake, IntakeApi};
+use crate::layer::{Gate, GateLayer};
+use crate::migrate;
+use crate::peer::{Peer, peer};
+use crate::relay::{Horizon, Relay};
+use crate::settings::{Keys, Settings};
+use crate::test_clock::{ClockApi, Follower, read_offset};
+use crate::work::Works;
+
+/// How long a draining service waits for calls under way.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// What a service is.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name, which is also its schema's: "licensing".
+    pub name: &'static str,
+    /// The port that it listens on by default.
+    pub port: u16,
+    /// The services that receive its events.
+    pub subscribers: &'static [&'static str],
+    /// Its migrations: file name and text, oldest first.
+    pub migrations: &'static [(&'static str, &'static str)],
+    /// The version that its schema must have at least; a newer one is fine.
+    pub minimum_schema: u32,
+}
+
+/// Why a service did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Settings that cannot be, each named.
+    #[error("bad settings:\n  {}", .0.join("\n  "))]
+    Settings(Vec<String>),
+    /// The address is taken or not ours.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+    /// The schema is older than the program.
+    #[error(
+        "the schema {schema} is at version {found}, and {needed} is needed: run the migrations"
+    )]
+    Schema {
+        /// The schema.
+        schema: &'static str,
+        /// Its version.
+        found: u32,
+        /// The version needed.
+        needed: u32,
+    },
+    /// The database cannot be reached or refuses.
+    #[error("the database: {0}")]
+    Database(#[source] Error),
+    /// Anything else.
+    #[error("cannot start: {0}")]
+    Internal(#[source] Error),
+}
+
+impl StartError {
+    /// The process's exit code: 64 bad settings, 69 an address or a database that is not there, 78 a schema that does
+    /// not fit, 70 anything else (sysexits.h).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Settings(_) => 64,
+            Self::Listen(..) | Self::Database(_) => 69,
+            Self::Internal(_) => 70,
+            Self::Schema { .. } => 78,
+        }
+    }
+}
+
+/// What a service's parts share.
+#[derive(Clone)]
+pub struct Shell {
+    /// The database.
+    pub db: Db,
+    /// Business time.
+    pub clock: Clock,
+    /// Keys.
+    pub keys: Arc<Keys>,
+    /// Cancelled when the service is to stop.
+    pub shutdown: CancellationToken,
+    /// Background tasks, awaited when draining.
+    pub tracker: TaskTracker,
+    service: &'static Service,
+    settings: Arc<Settings>,
+    works: Works,
+}
+
+/// A service that is serving.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    task: JoinHandle<Result<(), Error>>,
+}
+
+impl Running {
+    /// Waits until the service has stopped and drained.
+    ///
+    /// # Errors
+    /// When serving failed.
+    pub async fn stopped(self) -> Result<(), Error> {
+        self.task
+            .await
+            .unwrap_or_else(|error| Err(Error::Internal(error.into())))
+    }
+}
+
+impl Shell {
+    /// Reads the keys, opens the database, and checks that the schema and the clock fit.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn open(
+        service: &'static Service,
+        settings: &Settings,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let keys = Keys::read(settings, service.name).map_err(StartError::Settings)?;
+        let config = &settings.database_url.0;
+        let found = migrate::version(config, service.name)
+            .await
+            .map_err(StartError::Database)?;
+        if found < service.minimum_schema {
+            return Err(StartError::Schema {
+                schema: service.name,
+                found,
+                needed: service.minimum_schema,
+            });
+        }
+        let offset = read_offset(config, service.name)
+            .await
+            .map_err(StartError::Database)?;
+        let clock = match (offset, settings.test_clock) {
+            (Some(offset), true) => Clock::test(offset),
+            (None, false) => Clock::system(),
+            (Some(_), false) => {
+                return Err(StartError::Settings(vec![
+                    "--test-clock is missing: this database was born with a test clock".to_owned(),
+                ]));
+            }
+            (None, true) => {
+                return Err(StartError::Settings(vec![
+                    "--test-clock: this database was born without a test clock".to_owned(),
+                ]));
+            }
+        };
+        let db = Db::new(
+            config,
+            service.name,
+            settings.pool_size,
+            clock.clone(),
+            service.subscribers,
+        )
+        .map_err(StartError::Internal)?;
+        let tracker = TaskTracker::new();
+        Ok(Self {
+            works: Works::new(clock.clone(), shutdown.clone(), tracker.clone()),
+            db,
+            clock,
+            keys: Arc::new(keys),
+            shutdown,
+            tracker,
+            service,
+            settings: Arc::new(settings.clone()),
+        })
+    }
+
+    /// A channel to another service, by its name.
+    ///
+    /// # Errors
+    /// [`StartError::Settings`] when its URL is none.
+    pub fn peer(&self, name: &str) -> Result<Peer, StartError> {
+        let url = match name {
+            "licensing" => &self.settings.licensing_url,
+            "billing" => &self.settings.billing_url,
+            "notification" => &self.settings.notification_url,
+            _ => return Err(StartError::Settings(vec![format!("no service {name}")])),
+        };
+        peer(url, Arc::clone(&self.keys.token))
+            .map_err(|error| StartError::Settings(vec![format!("--{name}-url {url}: {error}")]))
+    }
+
+    /// Runs `work` now, at every interval, after each [`Notify`] and at each step of a test clock, with business time;
+    /// again at once while it says that it did something. Errors are logged and tried again.
+    pub fn spawn_work<F, Fut>(&self, name: &'static str, every: Duration, work: F) -> Arc<Notify>
+    where
+        F: Fn(jiff::Timestamp) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = anyhow::Result<u64>> + Send + 'static,
+    {
+        self.works.spawn(name, every, work)
+    }
+
+    /// Serves until shutdown: the service's routes, its intake and facts, the test clock where there is one, reflection
+    /// and health. Health says SERVING once the listener is bound.
+    ///
+    /// # Errors
+    /// [`StartError::Listen`].
+    pub async fn serve<I: Intake>(
+        self,
+        routes: Routes,
+        intake: I,
+        horizon: Option<Horizon>,
+    ) -> Result<Running, StartError> {
+        let listener = self.listen()?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| StartError::Internal(Error::Internal(error.into())))?;
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let relays = self.spawn_relays(horizon)?;
+
+        let mut routes = routes
+            .add_service(EventIntakeServiceServer::new(IntakeApi {
+                db: self.db.clone(),
+                intake: Arc::new(intake),
+            }))
+            .add_service(EventServiceServer::new(EventsApi {
+                db: self.db.clone(),
+            }));
+        if self.clock.is_test() {
+            routes = routes.add_service(ClockServiceServer::new(ClockApi {
+                db: self.db.clone(),
+                clock: self.clock.clone(),
+            }));
+            let follower = Follower {
+                service: self.service.name,
+                db: self.db.clone(),
+                clock: self.clock.clone(),
+                works: self.works.clone(),
+                relays,
+            };
+            self.tracker.spawn(follower.run(self.shutdown.clone()));
+        }
+        let names = self.service_names();
+        let (reporter, health) = tonic_health::server::health_reporter();
+        reporter
+            .set_service_status("", ServingStatus::Serving)
+            .await;
+        for name in &names {
+            reporter
+                .set_service_status(*name, ServingStatus::Serving)
+                .await;
+        }
+        let routes = routes.add_service(health);
+        let routes = add_reflection(routes, &names)?;
+
+        let gate = Gate::new(
+            self.service.name,
+            self.clock.clone(),
+            self.verifier()?,
+            Arc::clone(&self.keys.fingerprint),
+        );
+        let shutdown = self.shutdown.clone();
+        let draining = async move {
+            shutdown.cancelled().await;
+            reporter
+                .set_service_status("", ServingStatus::NotServing)
+                .await;
+            for name in names {
+                reporter
+                    .set_service_status(name, ServingStatus::NotServing)
+                    .await;
+            }
+        };
+        let serving = server()
+            .layer(GateLayer(gate))
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(incoming, draining);
+        let task = tokio::spawn(self.run(serving));
+        Ok(Running { address, task })
+    }
+
+    async fn run(
+        self,
+        serving: impl Future<Output = Result<(), tonic::transport::Error>> + Send,
+    ) -> Result<(), Error> {
+        tokio::pin!(serving);
+        let ended = tokio::select! {
+            ended = &mut serving => Some(ended),
+            () = self.shutdown.cancelled() => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => tokio::time::timeout(DRAIN, serving).await.unwrap_or(Ok(())),
+        };
+        self.shutdown.cancel();
+        self.tracker.close();
+        let _ = tokio::time::timeout(DRAIN, self.tracker.wait()).await;
+        ended.map_err(|error| Error::Internal(error.into()))
+    }
+
+    fn listen(&self) -> Result<tokio::net::TcpListener, StartError> {
+        let default = SocketAddr::from(([0, 0, 0, 0], self.service.port));
+        let address = self.settings.listen.unwrap_or(default);
+        let bound = match &self.settings.listener {
+            Some(listener) => listener.try_clone(),
+            None => std::net::TcpListener::bind(address),
+        };
+        bound
+            .and_then(|listener| {
+                listener.set_nonblocking(true)?;
+                tokio::net::TcpListener::from_std(listener)
+            })
+            .map_err(|error| StartError::Listen(address, error))
+    }
+
+    fn spawn_relays(&self, horizon: Option<Horizon>) -> Result<Vec<RelayHandle>, StartError> {
+        let mut handles = Vec::new();
+        for subscriber in self.service.subscribers {
+            let (told, receiver) = watch::channel(None);
+            let nudge = Arc::new(Notify::new());
+            let relay = Relay {
+                db: self.db.clone(),
+                source: self.service.name,
+                subscriber,
+                peer: self.peer(subscriber)?,
+                horizon: horizon.clone(),
+                nudge: Arc::clone(&nudge),
+                told,
+            };
+            self.tracker.spawn(relay.run(self.shutdown.clone()));
+            handles.push(RelayHandle {
+                nudge,
+                told: receiver,
+            });
+        }
+        Ok(handles)
+    }
+
+    fn verifier(&self) -> Result<crate::auth::Verifier, StartError> {
+        self.keys
+            .verifier
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+            .ok_or_else(|| StartError::Internal(Error::Internal(anyhow::anyhow!("served twice"))))
+    }
+
+    /// Full names of the gRPC services that this process serves.
+    fn service_names(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = METHODS
+            .iter()
+            .filter(|method| match method.area() {
+                "event" | "auth" => true,
+                "testing" => self.clock.is_test(),
+                area => area == self.service.name,
+            })
+            .filter_map(|method| method.path.get(1..)?.split('/').next())
+            .collect();
+        names.dedup();
+        names
+    }
+}
+
+/// What the test clock needs of a relay.
+#[derive(Clone)]
+pub(crate) struct RelayHandle {
+    pub(crate) nudge: Arc<Notify>,
+    pub(crate) told: watch::Receiver<Option<jiff::Timestamp>>,
+}
+
+/// The server with its limits: streams, headers, idle time and handshakes are bounded.
+fn server() -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .max_concurrent_streams(Some(256))
+        .http2_max_pending_accept_reset_streams(Some(20))
+        .http2_keepalive_interval(Some(Duration::from_secs(60)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .http2_max_header_list_size(Some(16 * 1024))
+        .tcp_nodelay(true)
+}
+
+fn add_reflection(routes: Routes, names: &[&'static str]) -> Result<Routes, StartError> {
+    let builder = || {
+        let mut builder = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name("grpc.health.v1.Health");
+        for name in names {
+            builder = builder.with_service_name(*name);
+        }
+        builder
+    };
+    let failed = |error| StartError::Internal(Error::Internal(anyhow::Error::new(error)));
+    let v1 = builder().build_v1().map_err(failed)?;
+    let v1alpha = builder().build_v1alpha().map_err(failed)?;
+    Ok(routes.add_service(v1).add_service(v1alpha))
+}
+
+/// A list behind a lock that a panic elsewhere does not poison for us.
+pub(crate) type Shared<T> = Arc<Mutex<Vec<T>>>;

@@ -1,0 +1,332 @@
+//! The test clock: an offset in a schema of its own that every service follows. Moving it goes a day at a time, and
+//! each day ends when every service has seen it, run its due work, and delivered its events.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use octroi_api::testing::v1::clock_service_server::ClockService;
+use octroi_api::testing::v1::{
+    AdvanceClockRequest, Clock as ClockAnswer, GetClockRequest, SetClockRequest,
+};
+use octroi_api::r#type::v1::ErrorReason;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status};
+
+use crate::call::Call;
+use crate::clock::Clock;
+use crate::db::{Db, connect, row_get};
+use crate::error::{Error, Refusal, Violations};
+use crate::event::{from_proto, to_proto};
+use crate::service::RelayHandle;
+use crate::work::Works;
+
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+/// How long one day may take before the call gives up; the clock then stays where it is.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(4);
+const IDLE_LOOK: Duration = Duration::from_millis(25);
+
+/// The stored offset in microseconds; none when the database was born without a test clock.
+pub(crate) async fn read_offset(
+    config: &tokio_postgres::Config,
+    schema: &str,
+) -> Result<Option<i64>, Error> {
+    let client = connect(config, schema).await?;
+    let born = client
+        .query_one(
+            "SELECT to_regclass('testing.clock') IS NOT NULL AS born",
+            &[],
+        )
+        .await?;
+    if !row_get::<bool>(&born, "born")? {
+        return Ok(None);
+    }
+    let row = client
+        .query_opt("SELECT offset_micros FROM testing.clock", &[])
+        .await?;
+    row.map(|row| row_get(&row, "offset_micros")).transpose()
+}
+
+/// What is stored of the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stored {
+    offset: i64,
+    step: i64,
+    round: i64,
+}
+
+async fn stored(db: &Db) -> Result<Stored, Error> {
+    let row = db
+        .read_opt(
+            "-- stored
+             SELECT offset_micros, step, round FROM testing.clock",
+            &[],
+        )
+        .await?
+        .ok_or_else(|| Error::Internal(anyhow::anyhow!("the test clock's row is gone")))?;
+    Ok(Stored {
+        offset: row_get(&row, "offset_micros")?,
+        step: row_get(&row, "step")?,
+        round: row_get(&row, "round")?,
+    })
+}
+
+/// Follows the stored clock in one process.
+pub(crate) struct Follower {
+    pub(crate) service: &'static str,
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+    pub(crate) works: Works,
+    pub(crate) relays: Vec<RelayHandle>,
+}
+
+impl Follower {
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let mut seen = None;
+        let mut moving_until = tokio::time::Instant::now();
+        while !shutdown.is_cancelled() {
+            match stored(&self.db).await {
+                Ok(now) if seen == Some(now) => {}
+                Ok(now) => {
+                    self.clock.set_offset(now.offset);
+                    if let Err(error) = self.settle(now).await {
+                        tracing::warn!(%error, "a step of the test clock failed; it is tried again");
+                    } else {
+                        seen = Some(now);
+                        moving_until = tokio::time::Instant::now() + Duration::from_secs(1);
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the test clock cannot be read"),
+            }
+            let pause = if tokio::time::Instant::now() < moving_until {
+                LOOK
+            } else {
+                IDLE_LOOK
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// One round: run what is due, deliver everything, tell the subscribers how far, and report.
+    async fn settle(&self, at: Stored) -> Result<(), Error> {
+        let before = self.db.emitted();
+        self.works.run_due().await;
+        let pending = self.drain().await?;
+        let emitted = i64::try_from(self.db.emitted()).unwrap_or(i64::MAX);
+        if at.round > 0 || before != self.db.emitted() {
+            self.tell().await;
+        }
+        self.db
+            .execute(
+                "-- report
+                 INSERT INTO testing.barrier (service, step, round, pending, emitted)
+                 VALUES ($1, $2, $3, $4, $5)
+                 ON CONFLICT (service) DO UPDATE
+                 SET step = $2, round = $3, pending = $4, emitted = $5",
+                &[&self.service, &at.step, &at.round, &pending, &emitted],
+            )
+            .await?;
+        Ok(())
+    }
+
+    async fn pending(&self) -> Result<i64, Error> {
+        let row = self
+            .db
+            .read_opt(
+                "-- pending
+                 SELECT count(*) AS pending FROM delivery WHERE NOT parked AND attempts < 8",
+                &[],
+            )
+            .await?;
+        row.map_or(Ok(0), |row| row_get(&row, "pending"))
+    }
+
+    /// Waits, with a limit, until nothing is undelivered; what still is after it.
+    async fn drain(&self) -> Result<i64, Error> {
+        let deadline = tokio::time::Instant::now() + PATIENCE / 4;
+        loop {
+            let pending = self.pending().await?;
+            if pending == 0 || tokio::time::Instant::now() > deadline {
+                return Ok(pending);
+            }
+            for relay in &self.relays {
+                relay.nudge.notify_one();
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Lets every subscriber know that all is delivered up to the clock's new time.
+    async fn tell(&self) {
+        let now = self.clock.now();
+        for relay in &self.relays {
+            let mut told = relay.told.clone();
+            let behind = SignedDuration::from_secs(90);
+            let reached = |told: &Option<Timestamp>| {
+                told.is_some_and(|told| now.duration_since(told) < behind)
+            };
+            relay.nudge.notify_one();
+            // A subscriber that is down, or due work of the far past, must not hold up the clock.
+            let _ = tokio::time::timeout(Duration::from_secs(2), told.wait_for(reached)).await;
+        }
+    }
+}
+
+pub(crate) struct ClockApi {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+}
+
+#[tonic::async_trait]
+impl ClockService for ClockApi {
+    async fn get_clock(
+        &self,
+        request: Request<GetClockRequest>,
+    ) -> Result<Response<ClockAnswer>, Status> {
+        Call::open(request)?;
+        Ok(Response::new(self.answer()))
+    }
+
+    async fn set_clock(
+        &self,
+        request: Request<SetClockRequest>,
+    ) -> Result<Response<ClockAnswer>, Status> {
+        let (_, request) = Call::open(request)?;
+        let mut violations = Violations::default();
+        let target = request.time.as_ref().and_then(from_proto);
+        if target.is_none() {
+            violations.add("time", "must be an instant");
+        }
+        violations.finish()?;
+        self.move_to(target.unwrap_or_default()).await
+    }
+
+    async fn advance_clock(
+        &self,
+        request: Request<AdvanceClockRequest>,
+    ) -> Result<Response<ClockAnswer>, Status> {
+        let (_, request) = Call::open(request)?;
+        let duration = request
+            .duration
+            .filter(|duration| (0..=10 * 366 * 86_400).contains(&duration.seconds))
+            .filter(|duration| duration.nanos >= 0)
+            .map(|duration| SignedDuration::new(duration.seconds, duration.nanos));
+        let mut violations = Violations::default();
+        if duration.is_none() {
+            violations.add("duration", "must be from 0 to ten years");
+        }
+        violations.finish()?;
+        self.move_to(self.clock.now() + duration.unwrap_or_default())
+            .await
+    }
+}
+
+impl ClockApi {
+    fn answer(&self) -> ClockAnswer {
+        ClockAnswer {
+            time: Some(to_proto(self.clock.now())),
+        }
+    }
+
+    async fn move_to(&self, target: Timestamp) -> Result<Response<ClockAnswer>, Status> {
+        if target < self.clock.now() {
+            return Err(Refusal::shared(
+                Code::FailedPrecondition,
+                ErrorReason::ClockBackwards,
+                format!("the clock is past {target} already and cannot go back"),
+            )
+            .status());
+        }
+        loop {
+            let left = target - self.clock.now();
+            let left =
+                SignedDuration::try_from(left).map_err(|error| Error::Internal(error.into()))?;
+            if left <= SignedDuration::ZERO {
+                return Ok(Response::new(self.answer()));
+            }
+            self.step(left.min(DAY)).await?;
+        }
+    }
+
+    /// Moves by a day or less, and repeats rounds until two in a row found every service with nothing undelivered and
+    /// nothing new.
+    async fn step(&self, by: SignedDuration) -> Result<(), Error> {
+        let from = stored(&self.db).await?;
+        let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+        let offset = from.offset.saturating_add(by);
+        let step = from.step + 1;
+        let moved = self
+            .db
+            .execute(
+                "-- step
+                 UPDATE testing.clock SET offset_micros = $1, step = $2, round = 0 WHERE step = $3",
+                &[&offset, &step, &from.step],
+            )
+            .await?;
+        if moved != 1 {
+            return Err(Error::Conflict("another call moves the clock"));
+        }
+        self.clock.set_offset(offset);
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut before = None;
+        for round in 0.. {
+            let reports = self.reports(step, round, deadline).await?;
+            let quiet = reports.iter().all(|(_, pending, _)| *pending == 0);
+            if quiet && before.as_ref() == Some(&reports) {
+                return Ok(());
+            }
+            before = Some(reports);
+            self.db
+                .execute(
+                    "-- round
+                     UPDATE testing.clock SET round = $2 WHERE step = $1",
+                    &[&step, &(round + 1)],
+                )
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Every service's report of a round: name, undelivered events, events made so far.
+    async fn reports(
+        &self,
+        step: i64,
+        round: i64,
+        deadline: tokio::time::Instant,
+    ) -> Result<Vec<(String, i64, i64)>, Error> {
+        loop {
+            let rows = self
+                .db
+                .read(
+                    "-- reports
+                     SELECT service, pending, emitted, step = $1 AND round = $2 AS reported
+                     FROM testing.barrier ORDER BY service",
+                    &[&step, &round],
+                )
+                .await?;
+            let mut missing = Vec::new();
+            let mut reports = Vec::new();
+            for row in &rows {
+                let service: String = row_get(row, "service")?;
+                if row_get(row, "reported")? {
+                    reports.push((service, row_get(row, "pending")?, row_get(row, "emitted")?));
+                } else {
+                    missing.push(service);
+                }
+            }
+            if missing.is_empty() {
+                return Ok(reports);
+            }
+            if tokio::time::Instant::now() > deadline {
+                return Err(Error::Unavailable(format!(
+                    "not every service follows the clock; missing: {}",
+                    missing.join(", ")
+                )));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}

@@ -1,0 +1,495 @@
+//! Transactions in two round trips: BEGIN travels with the idempotency record and the locking read, and every write,
+//! event and audit row travels with COMMIT. The database itself stops a pipeline whose guard misses.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use deadpool_postgres::Object;
+use futures_util::future::{join, join4, maybe_done};
+use prost::Message;
+use serde_json::Value;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
+use uuid::Uuid;
+
+use crate::call::{Call, IdempotencyKey};
+use crate::db::{Db, Params, REPLAY, replayed};
+use crate::error::Error;
+use crate::event::NewEvent;
+use crate::name::account_of;
+use crate::params;
+
+/// A command older than this refuses its final write, so that `complete_through`, which trails the clock by twice as
+/// much, is true.
+const COMMAND_AGE: Duration = Duration::from_secs(30);
+
+/// What a command's beginning found.
+pub enum Begun {
+    /// A request that did not come before: the open transaction and what the read found.
+    Fresh(Tx, Vec<Row>),
+    /// A request that came before: its answer, encoded.
+    Replay(Vec<u8>),
+}
+
+impl Begun {
+    /// The open transaction, or the decoded answer of the same request.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the stored answer cannot be read.
+    pub fn fresh<R: Message + Default>(self) -> Result<Result<(Tx, Vec<Row>), R>, Error> {
+        match self {
+            Self::Fresh(tx, rows) => Ok(Ok((tx, rows))),
+            Self::Replay(answer) => R::decode(answer.as_slice())
+                .map(Err)
+                .map_err(|error| Error::Internal(error.into())),
+        }
+    }
+}
+
+/// How many rows a write must touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// Exactly so many, or the transaction fails with [`Error::Conflict`]. The statement must be a plain INSERT, UPDATE
+    /// or DELETE without RETURNING.
+    Exactly(u64),
+    /// Any number.
+    Any,
+}
+
+struct Write {
+    sql: String,
+    params: Params,
+}
+
+/// An open transaction. Dropped without a commit it is rolled back.
+pub struct Tx {
+    client: Option<Object>,
+    db: Db,
+    call: Box<Call>,
+    key: Option<IdempotencyKey>,
+    writes: Vec<Write>,
+    events: Vec<NewEvent>,
+}
+
+impl Db {
+    /// Begins a command: BEGIN, the idempotency record and the (locking) read in one round trip. Twins in flight wait
+    /// here for the first one's outcome.
+    ///
+    /// # Errors
+    /// [`Error::RequestIdReused`], or the database's.
+    pub async fn begin(
+        &self,
+        call: &Call,
+        account: &str,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Begun, Error> {
+        let Some(key) = call.key(account) else {
+            let (tx, rows) = self.begin_work(call, sql, params).await?;
+            return Ok(Begun::Fresh(tx, rows));
+        };
+        let client = self.connection().await?;
+        let claim = client.prepare_cached(CLAIM).await?;
+        let replay = client.prepare_cached(REPLAY).await?;
+        let read = client.prepare_cached(sql).await?;
+        let mut tx = Tx::new(self, call, client);
+        let client = tx.client()?;
+        let id: [&(dyn ToSql + Sync); 3] = [&key.account, &key.method, &key.request_id];
+        let (begun, claimed, earlier, rows) = join4(
+            client.batch_execute("BEGIN"),
+            client.execute(&claim, &[id[0], id[1], id[2], &key.fingerprint]),
+            client.query_opt(&replay, &id),
+            client.query(&read, params),
+        )
+        .await;
+        begun?;
+        if claimed? == 1 {
+            let rows = rows?;
+            tx.key = Some(key);
+            return Ok(Begun::Fresh(tx, rows));
+        }
+        let earlier = earlier?;
+        tx.rollback().await;
+        let answer = match earlier {
+            Some(row) => replayed(&row, &key.fingerprint)?,
+            None => None,
+        };
+        answer
+            .map(Begun::Replay)
+            .ok_or(Error::Conflict("the same request was under way"))
+    }
+
+    /// Begins without idempotency, for background work and for the steps of a command in between.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn begin_work(
+        &self,
+        call: &Call,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<(Tx, Vec<Row>), Error> {
+        let client = self.connection().await?;
+        let read = client.prepare_cached(sql).await?;
+        let tx = Tx::new(self, call, client);
+        let client = tx.client()?;
+        let (begun, rows) = join(client.batch_execute("BEGIN"), client.query(&read, params)).await;
+        begun?;
+        let rows = rows?;
+        Ok((tx, rows))
+    }
+}
+
+impl Tx {
+    fn new(db: &Db, call: &Call, client: Object) -> Self {
+        Self {
+            client: Some(client),
+            db: db.clone(),
+            call: Box::new(call.clone()),
+            key: None,
+            writes: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    fn client(&self) -> Result<&Object, Error> {
+        self.client
+            .as_ref()
+            .ok_or_else(|| Error::Internal(anyhow::anyhow!("a transaction used after its end")))
+    }
+
+    /// The call that the transaction serves.
+    pub fn call(&self) -> &Call {
+        &self.call
+    }
+
+    /// A further read: one more round trip.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn query(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
+        let client = self.client()?;
+        let statement = client.prepare_cached(sql).await?;
+        Ok(client.query(&statement, params).await?)
+    }
+
+    /// Sends the writes queued so far, in one round trip, without committing. For the rare command that must read what
+    /// it wrote.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn flush(&mut self) -> Result<(), Error> {
+        let writes = std::mem::take(&mut self.writes);
+        let client = self.client()?;
+        let statements = prepare(client, &writes).await?;
+        for result in in_order(send(client, &statements, &writes), None).await {
+            result?;
+        }
+        Ok(())
+    }
+
+    /// Queues a write until the commit.
+    pub fn write(&mut self, sql: &str, params: Params, rows: Rows) {
+        let sql = match rows {
+            Rows::Any => sql.to_owned(),
+            Rows::Exactly(expected) => format!(
+                "WITH touched AS ({sql}\nRETURNING 1) \
+                 SELECT expect_rows((SELECT count(*) FROM touched), {expected})"
+            ),
+        };
+        self.writes.push(Write { sql, params });
+    }
+
+    /// Queues an event; it is appended, with its deliveries, at the commit.
+    pub fn emit(&mut self, event: NewEvent) {
+        self.events.push(event);
+    }
+
+    /// Queues an audit row. Neither side may hold a secret.
+    pub fn audit(&mut self, resource: &str, before: Option<Value>, after: Option<Value>) {
+        let params = params![
+            account_of(resource).to_owned(),
+            Uuid::now_v7(),
+            self.call.now,
+            self.call.caller.subject.clone(),
+            self.call.method.to_owned(),
+            resource.to_owned(),
+            self.call.remote.clone(),
+            self.call.request_id(),
+            before,
+            after,
+        ];
+        self.write(
+            "-- audit
+             INSERT INTO audit
+                 (account, id, at, actor, method, resource, remote, request_id, before, after)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            params,
+            Rows::Exactly(1),
+        );
+    }
+
+    /// Queues the record of an answer given outside the call that asked for it. A record that stands already stays.
+    pub fn remember(&mut self, key: &IdempotencyKey, answer: Vec<u8>) {
+        let params = params![
+            key.account.clone(),
+            key.method.clone(),
+            key.request_id,
+            key.fingerprint.clone(),
+            answer,
+        ];
+        self.write(
+            "-- remember
+             INSERT INTO idempotency (account, method, request_id, fingerprint, answer)
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+            params,
+            Rows::Any,
+        );
+    }
+
+    /// Sends everything with COMMIT, and keeps the answer when the call is repeatable.
+    ///
+    /// # Errors
+    /// The database's; [`Error::OutcomeUnknown`] when the connection broke before COMMIT was answered.
+    pub async fn commit<R: Message>(mut self, answer: &R) -> Result<(), Error> {
+        if let Some(key) = self.key.take() {
+            let params = params![
+                key.account,
+                key.method,
+                key.request_id,
+                answer.encode_to_vec()
+            ];
+            self.write(
+                "-- answer
+                 UPDATE idempotency SET answer = $4
+                 WHERE account = $1 AND method = $2 AND request_id = $3",
+                params,
+                Rows::Exactly(1),
+            );
+        }
+        self.commit_work().await
+    }
+
+    /// Commits background work or a step in between: there is no answer to keep.
+    ///
+    /// # Errors
+    /// As [`Tx::commit`].
+    pub async fn commit_work(mut self) -> Result<(), Error> {
+        let age = self.db.clock.now().duration_since(self.call.now);
+        let limit = jiff::SignedDuration::try_from(COMMAND_AGE).unwrap_or_default();
+        // Background work names the due instant as its own, however late it runs; only its machine time counts.
+        let background = self.call.caller.subject == "system";
+        if self.call.started.elapsed() > COMMAND_AGE || (!background && age > limit) {
+            self.rollback().await;
+            return Err(Error::Conflict(
+                "the command took too long; nothing was done",
+            ));
+        }
+        let emitted = self.events.len() as u64;
+        self.queue_events();
+        let writes = std::mem::take(&mut self.writes);
+        let client = self.client()?;
+        let statements = prepare(client, &writes).await?;
+        let commit: Sent<'_> =
+            Box::pin(async { client.batch_execute("COMMIT").await.map(|()| Vec::new()) });
+        let mut results = in_order(send(client, &statements, &writes), Some(commit)).await;
+        let committed = if results.len() > writes.len() {
+            results.pop()
+        } else {
+            None
+        };
+        // COMMIT after a failed statement answers well though it rolled back, so every write is looked at first.
+        let failed = results.into_iter().find_map(Result::err);
+        match (failed, committed) {
+            (None, Some(Ok(_))) => {
+                self.client.take();
+                if emitted > 0 {
+                    self.db.emitted.fetch_add(emitted, Ordering::AcqRel);
+                    self.db.hint.notify_waiters();
+                }
+                Ok(())
+            }
+            // The database's own word, or COMMIT never left: nothing was done. The connection is rolled back on drop.
+            (Some(error), committed) if error.code().is_some() || committed.is_none() => {
+                Err(error.into())
+            }
+            (None, Some(Err(error))) if error.code().is_some() => Err(error.into()),
+            _ => {
+                if let Some(client) = self.client.take() {
+                    drop(Object::take(client));
+                }
+                Err(Error::OutcomeUnknown)
+            }
+        }
+    }
+
+    /// Ends the transaction without effect.
+    pub async fn rollback(mut self) {
+        if let Some(client) = self.client.take() {
+            roll_back(client).await;
+        }
+    }
+
+    fn queue_events(&mut self) {
+        let events = std::mem::take(&mut self.events);
+        if events.is_empty() {
+            return;
+        }
+        let recorded = self.db.clock.now();
+        let column = |get: fn(&NewEvent) -> String| events.iter().map(get).collect::<Vec<_>>();
+        let secrets: Vec<_> = events
+            .iter()
+            .flat_map(|event| {
+                event
+                    .secrets
+                    .iter()
+                    .map(move |(to, secret)| (event.id, to, secret))
+            })
+            .collect();
+        let params = params![
+            column(|event| event.account.clone()),
+            events.iter().map(|event| event.id).collect::<Vec<_>>(),
+            column(|event| event.kind.to_owned()),
+            column(|event| event.aggregate.clone()),
+            events
+                .iter()
+                .map(|event| event.effective)
+                .collect::<Vec<_>>(),
+            recorded,
+            events
+                .iter()
+                .map(|event| event.body(&self.call, recorded))
+                .collect::<Vec<_>>(),
+            self.db
+                .subscribers
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>(),
+            secrets.iter().map(|(event, ..)| *event).collect::<Vec<_>>(),
+            secrets
+                .iter()
+                .map(|(_, to, _)| (**to).to_owned())
+                .collect::<Vec<_>>(),
+            secrets
+                .iter()
+                .map(|(.., secret)| (*secret).clone())
+                .collect::<Vec<_>>(),
+        ];
+        self.write(APPEND, params, Rows::Any);
+    }
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(roll_back(client));
+        }
+    }
+}
+
+async fn roll_back(client: Object) {
+    if client.batch_execute("ROLLBACK").await.is_err() {
+        drop(Object::take(client));
+    }
+}
+
+async fn prepare(client: &Object, writes: &[Write]) -> Result<Vec<Statement>, Error> {
+    let mut statements = Vec::with_capacity(writes.len());
+    for write in writes {
+        statements.push(client.prepare_cached(&write.sql).await?);
+    }
+    Ok(statements)
+}
+
+type SentResult = Result<Vec<Row>, tokio_postgres::Error>;
+type Sent<'a> = Pin<Box<dyn Future<Output = SentResult> + Send + 'a>>;
+
+fn send<'a>(client: &'a Object, statements: &'a [Statement], writes: &'a [Write]) -> Vec<Sent<'a>> {
+    statements
+        .iter()
+        .zip(writes)
+        .map(|(statement, write)| {
+            Box::pin(async move {
+                let params: Vec<&(dyn ToSql + Sync)> = write
+                    .params
+                    .iter()
+                    .map(|value| value.as_ref() as &(dyn ToSql + Sync))
+                    .collect();
+                client.query(statement, &params).await
+            }) as Sent<'a>
+        })
+        .collect()
+}
+
+/// Runs statements together, always polling the first ones first: the driver sends a statement at its first poll, so
+/// statements leave in this order and in one go. `last` follows only when each statement could be sent: one whose
+/// values do not fit fails before it leaves, and must not be followed by COMMIT.
+async fn in_order<'a>(statements: Vec<Sent<'a>>, last: Option<Sent<'a>>) -> Vec<SentResult> {
+    let mut all: Vec<_> = statements
+        .into_iter()
+        .map(|future| Box::pin(maybe_done(future)))
+        .collect();
+    poll_fn(|context| {
+        for future in &mut all {
+            let _ = future.as_mut().poll(context);
+        }
+        Poll::Ready(())
+    })
+    .await;
+    let unsent = all
+        .iter_mut()
+        .any(|future| matches!(future.as_mut().output_mut(), Some(Err(_))));
+    if !unsent && let Some(last) = last {
+        all.push(Box::pin(maybe_done(last)));
+    }
+    poll_fn(|context| {
+        let mut pending = false;
+        for future in &mut all {
+            pending |= future.as_mut().poll(context).is_pending();
+        }
+        if pending {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    })
+    .await;
+    all.iter_mut()
+        .filter_map(|future| future.as_mut().take_output())
+        .collect()
+}
+
+const CLAIM: &str = "-- claim
+    INSERT INTO idempotency (account, method, request_id, fingerprint)
+    VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+
+const APPEND: &str = "-- append
+    WITH given AS (
+        SELECT account, id, type, aggregate, effective_at, body,
+               row_number() OVER (PARTITION BY account, aggregate ORDER BY place) AS place
+        FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $7::bytea[])
+             WITH ORDINALITY AS g (account, id, type, aggregate, effective_at, body, place)
+    ), appended AS (
+        INSERT INTO event (account, id, type, aggregate, sequence, effective_at, recorded_at, body)
+        SELECT g.account, g.id, g.type, g.aggregate,
+               coalesce((SELECT max(e.sequence) FROM event e
+                         WHERE e.account = g.account AND e.aggregate = g.aggregate), 0) + g.place,
+               g.effective_at, $6, g.body
+        FROM given g
+        RETURNING account, id, aggregate, sequence, effective_at
+    )
+    INSERT INTO delivery (account, subscriber, aggregate, sequence, event_id, effective_at, secret)
+    SELECT a.account, s.name, a.aggregate, a.sequence, a.id, a.effective_at, x.secret
+    FROM appended a
+    CROSS JOIN unnest($8::text[]) AS s (name)
+    LEFT JOIN unnest($9::uuid[], $10::text[], $11::bytea[]) AS x (event_id, subscriber, secret)
+           ON x.event_id = a.id AND x.subscriber = s.name";

@@ -1,0 +1,141 @@
+//! Background work: loops that run at intervals, on hints, and, with a test clock, at each of its steps.
+
+use std::future::Future;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::service::Shared;
+
+/// The background work of a process.
+#[derive(Clone)]
+pub(crate) struct Works {
+    clock: Clock,
+    shutdown: CancellationToken,
+    tracker: TaskTracker,
+    /// One per loop: asks it to run until idle and to say how much it did.
+    requests: Shared<mpsc::Sender<oneshot::Sender<u64>>>,
+}
+
+impl Works {
+    pub(crate) fn new(clock: Clock, shutdown: CancellationToken, tracker: TaskTracker) -> Self {
+        Self {
+            clock,
+            shutdown,
+            tracker,
+            requests: Arc::default(),
+        }
+    }
+
+    pub(crate) fn spawn<F, Fut>(&self, name: &'static str, every: Duration, work: F) -> Arc<Notify>
+    where
+        F: Fn(Timestamp) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = anyhow::Result<u64>> + Send + 'static,
+    {
+        let hint = Arc::new(Notify::new());
+        let (sender, requests) = mpsc::channel(4);
+        self.requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(sender);
+        let work = Loop {
+            name,
+            every,
+            work,
+            clock: self.clock.clone(),
+            hint: Arc::clone(&hint),
+        };
+        self.tracker
+            .spawn(work.run(requests, self.shutdown.clone()));
+        hint
+    }
+
+    /// Runs every loop until it is idle; how much was done in all.
+    pub(crate) async fn run_due(&self) -> u64 {
+        let requests = self
+            .requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut answers = Vec::with_capacity(requests.len());
+        for request in requests {
+            let (sender, answer) = oneshot::channel();
+            if request.send(sender).await.is_ok() {
+                answers.push(answer);
+            }
+        }
+        let mut done = 0;
+        for answer in answers {
+            done += answer.await.unwrap_or_default();
+        }
+        done
+    }
+}
+
+struct Loop<F> {
+    name: &'static str,
+    every: Duration,
+    work: F,
+    clock: Clock,
+    hint: Arc<Notify>,
+}
+
+impl<F, Fut> Loop<F>
+where
+    F: Fn(Timestamp) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = anyhow::Result<u64>> + Send + 'static,
+{
+    async fn run(
+        self,
+        mut requests: mpsc::Receiver<oneshot::Sender<u64>>,
+        shutdown: CancellationToken,
+    ) {
+        let mut failures = 0_u32;
+        loop {
+            let hint = self.hint.notified();
+            tokio::pin!(hint);
+            hint.as_mut().enable();
+            let (_, failed) = self.until_idle(&shutdown).await;
+            failures = if failed {
+                failures.saturating_add(1)
+            } else {
+                0
+            };
+            // A failing loop waits longer each time, and a hint does not shorten that.
+            let pause = self.every.max(Duration::from_millis(100)) * (1 << failures.min(5));
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+                () = &mut hint, if failures == 0 => {}
+                Some(answer) = requests.recv() => {
+                    let (done, _) = self.until_idle(&shutdown).await;
+                    let _ = answer.send(done);
+                }
+            }
+        }
+    }
+
+    async fn until_idle(&self, shutdown: &CancellationToken) -> (u64, bool) {
+        let mut total = 0;
+        while !shutdown.is_cancelled() {
+            match (self.work)(self.clock.now()).await {
+                Ok(0) => return (total, false),
+                Ok(done) => total += done,
+                Err(error) => {
+                    tracing::warn!(
+                        work = self.name,
+                        error = format!("{error:#}"),
+                        "background work failed; it is tried again"
+                    );
+                    return (total, true);
+                }
+            }
+        }
+        (total, false)
+    }
+}
