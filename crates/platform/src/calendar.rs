@@ -247,3 +247,112 @@ pub fn day_start(date: Date, zone: &TimeZone) -> Timestamp {
         .and_then(|zoned| zoned.start_of_day())
         .map_or(Timestamp::MAX, |zoned| zoned.timestamp())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ZONES: [&str; 10] = [
+        "Europe/Paris",
+        "America/New_York",
+        "Asia/Tokyo",
+        "Pacific/Kiritimati",
+        "Pacific/Pago_Pago",
+        "Australia/Lord_Howe",
+        "America/Sao_Paulo",
+        "Africa/Casablanca",
+        "Asia/Kathmandu",
+        "UTC",
+    ];
+
+    fn zone(at: usize) -> TimeZone {
+        TimeZone::get(ZONES[at % ZONES.len()]).unwrap()
+    }
+
+    fn month() -> impl Strategy<Value = Month> {
+        (1990_i16..2060, 1_i8..=12).prop_map(|(year, month)| Month { year, month })
+    }
+
+    fn zones() -> impl Strategy<Value = Zones> {
+        prop::collection::vec((600_000_000_i64..2_800_000_000, 0_usize..10), 1..5).prop_map(
+            |changes| {
+                let changes = changes
+                    .into_iter()
+                    .map(|(at, index)| (Timestamp::from_second(at).unwrap(), zone(index)))
+                    .collect();
+                Zones::new(changes).unwrap()
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn months_follow_each_other_without_gap(zones in zones(), month in month()) {
+            let span = zones.month(month);
+            prop_assert!(span.start < span.end);
+            prop_assert_eq!(span.end, zones.month(month.next()).start);
+        }
+
+        #[test]
+        fn days_cover_their_month(zones in zones(), month in month()) {
+            let span = zones.month(month);
+            let days = zones.days(month);
+            prop_assert_eq!(days.first().map(|day| day.start), Some(span.start));
+            prop_assert_eq!(days.last().map(|day| day.end), Some(span.end));
+            for pair in days.windows(2) {
+                prop_assert_eq!(pair[0].end, pair[1].start);
+                prop_assert!(pair[0].date < pair[1].date);
+            }
+        }
+
+        #[test]
+        fn an_instant_lies_in_its_month_and_day(zones in zones(), at in 700_000_000_i64..2_700_000_000) {
+            let at = Timestamp::from_second(at).unwrap();
+            let month = zones.month_at(at);
+            let span = zones.month(month);
+            prop_assert!(span.start <= at && at < span.end);
+            let date = zones.date_at(at);
+            let day = zones.days(month).into_iter().find(|day| day.date == date).unwrap();
+            prop_assert!(day.start <= at && at < day.end);
+        }
+
+        #[test]
+        fn one_zone_follows_the_wall_clock(index in 0_usize..10, at in 700_000_000_i64..2_700_000_000) {
+            let at = Timestamp::from_second(at).unwrap();
+            let local = at.to_zoned(zone(index)).date();
+            let zones = Zones::fixed(zone(index));
+            prop_assert_eq!(zones.date_at(at), local);
+            prop_assert_eq!(zones.month_at(at), Month::of(local));
+        }
+
+        #[test]
+        fn months_are_read_as_they_are_written(month in month()) {
+            prop_assert_eq!(month.to_string().parse::<Month>().unwrap(), month);
+            prop_assert_eq!(month.next().previous(), month);
+        }
+    }
+
+    #[test]
+    fn a_new_zone_governs_from_the_next_end() {
+        let paris = TimeZone::get("Europe/Paris").unwrap();
+        let york = TimeZone::get("America/New_York").unwrap();
+        let set: Timestamp = "2026-11-15T12:00:00Z".parse().unwrap();
+        let zones = Zones::new(vec![(Timestamp::UNIX_EPOCH, paris), (set, york)]).unwrap();
+        let november = zones.month("2026-11".parse().unwrap());
+        assert_eq!(november.start.to_string(), "2026-10-31T23:00:00Z");
+        assert_eq!(november.end.to_string(), "2026-12-01T05:00:00Z");
+    }
+
+    #[test]
+    fn what_is_not_a_month_is_refused() {
+        for wrong in [
+            "", "2026", "2026-13", "2026-1", "26-01", "2026-00", "+026-01", "2026-011",
+        ] {
+            assert!(wrong.parse::<Month>().is_err(), "{wrong}");
+        }
+    }
+}

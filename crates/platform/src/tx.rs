@@ -27,6 +27,10 @@ use crate::params;
 const COMMAND_AGE: Duration = Duration::from_secs(30);
 
 /// What a command's beginning found.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is made per command and taken apart at once"
+)]
 pub enum Begun {
     /// A request that did not come before: the open transaction and what the read found.
     Fresh(Tx, Vec<Row>),
