@@ -1,7 +1,6 @@
 //! The pool and reads. Writes are in `tx`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
@@ -23,7 +22,6 @@ pub struct Db {
     pub(crate) clock: Clock,
     pub(crate) subscribers: Arc<[&'static str]>,
     pub(crate) hint: Arc<Notify>,
-    pub(crate) emitted: Arc<AtomicU64>,
 }
 
 /// Values for a statement that is sent later. Made by [`params!`](crate::params).
@@ -71,7 +69,6 @@ impl Db {
             clock,
             subscribers: subscribers.into(),
             hint: Arc::new(Notify::new()),
-            emitted: Arc::default(),
         })
     }
 
@@ -142,11 +139,6 @@ impl Db {
             )
             .await?;
         row.map(|row| row_get(&row, "complete_through")).transpose()
-    }
-
-    /// How many events this process has appended, for the test clock's barrier.
-    pub(crate) fn emitted(&self) -> u64 {
-        self.emitted.load(Ordering::Acquire)
     }
 }
 

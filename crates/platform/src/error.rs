@@ -14,6 +14,8 @@ pub const DOMAIN: &str = "octroi";
 
 /// SQLSTATE that `expect_rows` raises.
 const UNEXPECTED_ROWS: &str = "OC001";
+/// Two writers that did not hold their aggregate's lock meet here.
+const EVENT_SEQUENCE: &str = "event_account_aggregate_sequence_key";
 
 tokio::task_local! {
     /// The call being served, for answers that can name nothing else.
@@ -95,6 +97,10 @@ impl From<tokio_postgres::Error> for Error {
         };
         if state.code() == UNEXPECTED_ROWS {
             return Self::Conflict("a row changed in between");
+        }
+        let constraint = error.as_db_error().and_then(|db| db.constraint());
+        if constraint == Some(EVENT_SEQUENCE) {
+            return Self::Conflict("another change to the same resource came first");
         }
         match *state {
             SqlState::T_R_SERIALIZATION_FAILURE

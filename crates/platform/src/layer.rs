@@ -84,7 +84,8 @@ impl Gate {
         .status())
     }
 
-    fn caller(&self, method: &Method, headers: &http::HeaderMap) -> Result<Caller, Error> {
+    /// Who calls. A stranger learns nothing before this, not even which methods there are.
+    fn caller(&self, headers: &http::HeaderMap) -> Result<Caller, Error> {
         let token = headers
             .get(http::header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
@@ -94,27 +95,24 @@ impl Gate {
             .ok_or_else(|| {
                 Error::Unauthenticated("a token is needed: authorization: Bearer …".to_owned())
             })?;
-        let caller = self.verifier.verify(token)?;
-        if caller.has_scope(method.scope) {
-            Ok(caller)
-        } else {
-            Err(Error::ScopeMissing(method.scope.to_owned()))
-        }
+        self.verifier.verify(token)
     }
 
     fn admit(&self, request: &Request<Body>) -> Result<Call, Status> {
+        let caller = self.caller(request.headers())?;
         let method = self.method(request.uri().path())?;
-        let caller = self
-            .caller(method, request.headers())
-            .map_err(|error| match error {
-                Error::ScopeMissing(scope) if scope == SERVICE_SCOPE => Refusal::shared(
+        if !caller.has_scope(method.scope) {
+            return Err(if method.scope == SERVICE_SCOPE {
+                Refusal::shared(
                     Code::PermissionDenied,
                     ErrorReason::ServicesOnly,
                     "this method is for Octroi's own services only",
                 )
-                .status(),
-                error => error.into(),
-            })?;
+                .status()
+            } else {
+                Error::ScopeMissing(method.scope.to_owned()).into()
+            });
+        }
         let remote = request
             .extensions()
             .get::<TcpConnectInfo>()

@@ -47,6 +47,16 @@ pub(crate) struct Relay {
     pub(crate) told: watch::Sender<Option<Timestamp>>,
 }
 
+/// What a delivery came to.
+enum Progress {
+    /// Events were taken: there may be more at once.
+    Taken,
+    /// Some wait or were refused, and none was taken.
+    PutOff,
+    /// There was nothing to deliver.
+    Nothing,
+}
+
 struct Leased {
     account: String,
     aggregate: String,
@@ -66,28 +76,28 @@ impl Relay {
             let nudge = self.nudge.notified();
             tokio::pin!(hint, nudge);
             hint.as_mut().enable();
+            let pause;
             let beat = told_at.is_none_or(|at| at.elapsed() >= HEARTBEAT);
             match self.deliver(&mut client, beat).await {
-                Ok(more) => {
+                Ok(progress) => {
                     failures = 0;
                     if beat {
                         told_at = Some(tokio::time::Instant::now());
                     }
-                    if more && !shutdown.is_cancelled() {
-                        continue;
-                    }
+                    pause = match progress {
+                        Progress::Taken if !shutdown.is_cancelled() => continue,
+                        Progress::Taken | Progress::Nothing => POLL,
+                        Progress::PutOff => Duration::from_millis(25),
+                    };
                 }
                 Err(error) => {
+                    pause = Duration::from_millis(50 << failures.min(6));
                     failures = failures.saturating_add(1);
                     if failures == 1 || failures.is_multiple_of(20) {
                         tracing::warn!(subscriber = self.subscriber, %error, failures, "delivery failed; it goes on");
                     }
                 }
             }
-            let pause = match failures {
-                0 => POLL,
-                failures => Duration::from_millis(50 << failures.min(6)),
-            };
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
@@ -97,16 +107,16 @@ impl Relay {
         }
     }
 
-    /// One delivery; whether there may be more at once.
+    /// One delivery.
     async fn deliver(
         &self,
         client: &mut EventIntakeServiceClient<Peer>,
         beat: bool,
-    ) -> anyhow::Result<bool> {
+    ) -> anyhow::Result<Progress> {
         let token = Uuid::now_v7();
         let leased = self.lease(token).await?;
         if leased.is_empty() && !beat {
-            return Ok(false);
+            return Ok(Progress::Nothing);
         }
         let complete = self.complete_through().await?;
         let request = DeliverEventsRequest {
@@ -124,11 +134,11 @@ impl Relay {
         let answer = match client.deliver_events(request).await {
             Ok(answer) => answer.into_inner(),
             Err(status) => {
-                self.give_back(token).await?;
+                self.give_back(&leased).await?;
                 anyhow::bail!("{}: {}", status.code(), status.message());
             }
         };
-        let progressed = self.settle(token, &leased, &answer.outcomes).await?;
+        let progressed = self.settle(&leased, &answer.outcomes).await?;
         self.told.send_replace(Some(complete));
         Ok(progressed)
     }
@@ -193,13 +203,12 @@ impl Relay {
         Ok(complete)
     }
 
-    /// Deletes what was taken and puts off what was not; whether anything was taken.
+    /// Deletes what was taken and puts off what was not.
     async fn settle(
         &self,
-        token: Uuid,
         leased: &[Leased],
         outcomes: &[DeliveryOutcome],
-    ) -> Result<bool, Error> {
+    ) -> Result<Progress, Error> {
         let mut taken = BTreeMap::new();
         let mut stopped = BTreeSet::new();
         for (leased, outcome) in leased.iter().zip(outcomes) {
@@ -231,8 +240,13 @@ impl Relay {
                 )
                 .await?;
         }
-        self.give_back(token).await?;
-        Ok(!taken.is_empty())
+        Ok(if !taken.is_empty() {
+            Progress::Taken
+        } else if !stopped.is_empty() {
+            Progress::PutOff
+        } else {
+            Progress::Nothing
+        })
     }
 
     async fn put_off(&self, leased: &Leased, refused: bool, reason: &str) -> Result<(), Error> {
@@ -265,13 +279,19 @@ impl Relay {
         Ok(())
     }
 
-    async fn give_back(&self, token: Uuid) -> Result<(), Error> {
+    /// Ends the leases of a delivery that did not arrive.
+    async fn give_back(&self, leased: &[Leased]) -> Result<(), Error> {
+        let accounts: Vec<&str> = leased.iter().map(|one| one.account.as_str()).collect();
+        let aggregates: Vec<&str> = leased.iter().map(|one| one.aggregate.as_str()).collect();
+        let sequences: Vec<i64> = leased.iter().map(|one| one.sequence).collect();
         self.db
             .execute(
                 "-- give_back
-                 UPDATE delivery SET lease_token = NULL, lease_until = NULL
-                 WHERE subscriber = $1 AND lease_token = $2",
-                &[&self.subscriber, &token],
+                 UPDATE delivery d SET lease_token = NULL, lease_until = NULL
+                 FROM unnest($2::text[], $3::text[], $4::bigint[]) AS t (account, aggregate, sequence)
+                 WHERE d.account = t.account AND d.subscriber = $1
+                   AND d.aggregate = t.aggregate AND d.sequence = t.sequence",
+                &[&self.subscriber, &accounts, &aggregates, &sequences],
             )
             .await?;
         Ok(())
@@ -317,6 +337,8 @@ const PUT_OFF: &str = "-- put_off
         refusals = refusals + $5,
         parked = refusals + $5 >= $7,
         last_error = $6,
+        lease_token = NULL,
+        lease_until = NULL,
         due_at = clock_timestamp()
                + least(interval '20 milliseconds' * power(2, least(attempts, 12)), interval '30 seconds')
     WHERE account = $1 AND subscriber = $2 AND aggregate = $3 AND sequence = $4

@@ -3,7 +3,6 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -296,7 +295,7 @@ impl Tx {
                 "the command took too long; nothing was done",
             ));
         }
-        let emitted = self.events.len() as u64;
+        let emitted = !self.events.is_empty();
         self.queue_events();
         let writes = std::mem::take(&mut self.writes);
         let client = self.client()?;
@@ -314,8 +313,7 @@ impl Tx {
         match (failed, committed) {
             (None, Some(Ok(_))) => {
                 self.client.take();
-                if emitted > 0 {
-                    self.db.emitted.fetch_add(emitted, Ordering::AcqRel);
+                if emitted {
                     self.db.hint.notify_waiters();
                 }
                 Ok(())
@@ -392,10 +390,15 @@ impl Tx {
 
 impl Drop for Tx {
     fn drop(&mut self) {
-        if let Some(client) = self.client.take()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            runtime.spawn(roll_back(client));
+        let Some(client) = self.client.take() else {
+            return;
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => {
+                runtime.spawn(roll_back(client));
+            }
+            // Nobody is left to roll it back, so the connection must not go back to the pool.
+            Err(_) => drop(Object::take(client)),
         }
     }
 }
