@@ -1,1 +1,95 @@
-//! notification
+//! Notification: the e-mails that tell customers what happened, and their history.
+//!
+//! Facts arrive from billing and licensing (`grpc::event`), become e-mails in the transaction that takes them in
+//! (`app::fact`), and are handed over by a worker (`app::delivery`, `mailer`). Bodies are never stored: they are made
+//! from template and parameters when an e-mail is sent or read, and the password that some carry lies sealed beside
+//! them for seven days at most (`app::erasure`).
+
+mod app;
+mod domain;
+mod grpc;
+mod mailer;
+mod settings;
+mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use octroi_api::notification::v1::email_service_server::EmailServiceServer;
+use octroi_platform::{Running, Service, Shell, StartError};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::app::delivery::Courier;
+use crate::app::email::Emails;
+use crate::grpc::email::EmailApi;
+use crate::grpc::event::FactIntake;
+pub use crate::settings::{MailSettings, Settings, SmtpTls};
+
+/// The notification service.
+pub static SERVICE: Service = Service {
+    name: "notification",
+    port: 50053,
+    subscribers: &[],
+    migrations: &[("V1__email.sql", include_str!("../migrations/V1__email.sql"))],
+    minimum_schema: 1,
+};
+
+/// How often the queue is looked at for e-mails to try again; new ones are sent at once.
+const DELIVER_EVERY: Duration = Duration::from_secs(1);
+
+/// How often passwords are erased that have had their time.
+const ERASE_EVERY: Duration = Duration::from_secs(30);
+
+/// Starts the service and answers when it is serving.
+///
+/// # Errors
+/// Bad settings, each named; a database or a port that is not there.
+pub async fn start(
+    settings: Settings,
+    shutdown: CancellationToken,
+) -> Result<Running, StartError> {
+    let mail = settings.mail.open();
+    let shell = Shell::open(&SERVICE, &settings.platform, shutdown).await;
+    let (mail, shell) = match (mail, shell) {
+        (Ok(mail), shell) => (mail, shell?),
+        (Err(mut wrong), Err(StartError::Settings(more))) => {
+            wrong.extend(more);
+            return Err(StartError::Settings(wrong));
+        }
+        (Err(wrong), _) => return Err(StartError::Settings(wrong)),
+    };
+    let Some(keys) = shell.keys.sealing.clone() else {
+        return Err(StartError::Settings(vec![
+            "--sealing-keys-file is missing: passwords come sealed from licensing".to_owned(),
+        ]));
+    };
+    let courier = Arc::new(Courier {
+        db: shell.db.clone(),
+        clock: shell.clock.clone(),
+        keys: Arc::clone(&keys),
+        mailer: mail.mailer,
+        house: mail.house.clone(),
+        from: mail.from,
+        shutdown: shell.shutdown.clone(),
+    });
+    let queued = shell.spawn_work("e-mail delivery", DELIVER_EVERY, move |_| {
+        Arc::clone(&courier).deliver()
+    });
+    let db = shell.db.clone();
+    shell.spawn_work("password erasure", ERASE_EVERY, move |now| {
+        let db = db.clone();
+        async move { app::erasure::erase(&db, now).await }
+    });
+    let emails = Arc::new(Emails {
+        db: shell.db.clone(),
+        keys,
+        house: mail.house,
+    });
+    let routes = Routes::new(EmailServiceServer::new(EmailApi(emails)));
+    let intake = FactIntake {
+        message_id_domain: mail.message_id_domain,
+        queued,
+    };
+    shell.serve(routes, intake, None).await
+}

@@ -36,6 +36,9 @@ pub trait Intake: Send + Sync + 'static {
         event: &Event,
         secret: Option<&[u8]>,
     ) -> impl Future<Output = Result<Applied, Error>> + Send;
+
+    /// Told after events were applied and committed, to wake work that they gave rise to.
+    fn applied(&self) {}
 }
 
 /// What became of an event.
@@ -70,6 +73,9 @@ impl<I: Intake> EventIntakeService for IntakeApi<I> {
         }
         violations.finish()?;
         let outcomes = self.apply_all(&request.source, request.deliveries).await;
+        if outcomes.iter().any(|outcome| outcome.result() == Outcome::Applied) {
+            self.intake.applied();
+        }
         if let Some(complete) = request.complete_through.as_ref().and_then(from_proto) {
             self.db
                 .execute(

@@ -1,0 +1,136 @@
+//! Reading the history of e-mails.
+
+use std::sync::Arc;
+
+use octroi_platform::seal::SealingKeys;
+use octroi_platform::{Call, Db, Error, Page};
+use secrecy::{ExposeSecret as _, SecretString};
+use uuid::Uuid;
+
+use crate::app::PASSWORD;
+use crate::domain::email::{Email, Secret};
+use crate::domain::letter::{House, Letter, Shown, letter, subject};
+use crate::store;
+
+/// The scope that lets a caller see passwords.
+const SECRETS_SCOPE: &str = "notification.secrets.read";
+
+/// Reads e-mails and renders them for their reader.
+pub struct Emails {
+    /// The database.
+    pub db: Db,
+    /// The keys that passwords are sealed with.
+    pub keys: Arc<SealingKeys>,
+    /// What the installation says of itself.
+    pub house: House,
+}
+
+/// How much of an e-mail its reader asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// Everything but the bodies.
+    Basic,
+    /// Everything.
+    Full,
+}
+
+/// An e-mail as its reader may see it.
+pub struct Seen {
+    /// The e-mail.
+    pub email: Email,
+    /// Subject and, in the full view, bodies; all empty as long as nobody knows whom it goes to, and so in which
+    /// language it speaks.
+    pub letter: Letter,
+}
+
+impl Emails {
+    /// One e-mail, whole. One round trip.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], also when the caller may not know that it exists; the database's.
+    pub async fn get(&self, call: &Call, account: &str, id: Uuid) -> Result<Seen, Error> {
+        let name = format!("accounts/{account}/emails/{id}");
+        call.caller.may_see(account, "email", &name)?;
+        let email = store::email::get(&self.db, account, id)
+            .await?
+            .ok_or(Error::NotFound {
+                kind: "email",
+                name,
+            })?;
+        self.seen(call, email, View::Full)
+    }
+
+    /// A page of an account's e-mails, newest first, and the next page's token. One round trip.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the caller may not know that the account exists; the database's.
+    pub async fn list(
+        &self,
+        call: &Call,
+        account: &str,
+        page: &Page,
+        before: Option<Uuid>,
+        view: View,
+    ) -> Result<(Vec<Seen>, String), Error> {
+        let parent = format!("accounts/{account}");
+        call.caller.may_see(account, "account", &parent)?;
+        let mut emails = store::email::list(&self.db, account, before, page.limit).await?;
+        let next = page.cut(&mut emails, &parent, |email| email.id.to_string());
+        let seen = emails
+            .into_iter()
+            .map(|email| self.seen(call, email, view))
+            .collect::<Result<_, _>>()?;
+        Ok((seen, next))
+    }
+
+    fn seen(&self, call: &Call, email: Email, view: View) -> Result<Seen, Error> {
+        let letter = self.letter(call, &email, view)?;
+        Ok(Seen { email, letter })
+    }
+
+    fn letter(&self, call: &Call, email: &Email, view: View) -> Result<Letter, Error> {
+        let nothing = |subject| Letter {
+            subject,
+            text: String::new(),
+            html: String::new(),
+        };
+        let Some(to) = &email.addressee else {
+            return Ok(nothing(String::new()));
+        };
+        if view == View::Basic {
+            return subject(&email.content, to, email.effective, &self.house)
+                .map(nothing)
+                .map_err(|error| Error::Internal(error.into()));
+        }
+        let password = self.password(call, email)?;
+        let shown = match (&email.secret, email.secret.readable(call.now), &password) {
+            (Secret::None, ..) => Shown::Nothing,
+            (Secret::Readable { expires, .. }, Some(_), Some(password)) => Shown::Password {
+                plain: password.expose_secret(),
+                expires: *expires,
+            },
+            (_, Some(_), _) => Shown::Hidden,
+            (_, None, _) => Shown::Gone,
+        };
+        letter(&email.content, to, email.effective, shown, &self.house)
+            .map_err(|error| Error::Internal(error.into()))
+    }
+
+    /// The password, if there still is one and the caller may see it.
+    fn password(&self, call: &Call, email: &Email) -> Result<Option<SecretString>, Error> {
+        let Some(sealed) = email.secret.readable(call.now) else {
+            return Ok(None);
+        };
+        if !call.caller.has_scope(SECRETS_SCOPE) {
+            return Ok(None);
+        }
+        let password = self.keys.open(sealed, &email.account, email.event, PASSWORD)?;
+        tracing::info!(
+            email = email.name(),
+            subject = call.caller.subject,
+            call = %call.id,
+            "a password was shown"
+        );
+        Ok(Some(password))
+    }
+}

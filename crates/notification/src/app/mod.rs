@@ -1,0 +1,9 @@
+//! The use cases. Each owns its transaction, but for the facts of other services, which join the intake's.
+
+pub mod delivery;
+pub mod email;
+pub mod erasure;
+pub mod fact;
+
+/// What passwords are sealed for, as licensing seals them.
+const PASSWORD: &str = "password";

@@ -1,0 +1,225 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::content::{Contact, Group, Invoice, OrderLine};
+use crate::domain::locale::Amount;
+
+const EVIL: &str = "<b>&\"'\r\nBcc: x@y</b>{{password}}";
+
+fn house() -> House {
+    House {
+        sender: "Octroi <Démonstration>".to_owned(),
+        portal_url: "https://portal.example/?a=1&b=2".to_owned(),
+    }
+}
+
+fn to(locale: Locale) -> Addressee {
+    Addressee {
+        email: "it@acme.example".to_owned(),
+        locale,
+        customer: "Acme & Fils <SAS>".to_owned(),
+        time_zone: "Europe/Paris".to_owned(),
+    }
+}
+
+fn login(word: &str) -> Login {
+    Login {
+        offer: word.to_owned(),
+        activation_email: "desk@office.acme.octroi.example".to_owned(),
+        user: word.to_owned(),
+    }
+}
+
+fn amount(decimal: &str) -> Option<Amount> {
+    Some(Amount {
+        currency: "EUR".to_owned(),
+        decimal: decimal.to_owned(),
+    })
+}
+
+/// Every template, and both sides of each of its sections.
+fn contents(word: &str) -> Vec<Content> {
+    let order = |new_group, due_now| {
+        Content::OrderCompleted(Order {
+            order: "o1".to_owned(),
+            group: word.to_owned(),
+            new_group,
+            lines: vec![
+                OrderLine {
+                    offer: word.to_owned(),
+                    quantity: 10,
+                },
+                OrderLine {
+                    offer: "Apps for enterprise".to_owned(),
+                    quantity: 1,
+                },
+            ],
+            due_now,
+        })
+    };
+    let contact = |to_previous| {
+        Content::ContactChanged(Contact {
+            previous: "old@acme.example".to_owned(),
+            current: "new@acme.example".to_owned(),
+            to_previous,
+        })
+    };
+    let invoice = |month: &str, due: &str| {
+        Content::InvoiceIssued(Invoice {
+            number: "F-2026-000001".to_owned(),
+            total: amount("1234.56"),
+            month: month.to_owned(),
+            issue_date: "2026-12-01".to_owned(),
+            due_date: due.to_owned(),
+        })
+    };
+    vec![
+        Content::LicenseActivated(login(word)),
+        Content::PasswordChanged(login(word)),
+        order(true, None),
+        order(false, amount("12.00")),
+        order(true, amount("0.00")),
+        Content::GroupTerminated(Group {
+            group: word.to_owned(),
+            licenses: 3,
+        }),
+        invoice("2026-11", "2026-12-31"),
+        invoice("", ""),
+        contact(true),
+        contact(false),
+    ]
+}
+
+fn at() -> Timestamp {
+    "2026-11-30T23:30:00Z".parse().unwrap()
+}
+
+fn made(content: &Content, locale: Locale, shown: Shown<'_>) -> Letter {
+    letter(content, &to(locale), at(), shown, &house()).unwrap()
+}
+
+fn every_shown() -> [Shown<'static>; 4] {
+    let password = Shown::Password {
+        plain: "S3same-öffne!<&>",
+        expires: at(),
+    };
+    [Shown::Nothing, password, Shown::Hidden, Shown::Gone]
+}
+
+#[test]
+fn every_letter_is_whole_in_both_languages() {
+    for locale in [Locale::Fr, Locale::En] {
+        for content in contents("Office") {
+            for shown in every_shown() {
+                let letter = made(&content, locale, shown);
+                for part in [&letter.subject, &letter.text, &letter.html] {
+                    assert!(!part.is_empty());
+                    assert!(!part.contains("{{") && !part.contains("}}"), "{part}");
+                }
+                assert!(!letter.subject.contains('\n'));
+                assert!(!letter.text.contains("\n\n\n"), "{}", letter.text);
+                assert!(letter.html.contains(&format!("<html lang=\"{}\">", locale.tag())));
+                assert!(letter.html.contains("Acme &amp; Fils &lt;SAS&gt;"));
+                assert!(letter.text.contains("Acme & Fils <SAS>"));
+                let only = subject(&content, &to(locale), at(), &house()).unwrap();
+                assert_eq!(only, letter.subject);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_value_cannot_change_the_letter_around_it() {
+    for locale in [Locale::Fr, Locale::En] {
+        for content in contents(EVIL) {
+            let letter = made(&content, locale, Shown::Hidden);
+            assert!(!letter.html.contains("<b>"), "{}", letter.html);
+            for part in [&letter.subject, &letter.text, &letter.html] {
+                assert!(!part.contains("\nBcc:"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_password_is_shown_to_those_who_may_see_it_and_never_in_the_subject() {
+    for locale in [Locale::Fr, Locale::En] {
+        for content in contents("Office").into_iter().take(2) {
+            let [_, password, hidden, gone] = every_shown();
+            let open = made(&content, locale, password);
+            assert!(open.text.contains("S3same-öffne!<&>"));
+            assert!(open.html.contains("S3same-öffne!&lt;&amp;&gt;"));
+            assert!(!open.subject.contains("S3same"));
+            let (hidden, gone) = (
+                made(&content, locale, hidden),
+                made(&content, locale, gone),
+            );
+            for letter in [&hidden, &gone] {
+                assert!(!letter.text.contains("S3same") && !letter.html.contains("S3same"));
+            }
+            let (masked, erased) = match locale {
+                Locale::Fr => ("(masqué", "(effacé)"),
+                Locale::En => ("(hidden", "(erased)"),
+            };
+            assert!(hidden.text.contains(masked) && !hidden.text.contains(erased));
+            assert!(gone.text.contains(erased) && !gone.text.contains(masked));
+        }
+    }
+}
+
+#[test]
+fn french_reads_as_french() {
+    let [_, password, ..] = every_shown();
+    let activated = made(&Content::LicenseActivated(login("Apps")), Locale::Fr, password);
+    assert!(activated.text.contains("jusqu’au 1er décembre 2026 à 0\u{a0}h\u{a0}30"));
+    let all = contents("Bureau");
+    let order = made(&all[3], Locale::Fr, Shown::Nothing);
+    assert!(order.text.contains("- Bureau\u{a0}: 10 licences\n"));
+    assert!(order.text.contains("taxes comprises\u{a0}: 12,00\u{a0}€."));
+    let invoice = made(&all[6], Locale::Fr, Shown::Nothing);
+    assert!(invoice.text.contains("Mois facturé\u{a0}: novembre 2026\n"));
+    assert!(invoice.text.contains("1\u{202f}234,56\u{a0}€"));
+    assert!(invoice.text.contains("31 décembre 2026"));
+    let terminated = made(&all[5], Locale::Fr, Shown::Nothing);
+    assert_eq!(
+        terminated.subject,
+        "Groupe de licences «\u{a0}Bureau\u{a0}» résilié"
+    );
+    assert!(terminated.text.contains("depuis le 1er décembre 2026 (3 licences)"));
+}
+
+#[test]
+fn french_files_keep_french_typography() {
+    for content in contents("Office") {
+        let files = Files::of(&content, Locale::Fr);
+        for (file, space) in [(files.text, "\u{a0}"), (files.html, "&nbsp;")] {
+            let body = file.trim_start_matches("Subject: ");
+            for mark in [" :", " !", " ?", " ;", "« ", " »", "'"] {
+                // Inline styles quote fonts, and nothing else in HTML needs an apostrophe.
+                assert!(!body.contains(mark), "{mark:?} in {}", content.template());
+            }
+            assert!(!body.contains('!') || body.contains(&format!("{space}!")));
+        }
+    }
+}
+
+#[test]
+fn what_was_stored_can_be_read_again() {
+    for content in contents(EVIL) {
+        let stored = serde_json::to_value(&content).unwrap();
+        assert_eq!(stored["template"], content.template());
+        assert_eq!(serde_json::from_value::<Content>(stored).unwrap(), content);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_words_make_a_letter(word in "\\PC{0,40}") {
+        for content in contents(&word) {
+            for locale in [Locale::Fr, Locale::En] {
+                let letter = made(&content, locale, Shown::Gone);
+                prop_assert!(!letter.subject.contains(char::is_control));
+            }
+        }
+    }
+}

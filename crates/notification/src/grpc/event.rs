@@ -1,0 +1,162 @@
+//! Other services' events, as facts.
+
+use std::sync::Arc;
+
+use octroi_api::event::v1::event::Payload;
+use octroi_api::event::v1::{
+    AccountChanged, Event, InvoiceIssued, LicenseActivated, OrderCompleted, PasswordChanged,
+};
+use octroi_api::r#type::v1::Money;
+use octroi_platform::event::from_proto;
+use octroi_platform::name::parse;
+use octroi_platform::{Applied, Error, Intake, Tx};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::app;
+use crate::domain::account::{Account, ZoneChange};
+use crate::domain::content::{Group, Invoice, Login, Order, OrderLine};
+use crate::domain::fact::{Fact, What};
+use crate::domain::locale::{Amount, Locale};
+
+/// Takes the events of billing and licensing.
+pub struct FactIntake {
+    /// Domain of the Message-IDs.
+    pub message_id_domain: String,
+    /// Wakes the courier.
+    pub queued: Arc<Notify>,
+}
+
+impl Intake for FactIntake {
+    async fn apply(
+        &self,
+        tx: &mut Tx,
+        _source: &str,
+        event: &Event,
+        secret: Option<&[u8]>,
+    ) -> Result<Applied, Error> {
+        let Some(payload) = &event.payload else {
+            return Ok(Applied::Unknown);
+        };
+        let fact = fact(event, payload).ok_or_else(|| {
+            Error::Internal(anyhow::anyhow!("event {} is malformed", event.id))
+        })?;
+        app::fact::apply(tx, &fact, secret, &self.message_id_domain).await?;
+        Ok(Applied::Done)
+    }
+
+    fn applied(&self) {
+        self.queued.notify_waiters();
+    }
+}
+
+/// The fact that an event tells; none when it lacks what every one has.
+fn fact(event: &Event, payload: &Payload) -> Option<Fact> {
+    let [account] = parse(&event.account, ["accounts"])?;
+    let what = match payload {
+        Payload::AccountChanged(changed) => account_changed(changed)?,
+        Payload::LicenseActivated(activated) => license_activated(activated),
+        Payload::PasswordChanged(changed) => password_changed(changed),
+        Payload::LicenseDeactivated(deactivated) => What::LicenseDeactivated {
+            license: license(&deactivated.license_group, deactivated.seat),
+        },
+        Payload::OrderCompleted(completed) => order_completed(completed)?,
+        Payload::LicenseGroupTerminated(terminated) => What::GroupTerminated(Group {
+            group: terminated.display_name.clone(),
+            licenses: terminated.licenses,
+        }),
+        Payload::InvoiceIssued(issued) => invoice_issued(issued),
+        Payload::PaymentSettled(_) | Payload::LicenseGroupChanged(_) => What::Nothing,
+    };
+    Some(Fact {
+        account: account.to_owned(),
+        event: Uuid::try_parse(&event.id).ok()?,
+        effective: event.effective_time.as_ref().and_then(from_proto)?,
+        what,
+    })
+}
+
+fn account_changed(changed: &AccountChanged) -> Option<What> {
+    let zones = changed
+        .zones
+        .iter()
+        .map(|zone| {
+            Some(ZoneChange {
+                time_zone: zone.time_zone.clone(),
+                time: zone.time.as_ref().and_then(from_proto)?,
+            })
+        })
+        .collect::<Option<_>>()?;
+    let previous = &changed.previous_contact_email;
+    Some(What::AccountChanged {
+        account: Account {
+            version: changed.version,
+            contact_email: changed.contact_email.clone(),
+            locale: Locale::of(&changed.locale),
+            legal_name: changed.legal_name.clone(),
+            zones,
+        },
+        previous_contact: (!previous.is_empty()).then(|| previous.clone()),
+    })
+}
+
+fn license_activated(activated: &LicenseActivated) -> What {
+    What::LicenseActivated {
+        license: license(&activated.license_group, activated.seat),
+        login: Login {
+            offer: activated.offer_display_name.clone(),
+            activation_email: activated.activation_email.clone(),
+            user: activated.user_display_name.clone(),
+        },
+    }
+}
+
+fn password_changed(changed: &PasswordChanged) -> What {
+    What::PasswordChanged {
+        license: license(&changed.license_group, changed.seat),
+        mailed: changed.mailed.then(|| Login {
+            offer: changed.offer_display_name.clone(),
+            activation_email: changed.activation_email.clone(),
+            user: String::new(),
+        }),
+    }
+}
+
+fn order_completed(completed: &OrderCompleted) -> Option<What> {
+    let [_, order] = parse(&completed.order, ["accounts", "orders"])?;
+    Some(What::OrderCompleted(Order {
+        order: order.to_owned(),
+        group: completed.group_display_name.clone(),
+        new_group: completed.new_group,
+        lines: completed
+            .lines
+            .iter()
+            .map(|line| OrderLine {
+                offer: line.offer_display_name.clone(),
+                quantity: line.quantity,
+            })
+            .collect(),
+        due_now: completed.due_now.as_ref().map(amount),
+    }))
+}
+
+fn invoice_issued(issued: &InvoiceIssued) -> What {
+    What::InvoiceIssued(Invoice {
+        number: issued.number.clone(),
+        total: issued.total.as_ref().map(amount),
+        month: issued.month.clone(),
+        issue_date: issued.issue_date.clone(),
+        due_date: issued.due_date.clone(),
+    })
+}
+
+fn license(group: &str, seat: i32) -> String {
+    format!("{group}/licenses/{seat}")
+}
+
+fn amount(money: &Money) -> Amount {
+    Amount {
+        currency: money.currency_code.clone(),
+        decimal: money.amount.clone(),
+    }
+}

@@ -1,0 +1,55 @@
+//! A letter as it travels: RFC 5322, text and HTML side by side.
+
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use lettre::message::header::{
+    ContentTransferEncoding, ContentType, HeaderName, HeaderValue,
+};
+use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
+
+use crate::domain::account::Addressee;
+use crate::domain::letter::Letter;
+
+/// Puts a letter into its envelope. `now` is its date; `message_id` carries its angle brackets.
+///
+/// # Errors
+/// Why it cannot be sent to this address at all.
+pub fn message(
+    letter: Letter,
+    to: &Addressee,
+    from: &Mailbox,
+    message_id: &str,
+    now: Timestamp,
+) -> Result<Message, String> {
+    let recipient = to
+        .email
+        .parse()
+        .map_err(|error| format!("{} is not an address: {error}", to.email))?;
+    // Quoted-printable whatever the content: accents stay the exception in French too, and the lines stay short.
+    let part = |content_type, body| {
+        SinglePart::builder()
+            .header(content_type)
+            .header(ContentTransferEncoding::QuotedPrintable)
+            .body::<String>(body)
+    };
+    Message::builder()
+        .message_id(Some(message_id.to_owned()))
+        .date(SystemTime::from(now))
+        .from(from.clone())
+        .to(Mailbox::new(None, recipient))
+        .subject(letter.subject)
+        // RFC 3834: nobody's out-of-office answer is wanted.
+        .raw_header(raw("Auto-Submitted", "auto-generated"))
+        .raw_header(raw("Content-Language", to.locale.tag()))
+        .multipart(
+            MultiPart::alternative()
+                .singlepart(part(ContentType::TEXT_PLAIN, letter.text))
+                .singlepart(part(ContentType::TEXT_HTML, letter.html)),
+        )
+        .map_err(|error| format!("it cannot be sent to {}: {error}", to.email))
+}
+
+fn raw(name: &'static str, value: &str) -> HeaderValue {
+    HeaderValue::new(HeaderName::new_from_ascii_str(name), value.to_owned())
+}

@@ -1,0 +1,252 @@
+//! The history of e-mails.
+
+use octroi_platform::{Db, Error, Rows, Tx, params, row_get};
+use serde_json::{Value, json};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::domain::account::Addressee;
+use crate::domain::content::Content;
+use crate::domain::email::{Delivery, Email, Secret};
+use crate::domain::locale::Locale;
+use crate::store::account;
+
+/// Reads e-mails, each joined with the account as its fact found it while nobody is fixed as its addressee: the latest
+/// change that took effect by then, or else the first one known.
+macro_rules! select_email {
+    ($name:literal, $rest:literal) => {
+        concat!(
+            "-- ",
+            $name,
+            "
+            SELECT e.account, e.id, e.event, e.effective_at, e.template, e.parameters, e.message_id,
+                   e.recipient, e.locale, e.customer, e.time_zone, e.state, e.attempts,
+                   e.last_error, e.sent_at, e.license, e.secret_state, e.sealed_secret,
+                   e.secret_expires_at,
+                   (e.lease_expires_at > now()) IS TRUE AS leased,
+                   (extract(epoch FROM e.give_up_at - now()) * 1000)::bigint AS left_millis,
+                   a.version AS account_version, a.contact_email AS account_contact_email,
+                   a.locale AS account_locale, a.legal_name AS account_legal_name,
+                   a.zones AS account_zones
+            FROM email e
+            LEFT JOIN LATERAL (
+                SELECT * FROM account a
+                WHERE a.account = e.account
+                ORDER BY a.effective_at <= e.effective_at DESC,
+                         CASE WHEN a.effective_at <= e.effective_at THEN -a.version ELSE a.version END
+                LIMIT 1
+            ) a ON e.recipient IS NULL
+            ",
+            $rest
+        )
+    };
+}
+pub(super) use select_email;
+
+/// Queues an e-mail.
+///
+/// # Errors
+/// [`Error::Internal`] when its parameters cannot be written as JSON.
+pub fn insert(tx: &mut Tx, email: &Email) -> Result<(), Error> {
+    let mut content =
+        serde_json::to_value(&email.content).map_err(|error| Error::Internal(error.into()))?;
+    let to = email.addressee.as_ref();
+    let (license, secret_state, sealed, expires) = secret_columns(&email.secret);
+    tx.write(
+        "-- email::insert
+         INSERT INTO email
+             (account, id, event, effective_at, template, parameters, message_id,
+              recipient, locale, customer, time_zone, state,
+              license, secret_state, sealed_secret, secret_expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+        params![
+            email.account.clone(),
+            email.id,
+            email.event,
+            email.effective,
+            email.content.template(),
+            content["parameters"].take(),
+            email.message_id.clone(),
+            to.map(|to| to.email.clone()),
+            to.map(|to| to.locale.tag()),
+            to.map(|to| to.customer.clone()),
+            to.map(|to| to.time_zone.clone()),
+            state(email.delivery),
+            license,
+            secret_state,
+            sealed,
+            expires,
+        ],
+        Rows::Exactly(1),
+    );
+    Ok(())
+}
+
+/// One e-mail of an account.
+///
+/// # Errors
+/// The database's, or a row that cannot be.
+pub async fn get(db: &Db, account: &str, id: Uuid) -> Result<Option<Email>, Error> {
+    let row = db
+        .read_opt(
+            select_email!("email::get", "WHERE e.account = $1 AND e.id = $2"),
+            &[&account, &id],
+        )
+        .await?;
+    row.map(|row| from_row(&row)).transpose()
+}
+
+/// An account's e-mails, newest first, from below `before` on.
+///
+/// # Errors
+/// The database's, or a row that cannot be.
+pub async fn list(
+    db: &Db,
+    account: &str,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<Email>, Error> {
+    let before = before.unwrap_or(Uuid::max());
+    let rows = db
+        .read(
+            select_email!(
+                "email::list",
+                "WHERE e.account = $1 AND e.id < $2 ORDER BY e.id DESC LIMIT $3"
+            ),
+            &[&account, &before, &limit],
+        )
+        .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// The e-mails of a licence whose password can still be read, locked. There is one at most in the steady state: each
+/// new password ends the one before.
+///
+/// # Errors
+/// The database's, or a row that cannot be.
+pub async fn with_password_of(tx: &Tx, account: &str, license: &str) -> Result<Vec<Email>, Error> {
+    let rows = tx
+        .query(
+            select_email!(
+                "email::with_password_of",
+                "WHERE e.account = $1 AND e.license = $2 AND e.secret_state = 'READABLE'
+                 ORDER BY e.id FOR UPDATE OF e"
+            ),
+            &[&account, &license],
+        )
+        .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// Writes that an e-mail's password is gone, and what that made of the e-mail.
+pub fn erase_secret(tx: &mut Tx, email: &Email) {
+    tx.write(
+        "-- email::erase_secret
+         UPDATE email
+         SET secret_state = 'ERASED', sealed_secret = NULL, state = $3,
+             lease_token = CASE WHEN $3 = 'QUEUED' THEN lease_token END,
+             lease_expires_at = CASE WHEN $3 = 'QUEUED' THEN lease_expires_at END
+         WHERE account = $1 AND id = $2",
+        params![email.account.clone(), email.id, state(email.delivery)],
+        Rows::Exactly(1),
+    );
+}
+
+pub(super) fn state(delivery: Delivery) -> &'static str {
+    match delivery {
+        Delivery::Queued | Delivery::Sending => "QUEUED",
+        Delivery::Sent { .. } => "SENT",
+        Delivery::Failed => "FAILED",
+        Delivery::Withdrawn => "WITHDRAWN",
+    }
+}
+
+type SecretColumns = (
+    String,
+    &'static str,
+    Option<Vec<u8>>,
+    Option<jiff::Timestamp>,
+);
+
+fn secret_columns(secret: &Secret) -> SecretColumns {
+    match secret {
+        Secret::None => (String::new(), "NONE", None, None),
+        Secret::Readable {
+            license,
+            sealed,
+            expires,
+        } => (
+            license.clone(),
+            "READABLE",
+            Some(sealed.clone()),
+            Some(*expires),
+        ),
+        Secret::Erased { license, expires } => (license.clone(), "ERASED", None, Some(*expires)),
+    }
+}
+
+/// An e-mail, addressed as the row and its account say.
+pub(super) fn from_row(row: &Row) -> Result<Email, Error> {
+    let account: String = row_get(row, "account")?;
+    let id: Uuid = row_get(row, "id")?;
+    let corrupt = |column| Error::Corrupt {
+        table: "email",
+        column,
+        id: format!("{account}/{id}"),
+    };
+    let template: &str = row_get(row, "template")?;
+    let parameters: Value = row_get(row, "parameters")?;
+    let content: Content =
+        serde_json::from_value(json!({"template": template, "parameters": parameters}))
+            .map_err(|_| corrupt("parameters"))?;
+    let state: &str = row_get(row, "state")?;
+    let sent: Option<jiff::Timestamp> = row_get(row, "sent_at")?;
+    let delivery = match (state, sent) {
+        ("QUEUED", _) if row_get(row, "leased")? => Delivery::Sending,
+        ("QUEUED", _) => Delivery::Queued,
+        ("SENT", Some(at)) => Delivery::Sent { at },
+        ("FAILED", _) => Delivery::Failed,
+        ("WITHDRAWN", _) => Delivery::Withdrawn,
+        _ => return Err(corrupt("state")),
+    };
+    let sealed: Option<Vec<u8>> = row_get(row, "sealed_secret")?;
+    let expires: Option<jiff::Timestamp> = row_get(row, "secret_expires_at")?;
+    let license: String = row_get(row, "license")?;
+    let secret = match (row_get(row, "secret_state")?, sealed, expires) {
+        ("NONE", None, None) => Secret::None,
+        ("READABLE", Some(sealed), Some(expires)) => Secret::Readable {
+            license,
+            sealed,
+            expires,
+        },
+        ("ERASED", None, Some(expires)) => Secret::Erased { license, expires },
+        _ => return Err(corrupt("secret_state")),
+    };
+    let email = Email {
+        addressee: addressee(row)?,
+        event: row_get(row, "event")?,
+        effective: row_get(row, "effective_at")?,
+        content,
+        message_id: row_get(row, "message_id")?,
+        delivery,
+        attempts: row_get(row, "attempts")?,
+        last_error: row_get(row, "last_error")?,
+        secret,
+        account,
+        id,
+    };
+    Ok(email.addressed(account::joined(row)?.as_ref()))
+}
+
+/// The addressee that is fixed already.
+fn addressee(row: &Row) -> Result<Option<Addressee>, Error> {
+    let Some(email) = row_get::<Option<String>>(row, "recipient")? else {
+        return Ok(None);
+    };
+    Ok(Some(Addressee {
+        email,
+        locale: Locale::of(row_get(row, "locale")?),
+        customer: row_get(row, "customer")?,
+        time_zone: row_get(row, "time_zone")?,
+    }))
+}

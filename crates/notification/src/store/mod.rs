@@ -1,0 +1,5 @@
+//! SQL beside its row mapping.
+
+pub mod account;
+pub mod delivery;
+pub mod email;
