@@ -1,0 +1,483 @@
+//! Licences: given a user, changed, taken back, deleted.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use octroi_api::event::v1::event::Payload;
+use octroi_api::event::v1::license_deactivated::Cause;
+use octroi_api::event::v1::{LicenseActivated, LicenseDeactivated, PasswordChanged};
+use octroi_platform::name::check_etag;
+use octroi_platform::seal::SealingKeys;
+use octroi_platform::{Call, Db, Error as Platform, NewEvent, Page, Tx, Violations};
+use prost::Message;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use crate::app::password::{self, Hasher};
+use crate::domain::license::{
+    ActivationEmail, Assignment, Changes, License, LicenseId, Refusal, Standing, State, User,
+};
+use crate::domain::password::broken_rules;
+use crate::domain::{group, offer};
+use crate::error::Error;
+use crate::store;
+use crate::store::license::PasswordHash;
+
+/// The subscriber that mails passwords, and so receives them sealed.
+const MAILER: &str = "notification";
+
+/// What a licence's password is sealed for.
+const PURPOSE: &str = "password";
+
+/// Licences.
+#[derive(Clone)]
+pub(crate) struct Licenses {
+    db: Db,
+    hasher: Arc<Hasher>,
+    sealing: Arc<SealingKeys>,
+}
+
+/// A request to give a licence a user.
+pub(crate) struct Activation {
+    /// Which licence.
+    pub(crate) id: LicenseId,
+    /// Who will use it.
+    pub(crate) user: User,
+    /// The login, complete.
+    pub(crate) activation_email: ActivationEmail,
+    /// A password that keeps the rules; none to have one made.
+    pub(crate) password: Option<SecretString>,
+    /// The etag that it must still have, or empty.
+    pub(crate) etag: String,
+}
+
+/// A request for another password.
+pub(crate) struct PasswordChange {
+    /// Which licence.
+    pub(crate) id: LicenseId,
+    /// The password; none to have one made and mailed.
+    pub(crate) password: Option<SecretString>,
+    /// Whether a given one is mailed.
+    pub(crate) send_email: bool,
+    /// The etag that it must still have, or empty.
+    pub(crate) etag: String,
+}
+
+/// A command that holds a licence's row lock: the open transaction, the licence, and whether its group lets users in.
+struct Held {
+    tx: Tx,
+    license: License,
+    standing: Standing,
+}
+
+impl Licenses {
+    pub(crate) fn new(db: Db, hasher: Arc<Hasher>, sealing: Arc<SealingKeys>) -> Self {
+        Self {
+            db,
+            hasher,
+            sealing,
+        }
+    }
+
+    /// One licence.
+    pub(crate) async fn get(&self, call: &Call, id: &LicenseId) -> Result<License, Error> {
+        may_see(call, id)?;
+        let license = store::license::get(&self.db, id).await?;
+        Ok(license.ok_or_else(|| not_found(id))?)
+    }
+
+    /// A page of a group's licences.
+    pub(crate) async fn list(
+        &self,
+        call: &Call,
+        account: &str,
+        group: &str,
+        show_deleted: bool,
+        page: &Page,
+    ) -> Result<Vec<License>, Error> {
+        let name = group::name(account, group);
+        call.caller.may_see(account, "license group", &name)?;
+        let licenses = store::license::list(&self.db, account, group, show_deleted, page).await?;
+        Ok(licenses.ok_or(Platform::NotFound {
+            kind: "license group",
+            name,
+        })?)
+    }
+
+    /// Gives a licence its user. The password is hashed before the transaction begins.
+    pub(crate) async fn activate<R: Message + Default>(
+        &self,
+        call: &Call,
+        asked: Activation,
+        reply: fn(&License) -> R,
+    ) -> Result<R, Error> {
+        let id = &asked.id;
+        may_see(call, id)?;
+        let generated = asked.password.is_none();
+        let password = match asked.password {
+            Some(chosen) => chosen,
+            None => password::generate(asked.activation_email.login())?,
+        };
+        let hash = self.hasher.hash(password.clone()).await?;
+        let mut held = match self.hold(call, id, &asked.etag).await? {
+            Ok(held) => held,
+            Err(answer) => return Ok(answer),
+        };
+        check_open(id, held.standing)?;
+        let before = &held.license;
+        let at = before.effective(call.now);
+        let after = before
+            .activate(asked.user, asked.activation_email.clone(), at)
+            .map_err(|refusal| refused(id, refusal))?;
+        let tx = &mut held.tx;
+        store::license::save(tx, &after, PasswordHash::Set(hash));
+        store::license::take_address(tx, id, &asked.activation_email);
+        store::license::open_usage(tx, &after, at);
+        store::license::count(tx, &after, 1, 0);
+        let mut event = activated(&after, generated, at).map_err(|refusal| refused(id, refusal))?;
+        self.enclose(&mut event, &password)?;
+        tx.emit(event);
+        held.finish(&after, reply)
+            .await
+            .map_err(|error| match error {
+                Error::Platform(cause) if cause.violates(store::license::ADDRESS_TAKEN) => {
+                    Error::ActivationEmailTaken {
+                        address: asked.activation_email.as_str().to_owned(),
+                    }
+                }
+                other => other,
+            })
+    }
+
+    /// Changes the user's name, or whether the licence goes when its group renews.
+    pub(crate) async fn update<R: Message + Default>(
+        &self,
+        call: &Call,
+        id: &LicenseId,
+        etag: &str,
+        changes: Changes,
+        reply: fn(&License) -> R,
+    ) -> Result<R, Error> {
+        may_see(call, id)?;
+        let mut held = match self.hold(call, id, etag).await? {
+            Ok(held) => held,
+            Err(answer) => return Ok(answer),
+        };
+        let before = &held.license;
+        let after = before
+            .update(changes, before.effective(call.now))
+            .map_err(|refusal| refused(id, refusal))?;
+        store::license::save(&mut held.tx, &after, PasswordHash::Kept);
+        held.finish(&after, reply).await
+    }
+
+    /// Sets a password: sessions end, devices stay.
+    pub(crate) async fn change_password<R: Message + Default>(
+        &self,
+        call: &Call,
+        asked: PasswordChange,
+        reply: fn(&License) -> R,
+    ) -> Result<R, Error> {
+        let id = &asked.id;
+        may_see(call, id)?;
+        // The rules need the login, which the request does not name. Whether the licence has one at all is for the
+        // locking read to say, since the same request may have been answered when it had.
+        let read = store::license::get(&self.db, id).await?;
+        let user = read.as_ref().and_then(|it| it.assignment().ok());
+        let login = user.map_or("", |user| user.activation_email.login());
+        let mailed = asked.password.is_none() || asked.send_email;
+        let password = match asked.password {
+            None => password::generate(login)?,
+            Some(chosen) => match check_password("password", &chosen, login) {
+                Ok(()) => chosen,
+                Err(broken) => {
+                    let answer = self.db.replay(call, &id.account).await?;
+                    return answered(answer)?.ok_or(broken);
+                }
+            },
+        };
+        let hash = self.hasher.hash(password.clone()).await?;
+        let mut held = match self.hold(call, id, &asked.etag).await? {
+            Ok(held) => held,
+            Err(answer) => return Ok(answer),
+        };
+        let at = held.license.effective(call.now);
+        let after = held
+            .license
+            .with_password(mailed, at)
+            .map_err(|refusal| refused(id, refusal))?;
+        let tx = &mut held.tx;
+        store::license::save(tx, &after, PasswordHash::Set(hash));
+        store::session::revoke_all(tx, id, None, at);
+        let mut event =
+            password_changed(&after, mailed, at).map_err(|refusal| refused(id, refusal))?;
+        if mailed {
+            self.enclose(&mut event, &password)?;
+        }
+        tx.emit(event);
+        held.finish(&after, reply).await
+    }
+
+    /// Takes the user away.
+    pub(crate) async fn release<R: Message + Default>(
+        &self,
+        call: &Call,
+        id: &LicenseId,
+        etag: &str,
+        reply: fn(&License) -> R,
+    ) -> Result<R, Error> {
+        may_see(call, id)?;
+        let mut held = match self.hold(call, id, etag).await? {
+            Ok(held) => held,
+            Err(answer) => return Ok(answer),
+        };
+        let after = held
+            .license
+            .release(held.license.effective(call.now))
+            .map_err(|refusal| refused(id, refusal))?;
+        held.end_use(&after, Cause::Released, 0);
+        held.finish(&after, reply).await
+    }
+
+    /// Ends the licence. One without a user was no usage, so nobody else is told.
+    pub(crate) async fn delete<R: Message + Default>(
+        &self,
+        call: &Call,
+        id: &LicenseId,
+        etag: &str,
+        reply: fn(&License) -> R,
+    ) -> Result<R, Error> {
+        may_see(call, id)?;
+        let mut held = match self.hold(call, id, etag).await? {
+            Ok(held) => held,
+            Err(answer) => return Ok(answer),
+        };
+        let after = held
+            .license
+            .delete(held.license.effective(call.now))
+            .map_err(|refusal| refused(id, refusal))?;
+        held.end_use(&after, Cause::Deleted, -1);
+        held.finish(&after, reply).await
+    }
+
+    /// Begins a command on one licence, or gives the answer of the same request.
+    async fn hold<R: Message + Default>(
+        &self,
+        call: &Call,
+        id: &LicenseId,
+        etag: &str,
+    ) -> Result<Result<Held, R>, Error> {
+        let sql = store::license::lock();
+        let begun = self
+            .db
+            .begin(
+                call,
+                &id.account,
+                &sql,
+                &[&id.account, &id.group, &id.number],
+            )
+            .await?;
+        let (tx, rows) = match begun.fresh()? {
+            Ok(fresh) => fresh,
+            Err(answer) => return Ok(Err(answer)),
+        };
+        let row = rows.first().ok_or_else(|| not_found(id))?;
+        let license = store::license::license(row)?;
+        check_etag(etag, license.version, &id.to_string())?;
+        let standing = store::license::standing(row, call.now)?;
+        Ok(Ok(Held {
+            tx,
+            license,
+            standing,
+        }))
+    }
+
+    /// Puts a password, sealed, beside the event whose mail shows it.
+    fn enclose(&self, event: &mut NewEvent, password: &SecretString) -> Result<(), Error> {
+        let sealed = self
+            .sealing
+            .seal(password, &event.account, event.id, PURPOSE)?;
+        event.secrets.push((MAILER, sealed));
+        Ok(())
+    }
+}
+
+impl Held {
+    /// Writes a licence without its user over one that may have had one, with all that the loss of a user does.
+    fn end_use(&mut self, after: &License, cause: Cause, used: i32) {
+        let (tx, before) = (&mut self.tx, &self.license);
+        let at = after.updated_at;
+        store::license::save(tx, after, PasswordHash::Void);
+        let State::Active(assignment) = &before.state else {
+            store::license::count(tx, after, 0, used);
+            return;
+        };
+        store::license::count(tx, after, -1, used);
+        store::license::close_usage(tx, &before.id, at);
+        store::license::free_address(tx, &assignment.activation_email);
+        store::session::revoke_all(tx, &before.id, None, at);
+        store::device::deactivate_all(tx, &before.id, at);
+        tx.emit(deactivated(&before.id, &before.offer, cause, at));
+    }
+
+    /// Writes the audit row and commits.
+    async fn finish<R: Message + Default>(
+        mut self,
+        after: &License,
+        reply: fn(&License) -> R,
+    ) -> Result<R, Error> {
+        let name = after.id.to_string();
+        self.tx
+            .audit(&name, Some(audited(&self.license)), Some(audited(after)));
+        let answer = reply(after);
+        self.tx.commit(&answer).await?;
+        Ok(answer)
+    }
+}
+
+/// The event of a seat whose usage ended. The caller holds the licence's row lock.
+pub(crate) fn deactivated(id: &LicenseId, offer: &str, cause: Cause, at: Timestamp) -> NewEvent {
+    NewEvent::new(
+        "licensing.license.deactivated",
+        &id.account,
+        id.to_string(),
+        at,
+        Payload::LicenseDeactivated(LicenseDeactivated {
+            license_group: id.group_name(),
+            seat: id.number,
+            offer: offer::name(offer),
+            cause: cause.into(),
+        }),
+    )
+}
+
+/// The event of a password that is another now.
+pub(crate) fn password_changed(
+    license: &License,
+    mailed: bool,
+    at: Timestamp,
+) -> Result<NewEvent, Refusal> {
+    let id = &license.id;
+    Ok(NewEvent::new(
+        "licensing.license.password_changed",
+        &id.account,
+        id.to_string(),
+        at,
+        Payload::PasswordChanged(PasswordChanged {
+            license_group: id.group_name(),
+            seat: id.number,
+            activation_email: email(license)?,
+            offer_display_name: license.offer_display_name.clone(),
+            mailed,
+        }),
+    ))
+}
+
+fn activated(license: &License, generated: bool, at: Timestamp) -> Result<NewEvent, Refusal> {
+    let id = &license.id;
+    Ok(NewEvent::new(
+        "licensing.license.activated",
+        &id.account,
+        id.to_string(),
+        at,
+        Payload::LicenseActivated(LicenseActivated {
+            license_group: id.group_name(),
+            seat: id.number,
+            offer: offer::name(&license.offer),
+            offer_display_name: license.offer_display_name.clone(),
+            activation_email: email(license)?,
+            user_display_name: license.assignment()?.user.display_name(),
+            password_generated: generated,
+        }),
+    ))
+}
+
+fn email(license: &License) -> Result<String, Refusal> {
+    let assignment = license.assignment()?;
+    Ok(assignment.activation_email.as_str().to_owned())
+}
+
+/// Holds a chosen password to every rule.
+///
+/// # Errors
+/// Every rule that it breaks, under `field`.
+pub(crate) fn check_password(
+    field: &str,
+    password: &SecretString,
+    login: &str,
+) -> Result<(), Error> {
+    let mut violations = Violations::default();
+    for rule in broken_rules(password, login) {
+        violations.add(field, rule.to_string());
+    }
+    Ok(violations.finish()?)
+}
+
+/// Refuses a group that lets no users in.
+///
+/// # Errors
+/// [`Error::GroupSuspended`] or [`Error::GroupTerminated`].
+pub(crate) fn check_open(id: &LicenseId, standing: Standing) -> Result<(), Error> {
+    let group = id.group_name();
+    match standing {
+        Standing::Open => Ok(()),
+        Standing::Suspended => Err(Error::GroupSuspended { group }),
+        Standing::Terminated => Err(Error::GroupTerminated { group }),
+    }
+}
+
+/// What the audit keeps of a licence: no secret.
+pub(crate) fn audited(license: &License) -> Value {
+    let user = match &license.state {
+        State::Active(Assignment {
+            user,
+            activation_email,
+            password_change_required,
+            ..
+        }) => json!({
+            "first_name": user.first_name,
+            "last_name": user.last_name,
+            "activation_email": activation_email.as_str(),
+            "password_change_required": password_change_required,
+        }),
+        State::Unassigned | State::Deleted { .. } => Value::Null,
+    };
+    json!({
+        "state": license.state.name(),
+        "user": user,
+        "delete_at_renewal": license.delete_at_renewal,
+        "computers": license.devices.computers,
+        "tablets": license.devices.tablets,
+        "smartphones": license.devices.smartphones,
+        "version": license.version,
+    })
+}
+
+/// A licence's refusal, with its name.
+pub(crate) fn refused(id: &LicenseId, refusal: Refusal) -> Error {
+    let license = id.to_string();
+    match refusal {
+        Refusal::Assigned => Error::LicenseAssigned { license },
+        Refusal::Unassigned => Error::LicenseUnassigned { license },
+        Refusal::Deleted => Error::LicenseDeleted { license },
+    }
+}
+
+/// A stored answer, decoded.
+pub(crate) fn answered<R: Message + Default>(answer: Option<Vec<u8>>) -> Result<Option<R>, Error> {
+    let decoded = answer.map(|bytes| R::decode(bytes.as_slice())).transpose();
+    Ok(decoded.map_err(|error| Platform::Internal(error.into()))?)
+}
+
+fn may_see(call: &Call, id: &LicenseId) -> Result<(), Error> {
+    Ok(call
+        .caller
+        .may_see(&id.account, "license", &id.to_string())?)
+}
+
+fn not_found(id: &LicenseId) -> Platform {
+    Platform::NotFound {
+        kind: "license",
+        name: id.to_string(),
+    }
+}

@@ -1,0 +1,181 @@
+//! Passwords: made, hashed and verified, off the async threads.
+
+use std::num::NonZero;
+use std::sync::Arc;
+
+use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version};
+use aws_lc_rs::rand;
+use octroi_platform::Error;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::Semaphore;
+
+use crate::domain::password;
+
+/// 19 MiB, in KiB.
+const MEMORY: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+const SALT_BYTES: usize = 16;
+
+/// How many hashes may wait for a core; what comes then is told to try again.
+const WAITING: usize = 512;
+
+/// Verified for an address that nobody has, so that the answer takes as long. No password gives this hash.
+const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// Hashes and verifies with Argon2id, no more at once than there are cores: each takes 19 MiB and a core for some
+/// milliseconds.
+pub(crate) struct Hasher {
+    argon: Argon2<'static>,
+    cores: Arc<Semaphore>,
+    queue: Arc<Semaphore>,
+}
+
+impl Hasher {
+    /// A hasher for this machine.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when Argon2 does not take its parameters.
+    pub(crate) fn new() -> Result<Self, Error> {
+        let params = Params::new(MEMORY, PASSES, LANES, None)
+            .map_err(|error| Error::Internal(anyhow::Error::msg(error)))?;
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Ok(Self {
+            argon: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
+            cores: Arc::new(Semaphore::new(cores)),
+            queue: Arc::new(Semaphore::new(cores + WAITING)),
+        })
+    }
+
+    /// The PHC string of a password, under a new salt.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when too many wait already.
+    pub(crate) async fn hash(&self, password: SecretString) -> Result<String, Error> {
+        let mut salt = [0; SALT_BYTES];
+        fill(&mut salt)?;
+        self.run(move |argon| {
+            argon
+                .hash_password_with_salt(password.expose_secret().as_bytes(), &salt)
+                .map(|hash| hash.to_string())
+                .map_err(|error| Error::Internal(anyhow::Error::msg(error)))
+        })
+        .await?
+    }
+
+    /// Whether a password is the one that was hashed; without a hash it takes as long and is not.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when too many wait already.
+    pub(crate) async fn verify(
+        &self,
+        password: SecretString,
+        hash: Option<String>,
+    ) -> Result<bool, Error> {
+        self.run(move |argon| {
+            let known = hash.is_some();
+            let hash = PasswordHash::new(hash.as_deref().unwrap_or(NOBODY))
+                .map_err(|error| Error::Internal(anyhow::Error::msg(error)))?;
+            let right = argon.verify_password(password.expose_secret().as_bytes(), &hash);
+            Ok(known && right.is_ok())
+        })
+        .await?
+    }
+
+    /// Runs on a thread for blocking work. The permits go with it, so that a caller that goes away frees no core that
+    /// is still at work.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Argon2<'static>) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let place = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| {
+            Error::Unavailable("too many passwords are being checked; try again".to_owned())
+        })?;
+        let core = Arc::clone(&self.cores)
+            .acquire_owned()
+            .await
+            .map_err(|error| Error::Internal(error.into()))?;
+        let argon = self.argon.clone();
+        tokio::task::spawn_blocking(move || {
+            let result = work(&argon);
+            drop((core, place));
+            result
+        })
+        .await
+        .map_err(|error| Error::Internal(error.into()))
+    }
+}
+
+/// A password for a login, from the system's randomness.
+///
+/// # Errors
+/// [`Error::Internal`] when the system has none.
+pub(crate) fn generate(login: &str) -> Result<SecretString, Error> {
+    // A login of three characters is in one of a hundred thousand by chance; the next draw does not have it.
+    for _ in 0..8 {
+        let mut random = [0; password::RANDOM_BYTES];
+        fill(&mut random)?;
+        let made = password::generate(&random);
+        if password::broken_rules(&made, login).is_empty() {
+            return Ok(made);
+        }
+    }
+    Err(Error::Internal(anyhow::anyhow!(
+        "no password without the login came out"
+    )))
+}
+
+/// Fills with the system's randomness.
+///
+/// # Errors
+/// [`Error::Internal`] when the system has none.
+pub(crate) fn fill(bytes: &mut [u8]) -> Result<(), Error> {
+    rand::fill(bytes).map_err(|_| Error::Internal(anyhow::anyhow!("the system has no randomness")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_password_opens_its_own_hash_alone() {
+        let hasher = Hasher::new().unwrap();
+        let password = generate("desk").unwrap();
+        let hash = hasher.hash(password.clone()).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+        assert!(
+            hasher
+                .verify(password.clone(), Some(hash.clone()))
+                .await
+                .unwrap()
+        );
+        assert!(
+            !hasher
+                .verify("another".into(), Some(hash.clone()))
+                .await
+                .unwrap()
+        );
+        assert!(!hasher.verify(password.clone(), None).await.unwrap());
+        assert_ne!(hasher.hash(password).await.unwrap(), hash);
+    }
+
+    #[test]
+    fn what_stands_for_nobody_costs_as_much() {
+        let nobody = PasswordHash::new(NOBODY).unwrap();
+        let params = Params::try_from(&nobody).unwrap();
+        assert_eq!(
+            (params.m_cost(), params.t_cost(), params.p_cost()),
+            (MEMORY, PASSES, LANES)
+        );
+        assert_eq!(nobody.hash.unwrap().len(), 32);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_told_to_try_again() {
+        let hasher = Hasher::new().unwrap();
+        let places = u32::try_from(hasher.queue.available_permits()).unwrap();
+        let _all = hasher.queue.acquire_many(places).await.unwrap();
+        let refused = hasher.hash("Wooden-Chair-42".into()).await;
+        assert!(matches!(refused, Err(Error::Unavailable(_))));
+    }
+}

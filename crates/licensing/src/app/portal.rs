@@ -1,0 +1,51 @@
+//! The portal: what can be installed, and the rows that it leaves behind.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use octroi_platform::{Call, Db};
+
+use crate::app::password::Hasher;
+use crate::app::session::{Use, admit};
+use crate::domain::device::Platform;
+use crate::domain::portal::{Installer, Language, installer};
+use crate::error::Error;
+use crate::store;
+use crate::store::session::Key;
+
+/// How many rows of each kind one sweep deletes at most.
+const SWEEP: i64 = 1000;
+
+/// What users do on the portal.
+#[derive(Clone)]
+pub(crate) struct Portal {
+    pub(super) db: Db,
+    pub(super) hasher: Arc<Hasher>,
+}
+
+impl Portal {
+    pub(crate) fn new(db: Db, hasher: Arc<Hasher>) -> Self {
+        Self { db, hasher }
+    }
+
+    /// An installer for every platform, and the applications that the licence includes.
+    pub(crate) async fn list_installers(
+        &self,
+        call: &Call,
+        key: &Key,
+    ) -> Result<(Vec<Installer>, Vec<String>), Error> {
+        let read = store::session::with_applications(&self.db, key, call.now).await?;
+        let (visit, applications, locale) = read.ok_or(Error::SessionInvalid)?;
+        admit(Some(visit), call.now, Use::Portal)?;
+        let language = Language::of(locale.as_deref().unwrap_or_default());
+        let installers = Platform::ALL.map(|platform| installer(platform, language));
+        Ok((installers.to_vec(), applications))
+    }
+
+    /// Deletes a bounded number of ended sessions and forgotten failures; answers how many.
+    pub(crate) async fn sweep(&self, now: Timestamp) -> Result<u64, Error> {
+        let sessions = store::session::sweep_sessions(&self.db, now, SWEEP).await?;
+        let failures = store::session::sweep_failures(&self.db, SWEEP).await?;
+        Ok(sessions + failures)
+    }
+}

@@ -1,0 +1,329 @@
+//! Sessions of the portal: signing in and out, and a user's own password.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use jiff::Timestamp;
+use octroi_platform::{Call, Error as Platform, Violations, row_get};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::app::license::{
+    answered, audited, check_open, check_password, password_changed, refused,
+};
+use crate::app::password;
+use crate::app::portal::Portal;
+use crate::domain::license::LicenseId;
+use crate::domain::portal::{SHARES, Throttle};
+use crate::domain::session::{SECRET_BYTES, Session, Token};
+use crate::error::Error;
+use crate::store;
+use crate::store::license::PasswordHash;
+use crate::store::session::{Key, Subject, Visit};
+
+/// The metadata that carries a session's token.
+const METADATA: &str = "octroi-session";
+
+/// A sign-in being tried.
+pub(crate) struct SignIn {
+    /// The activation e-mail as typed.
+    pub(crate) address: String,
+    /// The password as typed.
+    pub(crate) password: SecretString,
+    /// Where the user comes from, as [`crate::domain::portal::client`] says it; empty where nobody knows.
+    pub(crate) client: String,
+}
+
+/// A sign-in that succeeded.
+pub(crate) struct SignedIn {
+    /// The session's token.
+    pub(crate) token: SecretString,
+    /// Whose licence.
+    pub(crate) license: LicenseId,
+    /// Until when the session lasts.
+    pub(crate) expires_at: Timestamp,
+    /// Whether it opens ChangeOwnPassword alone.
+    pub(crate) password_change_required: bool,
+}
+
+/// A user's change of their own password.
+pub(crate) struct OwnPasswordChange {
+    /// The password in use.
+    pub(crate) current: SecretString,
+    /// The new one.
+    pub(crate) new: SecretString,
+}
+
+/// What a session is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// What is open even while the password must be changed.
+    Always,
+    /// Everything else.
+    Portal,
+}
+
+/// The session that a call names.
+///
+/// # Errors
+/// [`Error::SessionInvalid`] when it names none, or one of an account that the caller's token may not touch.
+pub(crate) fn key(call: &Call) -> Result<Key, Error> {
+    let token = call.metadata(METADATA).and_then(Token::parse);
+    let token = token.ok_or(Error::SessionInvalid)?;
+    let name = token.license.to_string();
+    call.caller
+        .may_see(&token.license.account, "license", &name)
+        .map_err(|_| Error::SessionInvalid)?;
+    Ok(Key {
+        token_hash: sha256(&token.secret),
+        license: token.license,
+        session: token.session,
+    })
+}
+
+/// Lets a session in that is open, and open for this.
+///
+/// # Errors
+/// [`Error::SessionInvalid`] or [`Error::PasswordChangeRequired`].
+pub(crate) fn admit(visit: Option<Visit>, now: Timestamp, to: Use) -> Result<Visit, Error> {
+    let visit = visit.ok_or(Error::SessionInvalid)?;
+    let assignment = visit.license.assignment();
+    let assignment = assignment.map_err(|_| Error::SessionInvalid)?;
+    if !visit.session.is_open(now) {
+        return Err(Error::SessionInvalid);
+    }
+    if to == Use::Portal && assignment.password_change_required {
+        return Err(Error::PasswordChangeRequired);
+    }
+    Ok(visit)
+}
+
+impl Portal {
+    /// Opens a session for who knows the password. Unknown addresses take as long as wrong passwords.
+    pub(crate) async fn sign_in(&self, call: &Call, asked: SignIn) -> Result<SignedIn, Error> {
+        let address = asked.address.to_ascii_lowercase();
+        let attempt =
+            store::session::attempt(&self.db, &subjects(&address, &asked.client), &address).await?;
+        if let Some(retry_after) = attempt.wait {
+            return Err(Error::SignInThrottled { retry_after });
+        }
+        let (id, hash) = attempt
+            .found
+            .filter(|(id, _)| {
+                let own = call.caller.account.as_ref();
+                own.is_none_or(|own| *own == id.account)
+            })
+            .unzip();
+        let right = self.hasher.verify(asked.password, hash.clone()).await?;
+        match (id, hash) {
+            (Some(id), Some(hash)) if right => {
+                let back = subjects(&address, &asked.client);
+                self.open_session(call, id, &hash, back).await
+            }
+            _ => Err(Error::SignInFailed),
+        }
+    }
+
+    /// Opens a session if the licence still has the password that was verified.
+    async fn open_session(
+        &self,
+        call: &Call,
+        id: LicenseId,
+        verified: &str,
+        back: Vec<Subject>,
+    ) -> Result<SignedIn, Error> {
+        let sql = store::session::lock_for_sign_in();
+        let keys: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+            [&id.account, &id.group, &id.number];
+        let (mut tx, rows) = self.db.begin_work(call, &sql, &keys).await?;
+        let row = rows.first().ok_or(Error::SignInFailed)?;
+        let license = store::license::license(row)?;
+        let hash: Option<&str> = row_get(row, "password_hash")?;
+        let assignment = license.assignment().map_err(|_| Error::SignInFailed)?;
+        if hash != Some(verified) {
+            return Err(Error::SignInFailed);
+        }
+        store::session::give_back(&mut tx, back);
+        if let Err(shut) = check_open(&id, store::license::standing(row, call.now)?) {
+            tx.commit_work().await?;
+            return Err(shut);
+        }
+        let mut secret = [0; SECRET_BYTES];
+        password::fill(&mut secret)?;
+        let session = Session::begin(Uuid::now_v7(), call.now);
+        store::session::insert(&mut tx, &id, &session, sha256(&secret));
+        let opened = json!({ "session": session.id.to_string(), "expires_at": session.expires_at.to_string() });
+        tx.audit(&id.to_string(), None, Some(opened));
+        tx.commit_work().await?;
+        let token = Token {
+            license: id.clone(),
+            session: session.id,
+            secret,
+        };
+        Ok(SignedIn {
+            token: token.to_text(),
+            license: id,
+            expires_at: session.expires_at,
+            password_change_required: assignment.password_change_required,
+        })
+    }
+
+    /// Ends the session.
+    pub(crate) async fn sign_out(&self, call: &Call, key: &Key) -> Result<(), Error> {
+        let sql = store::session::lock();
+        let (mut tx, rows) = self.db.begin_work(call, &sql, &key.params()).await?;
+        let visit = rows.first().map(|row| store::session::visit(row, call.now));
+        let visit = admit(visit.transpose()?, call.now, Use::Always)?;
+        let id = &key.license;
+        let at = call.now.max(visit.session.created_at);
+        store::session::revoke(&mut tx, id, key.session, at);
+        let ended = json!({ "session": key.session.to_string(), "revoked_at": at.to_string() });
+        tx.audit(&id.to_string(), None, Some(ended));
+        Ok(tx.commit_work().await?)
+    }
+
+    /// Changes the user's own password. The other sessions end; this one opens everything from now on.
+    pub(crate) async fn change_own_password(
+        &self,
+        call: &Call,
+        key: &Key,
+        asked: OwnPasswordChange,
+    ) -> Result<(), Error> {
+        // A repetition would be held to the password that it has already replaced.
+        if self.replayed(call, key).await? {
+            return Ok(());
+        }
+        let read = store::session::with_password(&self.db, key, call.now).await?;
+        let (visit, hash) = read.ok_or(Error::SessionInvalid)?;
+        let visit = admit(Some(visit), call.now, Use::Always)?;
+        let email = match visit.license.assignment() {
+            Ok(assignment) => assignment.activation_email.clone(),
+            Err(_) => return Err(Error::SessionInvalid),
+        };
+        check_new(&asked, email.login())?;
+        self.verify_own(call, key, asked.current, hash.clone())
+            .await?;
+        let new = self.hasher.hash(asked.new).await?;
+        let sql = store::session::lock_with_password();
+        let begun = self
+            .db
+            .begin(call, &key.license.account, &sql, &key.params())
+            .await?;
+        let (mut tx, rows) = match begun.fresh()? {
+            Ok(fresh) => fresh,
+            Err(()) => return Ok(()),
+        };
+        let row = rows.first().ok_or(Error::SessionInvalid)?;
+        let before = admit(
+            Some(store::session::visit(row, call.now)?),
+            call.now,
+            Use::Always,
+        )?;
+        let before = before.license;
+        if row_get::<Option<String>>(row, "password_hash")? != hash {
+            return Err(Platform::Conflict("the password changed in between").into());
+        }
+        let id = &key.license;
+        let at = before.effective(call.now);
+        let after = before
+            .with_password(false, at)
+            .map_err(|refusal| refused(id, refusal))?;
+        store::license::save(&mut tx, &after, PasswordHash::Set(new));
+        store::session::revoke_all(&mut tx, id, Some(key.session), at);
+        store::session::give_back(&mut tx, vec![of_own_password(id)]);
+        tx.emit(password_changed(&after, false, at).map_err(|refusal| refused(id, refusal))?);
+        tx.audit(
+            &id.to_string(),
+            Some(audited(&before)),
+            Some(audited(&after)),
+        );
+        Ok(tx.commit(&()).await?)
+    }
+
+    /// Whether this request was answered before, for a session that still opens.
+    async fn replayed(&self, call: &Call, key: &Key) -> Result<bool, Error> {
+        let answer = self.db.replay(call, &key.license.account).await?;
+        let answered = answered::<()>(answer)?.is_some();
+        if answered {
+            self.check_session(call, key).await?;
+        }
+        Ok(answered)
+    }
+
+    /// Whether the session still opens, for a call whose answer was found without it.
+    pub(crate) async fn check_session(&self, call: &Call, key: &Key) -> Result<(), Error> {
+        let read = store::session::with_password(&self.db, key, call.now).await?;
+        admit(read.map(|(visit, _)| visit), call.now, Use::Always).map(|_| ())
+    }
+
+    /// Holds the password in use against its hash; a wrong one counts as a failed sign-in. Unlike a sign-in it is
+    /// counted afterwards: twins of one request may all be tried at once.
+    async fn verify_own(
+        &self,
+        call: &Call,
+        key: &Key,
+        current: SecretString,
+        hash: Option<String>,
+    ) -> Result<(), Error> {
+        let subject = of_own_password(&key.license);
+        if let Some(retry_after) = store::session::wait(&self.db, &subject).await? {
+            return Err(Error::SignInThrottled { retry_after });
+        }
+        if self.hasher.verify(current, hash).await? {
+            return Ok(());
+        }
+        if self.replayed(call, key).await? {
+            // The twin that won has replaced the password; the transaction finds its answer.
+            return Ok(());
+        }
+        store::session::attempt(&self.db, &[subject], "").await?;
+        Err(Error::SignInFailed)
+    }
+}
+
+fn check_new(asked: &OwnPasswordChange, login: &str) -> Result<(), Error> {
+    if asked.new.expose_secret() == asked.current.expose_secret() {
+        let mut violations = Violations::default();
+        violations.add("new_password", "must differ from the current password");
+        violations.finish()?;
+    }
+    check_password("new_password", &asked.new, login)
+}
+
+/// Whose failures a sign-in's failure adds to.
+fn subjects(address: &str, client: &str) -> Vec<Subject> {
+    let login = of_login(address);
+    let share = login.subject.first().copied().unwrap_or_default() % SHARES;
+    let mut subjects = vec![
+        login,
+        Subject {
+            throttle: Throttle::Overall,
+            subject: sha256(&[share]),
+        },
+    ];
+    if !client.is_empty() {
+        subjects.push(Subject {
+            throttle: Throttle::Client,
+            subject: sha256(client.as_bytes()),
+        });
+    }
+    subjects
+}
+
+fn of_login(address: &str) -> Subject {
+    Subject {
+        throttle: Throttle::Login,
+        subject: sha256(address.as_bytes()),
+    }
+}
+
+/// Guesses from inside a session are counted apart, so that nobody outside can keep a user from changing a password.
+fn of_own_password(id: &LicenseId) -> Subject {
+    Subject {
+        throttle: Throttle::Login,
+        subject: sha256(id.to_string().as_bytes()),
+    }
+}
+
+fn sha256(bytes: &[u8]) -> Vec<u8> {
+    digest(&SHA256, bytes).as_ref().to_vec()
+}

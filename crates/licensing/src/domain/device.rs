@@ -1,0 +1,342 @@
+//! Devices: the installations of a licence, and the places that they take.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+const MAX_NAME: usize = 100;
+
+/// What a device runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Platform {
+    /// A computer with Windows.
+    Windows,
+    /// A computer with macOS.
+    Macos,
+    /// A tablet with iPadOS.
+    Ipados,
+    /// A tablet with Android.
+    AndroidTablet,
+    /// A smartphone with iOS.
+    Ios,
+    /// A smartphone with Android.
+    AndroidPhone,
+}
+
+/// Which counter a device takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Windows and macOS share it.
+    Computer,
+    /// iPadOS and Android.
+    Tablet,
+    /// iOS and Android.
+    Smartphone,
+}
+
+impl Platform {
+    /// Every one, in the order in which they are shown.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Windows,
+        Self::Macos,
+        Self::Ipados,
+        Self::AndroidTablet,
+        Self::Ios,
+        Self::AndroidPhone,
+    ];
+
+    /// Which counter a device with it takes.
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::Windows | Self::Macos => Kind::Computer,
+            Self::Ipados | Self::AndroidTablet => Kind::Tablet,
+            Self::Ios | Self::AndroidPhone => Kind::Smartphone,
+        }
+    }
+
+    /// The name in the database.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Windows => "WINDOWS",
+            Self::Macos => "MACOS",
+            Self::Ipados => "IPADOS",
+            Self::AndroidTablet => "ANDROID_TABLET",
+            Self::Ios => "IOS",
+            Self::AndroidPhone => "ANDROID_PHONE",
+        }
+    }
+
+    /// The platform of a name in the database.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|platform| platform.name() == name)
+    }
+}
+
+impl Kind {
+    /// The counter's name, as QuotaFailure gives it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Computer => "computers",
+            Self::Tablet => "tablets",
+            Self::Smartphone => "smartphones",
+        }
+    }
+}
+
+/// How many devices of each kind a licence has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    /// Computers, Windows and macOS together.
+    pub(crate) computers: i32,
+    /// Tablets.
+    pub(crate) tablets: i32,
+    /// Smartphones.
+    pub(crate) smartphones: i32,
+}
+
+/// How many of each kind it may have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Computers.
+    pub(crate) computers: i32,
+    /// Tablets.
+    pub(crate) tablets: i32,
+    /// Smartphones.
+    pub(crate) smartphones: i32,
+}
+
+impl Limits {
+    /// The limit of one kind.
+    pub(crate) fn of(self, kind: Kind) -> i32 {
+        match kind {
+            Kind::Computer => self.computers,
+            Kind::Tablet => self.tablets,
+            Kind::Smartphone => self.smartphones,
+        }
+    }
+}
+
+/// Why a device is not registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Every place of its kind is taken.
+    LimitReached {
+        /// Which kind.
+        kind: Kind,
+        /// How many places there are.
+        limit: i32,
+    },
+    /// The offer has no shared-computer activation.
+    SharedComputer,
+}
+
+impl Counters {
+    /// How many of one kind.
+    pub(crate) fn of(self, kind: Kind) -> i32 {
+        match kind {
+            Kind::Computer => self.computers,
+            Kind::Tablet => self.tablets,
+            Kind::Smartphone => self.smartphones,
+        }
+    }
+
+    /// The counters once a device has its place.
+    ///
+    /// # Errors
+    /// [`Refusal::LimitReached`].
+    pub(crate) fn take(mut self, kind: Kind, limits: Limits) -> Result<Self, Refusal> {
+        let limit = limits.of(kind);
+        if self.of(kind) >= limit {
+            return Err(Refusal::LimitReached { kind, limit });
+        }
+        *self.of_mut(kind) += 1;
+        Ok(self)
+    }
+
+    /// The counters once a device has given up its place.
+    pub(crate) fn free(mut self, kind: Kind) -> Self {
+        let counter = self.of_mut(kind);
+        *counter = (*counter - 1).max(0);
+        self
+    }
+
+    fn of_mut(&mut self, kind: Kind) -> &mut i32 {
+        match kind {
+            Kind::Computer => &mut self.computers,
+            Kind::Tablet => &mut self.tablets,
+            Kind::Smartphone => &mut self.smartphones,
+        }
+    }
+}
+
+/// A device to be registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewDevice {
+    /// What it runs.
+    pub(crate) platform: Platform,
+    /// Name for people, 1 to 100 characters.
+    pub(crate) display_name: String,
+    /// Whether many people share it: it then takes no place.
+    pub(crate) shared_computer: bool,
+}
+
+impl NewDevice {
+    /// The counters once it is registered.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    pub(crate) fn place(
+        &self,
+        counters: Counters,
+        limits: Limits,
+        shared_allowed: bool,
+    ) -> Result<Counters, Refusal> {
+        match self.shared_computer {
+            true if shared_allowed => Ok(counters),
+            true => Err(Refusal::SharedComputer),
+            false => counters.take(self.platform.kind(), limits),
+        }
+    }
+}
+
+/// An installation of a licence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Device {
+    /// Its id among the licence's devices.
+    pub(crate) id: Uuid,
+    /// What was registered.
+    pub(crate) device: NewDevice,
+    /// When it was registered.
+    pub(crate) registered_at: Timestamp,
+    /// When it stopped working; none while it works.
+    pub(crate) deactivated_at: Option<Timestamp>,
+}
+
+impl Device {
+    /// The device deactivated, and the counters without it. None when it was deactivated before.
+    pub(crate) fn deactivate(&self, counters: Counters, at: Timestamp) -> Option<(Self, Counters)> {
+        if self.deactivated_at.is_some() {
+            return None;
+        }
+        let device = Self {
+            deactivated_at: Some(at.max(self.registered_at)),
+            ..self.clone()
+        };
+        let counters = match self.device.shared_computer {
+            true => counters,
+            false => counters.free(self.device.platform.kind()),
+        };
+        Some((device, counters))
+    }
+}
+
+/// Holds a device's name to its rule.
+///
+/// # Errors
+/// The rule.
+pub(crate) fn display_name(name: &str) -> Result<String, &'static str> {
+    if !(1..=MAX_NAME).contains(&name.chars().count())
+        || name.trim().is_empty()
+        || name.chars().any(char::is_control)
+    {
+        return Err("must have 1 to 100 characters, none of them a control character");
+    }
+    Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: Limits = Limits {
+        computers: 5,
+        tablets: 5,
+        smartphones: 5,
+    };
+
+    fn device(platform: usize, shared_computer: bool) -> NewDevice {
+        NewDevice {
+            platform: Platform::ALL[platform],
+            display_name: "device".to_owned(),
+            shared_computer,
+        }
+    }
+
+    proptest! {
+        /// Against a plain list of the devices that work.
+        #[test]
+        fn counters_count_the_active_devices(
+            steps in prop::collection::vec((any::<bool>(), 0..6_usize, any::<bool>(), any::<prop::sample::Index>()), 0..80),
+        ) {
+            let mut counters = Counters::default();
+            let mut active: Vec<Device> = Vec::new();
+            for (register, platform, shared, index) in steps {
+                if register {
+                    let new = device(platform, shared);
+                    let kind = new.platform.kind();
+                    let places = active.iter()
+                        .filter(|other| !other.device.shared_computer && other.device.platform.kind() == kind)
+                        .count();
+                    match new.place(counters, LIMITS, true) {
+                        Ok(next) => {
+                            counters = next;
+                            active.push(Device {
+                                id: Uuid::nil(), device: new, registered_at: Timestamp::UNIX_EPOCH, deactivated_at: None,
+                            });
+                        }
+                        Err(refusal) => {
+                            prop_assert_eq!(refusal, Refusal::LimitReached { kind, limit: 5 });
+                            prop_assert_eq!(places, 5);
+                        }
+                    }
+                } else if !active.is_empty() {
+                    let device = active.swap_remove(index.index(active.len()));
+                    let (gone, next) = device.deactivate(counters, Timestamp::UNIX_EPOCH).unwrap();
+                    counters = next;
+                    prop_assert!(gone.deactivate(counters, Timestamp::UNIX_EPOCH).is_none());
+                }
+                for kind in [Kind::Computer, Kind::Tablet, Kind::Smartphone] {
+                    let places = active.iter()
+                        .filter(|other| !other.device.shared_computer && other.device.platform.kind() == kind)
+                        .count();
+                    prop_assert_eq!(counters.of(kind), i32::try_from(places).unwrap());
+                    prop_assert!(counters.of(kind) <= 5);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_shared_computer_needs_the_entitlement() {
+        let shared = device(0, true);
+        assert_eq!(
+            shared.place(Counters::default(), LIMITS, false),
+            Err(Refusal::SharedComputer)
+        );
+        let full = Counters {
+            computers: 5,
+            ..Counters::default()
+        };
+        assert_eq!(shared.place(full, LIMITS, true), Ok(full));
+    }
+
+    #[test]
+    fn windows_and_macos_share_a_counter() {
+        let mut counters = Counters::default();
+        for platform in [0, 1, 0, 1, 0] {
+            counters = device(platform, false)
+                .place(counters, LIMITS, false)
+                .unwrap();
+        }
+        assert_eq!(
+            device(1, false).place(counters, LIMITS, false),
+            Err(Refusal::LimitReached {
+                kind: Kind::Computer,
+                limit: 5
+            })
+        );
+        assert!(device(2, false).place(counters, LIMITS, false).is_ok());
+    }
+}

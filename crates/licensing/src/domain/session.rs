@@ -1,0 +1,150 @@
+//! Sessions of the portal: what the token says and what a session opens.
+
+use jiff::{SignedDuration, Timestamp};
+use secrecy::SecretString;
+use uuid::Uuid;
+
+use crate::domain::license::LicenseId;
+
+/// How long a session lasts, in business time.
+pub(crate) const LIFETIME: SignedDuration = SignedDuration::from_hours(12);
+
+/// How many random bytes a token's secret has.
+pub(crate) const SECRET_BYTES: usize = 32;
+
+/// What `octroi-session` carries: "acme.office.1.{session}.{secret}". It names the account, so that the shard is known
+/// before anything is read; only the secret opens.
+pub(crate) struct Token {
+    /// Whose session.
+    pub(crate) license: LicenseId,
+    /// Which session.
+    pub(crate) session: Uuid,
+    /// What proves it.
+    pub(crate) secret: [u8; SECRET_BYTES],
+}
+
+impl Token {
+    /// Reads a token; none when it is not one.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('.');
+        let account = parts.next().filter(|id| !id.is_empty())?.to_owned();
+        let group = parts.next().filter(|id| !id.is_empty())?.to_owned();
+        let number: i32 = parts.next()?.parse().ok().filter(|number| *number > 0)?;
+        let session = Uuid::try_parse(parts.next()?).ok()?;
+        let secret = from_hex(parts.next()?)?;
+        parts.next().is_none().then_some(Self {
+            license: LicenseId {
+                account,
+                group,
+                number,
+            },
+            session,
+            secret,
+        })
+    }
+
+    /// The token as the user's browser keeps it.
+    pub(crate) fn to_text(&self) -> SecretString {
+        let LicenseId {
+            account,
+            group,
+            number,
+        } = &self.license;
+        let session = self.session.simple();
+        let secret: String = self
+            .secret
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        SecretString::from(format!("{account}.{group}.{number}.{session}.{secret}"))
+    }
+}
+
+fn from_hex(text: &str) -> Option<[u8; SECRET_BYTES]> {
+    if text.len() != 2 * SECRET_BYTES || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut bytes = [0; SECRET_BYTES];
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+/// A session that was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Session {
+    /// Its id among the licence's sessions.
+    pub(crate) id: Uuid,
+    /// When the user signed in.
+    pub(crate) created_at: Timestamp,
+    /// The first instant at which it no longer opens anything.
+    pub(crate) expires_at: Timestamp,
+    /// When it was ended before its time.
+    pub(crate) revoked_at: Option<Timestamp>,
+}
+
+impl Session {
+    /// A session that begins now.
+    pub(crate) fn begin(id: Uuid, now: Timestamp) -> Self {
+        Self {
+            id,
+            created_at: now,
+            expires_at: now.saturating_add(LIFETIME).unwrap_or(Timestamp::MAX),
+            revoked_at: None,
+        }
+    }
+
+    /// Whether it opens anything at an instant.
+    pub(crate) fn is_open(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && now < self.expires_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use secrecy::ExposeSecret as _;
+
+    proptest! {
+        #[test]
+        fn a_token_reads_as_it_was_written(
+            account in "[a-z]([a-z0-9-]{0,20}[a-z0-9])?", group in "[a-z]([a-z0-9-]{0,20}[a-z0-9])?",
+            number in 1..i32::MAX, session: u128, secret: [u8; SECRET_BYTES],
+        ) {
+            let license = LicenseId { account, group, number };
+            let token = Token { license: license.clone(), session: Uuid::from_u128(session), secret };
+            let text = token.to_text();
+            prop_assert!(text.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()));
+            let read = Token::parse(text.expose_secret()).unwrap();
+            prop_assert_eq!(read.license, license);
+            prop_assert_eq!(read.session, token.session);
+            prop_assert_eq!(read.secret, secret);
+            let longer = format!("{}0", text.expose_secret());
+            prop_assert!(Token::parse(&longer).is_none());
+        }
+
+        #[test]
+        fn anything_else_is_no_token(text in "\\PC{0,120}|[a-z.0-9]{0,150}") {
+            if let Some(token) = Token::parse(&text) {
+                prop_assert!(token.license.number > 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_session_opens_for_twelve_hours() {
+        let now = Timestamp::UNIX_EPOCH;
+        let session = Session::begin(Uuid::nil(), now);
+        let end = now + LIFETIME;
+        assert!(session.is_open(now));
+        assert!(session.is_open(end - SignedDuration::from_micros(1)));
+        assert!(!session.is_open(end));
+        let ended = Session {
+            revoked_at: Some(now),
+            ..session
+        };
+        assert!(!ended.is_open(now));
+    }
+}
