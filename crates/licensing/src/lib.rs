@@ -1,1 +1,133 @@
-//! licensing
+//! Licensing: offers, orders, groups of licences, licences, their users' portal, and what was used. Read from the top:
+//! `grpc` (convert, call, convert), `app` (the use case, which owns the transaction), `domain` (pure) and `store` (SQL
+//! beside its row mapping); `billing` is the one service that it calls.
+
+mod app;
+mod billing;
+mod domain;
+mod error;
+mod grpc;
+mod settings;
+mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use octroi_api::licensing::v1::license_group_service_server::LicenseGroupServiceServer;
+use octroi_api::licensing::v1::license_service_server::LicenseServiceServer;
+use octroi_api::licensing::v1::offer_service_server::OfferServiceServer;
+use octroi_api::licensing::v1::order_service_server::OrderServiceServer;
+use octroi_api::licensing::v1::portal_service_server::PortalServiceServer;
+use octroi_platform::{Horizon, Running, Service, Shell, StartError};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::app::group::Groups;
+use crate::app::license::Licenses;
+use crate::app::offer::Offers;
+use crate::app::order::Orders;
+use crate::app::password::Hasher;
+use crate::app::payment::Payments;
+use crate::app::period::Periods;
+use crate::app::portal::Portal;
+use crate::app::usage::Usages;
+use crate::billing::Billing;
+use crate::grpc::group::GroupApi;
+use crate::grpc::intake::LicensingIntake;
+use crate::grpc::license::LicenseApi;
+use crate::grpc::offer::OfferApi;
+use crate::grpc::order::OrderApi;
+use crate::grpc::portal::PortalApi;
+pub use crate::settings::Settings;
+
+/// The licensing service.
+pub static SERVICE: Service = Service {
+    name: "licensing",
+    port: 50051,
+    subscribers: &["billing", "notification"],
+    migrations: &[
+        (
+            "V1__catalogue_orders_groups.sql",
+            include_str!("../migrations/V1__catalogue_orders_groups.sql"),
+        ),
+        ("V2__portal.sql", include_str!("../migrations/V2__portal.sql")),
+    ],
+    minimum_schema: 2,
+};
+
+/// How often payments without an outcome are taken up again.
+const PAYMENTS_EVERY: Duration = Duration::from_millis(250);
+/// How often ended periods and overdue orders are looked for.
+const CALENDAR_EVERY: Duration = Duration::from_secs(1);
+/// How often ended sessions and forgotten failures are deleted.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// Starts the service and answers when it is serving.
+///
+/// # Errors
+/// Bad settings, each named; a database or a port that is not there.
+pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Running, StartError> {
+    let shell = Shell::open(&SERVICE, &settings.platform, shutdown).await?;
+    let sealing = shell.keys.sealing.clone().ok_or_else(|| {
+        StartError::Settings(vec![
+            "--sealing-keys-file is missing: licensing seals the passwords that are mailed".to_owned(),
+        ])
+    })?;
+    let hasher = Arc::new(Hasher::new().map_err(StartError::Internal)?);
+    let db = shell.db.clone();
+    let billing = Billing::new(shell.peer("billing")?);
+    let orders = Orders::new(db.clone(), billing.clone());
+    let payments = Payments::new(db.clone(), shell.clock.clone(), billing);
+    let periods = Periods::new(db.clone());
+    let portal = Portal::new(db.clone(), Arc::clone(&hasher));
+    let licenses = Licenses::new(db.clone(), hasher, sealing);
+    spawn_work(&shell, &orders, &payments, &periods, &portal);
+    let routes = Routes::new(OfferServiceServer::new(OfferApi(Offers::new(db.clone()))))
+        .add_service(OrderServiceServer::new(OrderApi { orders, payments }))
+        .add_service(LicenseGroupServiceServer::new(GroupApi {
+            groups: Groups::new(db.clone()),
+            usages: Usages::new(db),
+        }))
+        .add_service(LicenseServiceServer::new(LicenseApi::new(
+            licenses,
+            settings.activation_domain,
+        )))
+        .add_service(PortalServiceServer::new(PortalApi::new(
+            portal,
+            settings.download_url,
+        )));
+    let horizon: Horizon = Arc::new(move || {
+        let periods = periods.clone();
+        Box::pin(async move { periods.earliest().await })
+    });
+    shell.serve(routes, LicensingIntake, Some(horizon)).await
+}
+
+fn spawn_work(
+    shell: &Shell,
+    orders: &Orders,
+    payments: &Payments,
+    periods: &Periods,
+    portal: &Portal,
+) {
+    let work = payments.clone();
+    shell.spawn_work("payments", PAYMENTS_EVERY, move |_| {
+        let work = work.clone();
+        async move { Ok(work.work().await?) }
+    });
+    let work = periods.clone();
+    shell.spawn_work("ends of periods", CALENDAR_EVERY, move |now| {
+        let work = work.clone();
+        async move { Ok(work.work(now).await?) }
+    });
+    let work = orders.clone();
+    shell.spawn_work("overdue orders", CALENDAR_EVERY, move |now| {
+        let work = work.clone();
+        async move { Ok(work.expire(now).await?) }
+    });
+    let work = portal.clone();
+    shell.spawn_work("portal sweep", SWEEP_EVERY, move |now| {
+        let work = work.clone();
+        async move { Ok(work.sweep(now).await?) }
+    });
+}

@@ -1,0 +1,414 @@
+//! Paying orders. Three steps, each guarded on state: the order is PAYING and its seats are reserved; billing settles
+//! the attempt; the licences exist, or the seats are given back. No transaction is open while billing is asked. A crash
+//! after the first step leaves an attempt without an outcome, which background work asks billing about until there is
+//! one; the same attempt is one charge, however often it is asked about.
+//!
+//! The attempt's row is also the record of the request id: it names the request that started it and is written with
+//! what it did, so nothing else need be remembered, and it is kept for ever.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use octroi_api::event::v1::event::Payload;
+use octroi_api::event::v1::{OrderCompleted, OrderedLine};
+use octroi_api::r#type::v1::Money;
+use octroi_platform::{Call, Clock, Db, Error as Platform, NewEvent, ToSql, Tx};
+use prost::Message;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::app::group;
+use crate::app::group::changed_event;
+use crate::app::order::{not_found, told};
+use crate::billing::{Billing, SETTLE_DEADLINE, Settlement};
+use crate::domain::account::Account;
+use crate::domain::group::Group;
+use crate::domain::offer::{self, Offer};
+use crate::domain::order::{self, Order, Receipt, State};
+use crate::domain::payment::{Attempt, Kinship, Method, Outcome, Request};
+use crate::error::Error;
+use crate::store;
+
+/// How long an attempt belongs to who asks billing about it: the question's deadline and time to write the answer.
+const LEASE: Duration = SETTLE_DEADLINE.saturating_mul(3);
+/// How many attempts one round of background work takes up.
+const BATCH: i64 = 16;
+/// How long a repetition of a request waits for the first one's outcome.
+const WAIT: Duration = Duration::from_secs(8);
+const FIRST_LOOK: Duration = Duration::from_millis(25);
+const LONGEST_LOOK: Duration = Duration::from_millis(200);
+
+const METHOD: &str = "octroi.licensing.v1.OrderService/PayOrder";
+
+/// Orders being paid.
+#[derive(Clone)]
+pub(crate) struct Payments {
+    db: Db,
+    clock: Clock,
+    billing: Billing,
+    /// An attempt of this process got its outcome.
+    settled: Arc<Notify>,
+}
+
+/// What the first step found or did.
+enum Started {
+    /// This request began the attempt and holds its lease.
+    Mine(Order, Attempt, Uuid),
+    /// The same request is at it already.
+    Twin(i32),
+    /// The same request has completed the order before.
+    Done(Order),
+}
+
+/// What the steps read under the order's lock.
+struct Locked {
+    order: Order,
+    attempt: Option<Attempt>,
+    /// None until the order that creates it completes.
+    group: Option<Group>,
+}
+
+impl Payments {
+    pub(crate) fn new(db: Db, clock: Clock, billing: Billing) -> Self {
+        Self {
+            db,
+            clock,
+            billing,
+            settled: Arc::new(Notify::new()),
+        }
+    }
+
+    /// Pays an order.
+    ///
+    /// # Errors
+    /// As OrderService.PayOrder's contract says.
+    pub(crate) async fn pay<R: Message>(
+        &self,
+        call: &Call,
+        account: &str,
+        id: &str,
+        method: Option<Method>,
+        reply: fn(&Order) -> R,
+    ) -> Result<R, Error> {
+        call.caller
+            .may_see(account, "order", &order::name(account, id))?;
+        let order = match self.start(call, account, id, method).await? {
+            Started::Mine(order, attempt, lease) => {
+                self.settle(call, &order, &attempt, lease).await
+            }
+            Started::Twin(number) => self.wait(account, id, number).await,
+            Started::Done(order) => Ok(order),
+        }?;
+        Ok(reply(&order))
+    }
+
+    /// Asks billing again about attempts that have no outcome; answers how many it took up.
+    pub(crate) async fn work(&self) -> Result<u64, Error> {
+        let lease = Uuid::now_v7();
+        let attempts = store::payment::claim(&self.db, lease, LEASE, BATCH).await?;
+        let taken = attempts.len() as u64;
+        let mut asked = JoinSet::new();
+        for attempt in attempts {
+            let payments = self.clone();
+            asked.spawn(async move { payments.repeat(&attempt, lease).await });
+        }
+        while let Some(outcome) = asked.join_next().await {
+            match outcome {
+                Ok(Ok(_) | Err(Error::PaymentProcessing { .. })) => {}
+                Ok(Err(Error::PaymentDeclined { .. } | Error::PaymentMethodMissing { .. })) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(
+                        error = format!("{:#}", anyhow::Error::new(error)),
+                        "an attempt to pay could not be concluded; it is tried again"
+                    );
+                }
+                Err(error) => tracing::error!(%error, "an attempt to pay broke off"),
+            }
+        }
+        Ok(taken)
+    }
+
+    async fn repeat(&self, attempt: &Attempt, lease: Uuid) -> Result<Order, Error> {
+        let order = store::order::read(&self.db, &attempt.account, &attempt.order)
+            .await?
+            .ok_or_else(|| not_found(order::name(&attempt.account, &attempt.order)))?;
+        let call = Call::background(self.clock.now(), METHOD);
+        self.settle(&call, &order, attempt, lease).await
+    }
+
+    /// Step one: AWAITING_PAYMENT becomes PAYING, the seats are reserved, the attempt is counted.
+    async fn start(
+        &self,
+        call: &Call,
+        account: &str,
+        id: &str,
+        method: Option<Method>,
+    ) -> Result<Started, Error> {
+        let request = call.key(account).map(|key| Request {
+            id: key.request_id,
+            fingerprint: key.fingerprint,
+        });
+        let (mut tx, locked) = self.lock(call, account, id).await?;
+        let before = locked.order;
+        if let (State::Paying | State::Completed { .. }, Some(last)) =
+            (&before.state, &locked.attempt)
+        {
+            match (last.kinship(request.as_ref()), &before.state) {
+                (Kinship::Reused, _) => return Err(Platform::RequestIdReused.into()),
+                (Kinship::Same, State::Completed { .. }) => return Ok(Started::Done(before)),
+                (Kinship::Same, _) if last.tries == 0 => return Ok(Started::Twin(last.number)),
+                (_, State::Paying) => return Err(processing(&before)),
+                _ => {}
+            }
+        }
+        let after = before.clone().pay(call.now)?;
+        if let Some(group) = &locked.group {
+            group.check_open(call.now)?;
+        }
+        let room = store::payment::reserve(&tx, &after).await?;
+        if let Some(line) = after.lines.iter().find(|line| !room.contains(&line.offer)) {
+            let limit = store::payment::limit(&tx, &after, &line.offer).await?;
+            let offer = offer::name(&line.offer);
+            tx.rollback().await;
+            return Err(Error::LicenseLimitReached { offer, limit });
+        }
+        let attempt = Attempt {
+            account: account.to_owned(),
+            order: id.to_owned(),
+            number: after.attempts,
+            request,
+            method,
+            tries: 0,
+            outcome: None,
+        };
+        let lease = Uuid::now_v7();
+        store::order::update(&mut tx, &after);
+        store::payment::insert(&mut tx, &attempt, lease, LEASE);
+        tx.audit(&after.name(), Some(told(&before)), Some(told(&after)));
+        match tx.commit_work().await {
+            Ok(()) => Ok(Started::Mine(after, attempt, lease)),
+            // The request id belongs to another order's attempt, which is under way or succeeded.
+            Err(error) if error.violates("payment_attempt_request") => {
+                Err(Platform::RequestIdReused.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Step two, and step three when the answer is definite.
+    async fn settle(
+        &self,
+        call: &Call,
+        order: &Order,
+        attempt: &Attempt,
+        lease: Uuid,
+    ) -> Result<Order, Error> {
+        if let Settlement::Definite(outcome, receipt) = self.billing.settle(order, attempt).await? {
+            // What billing's answer brings takes effect now, not when the call arrived.
+            let mut call = call.clone();
+            call.now = self.clock.now();
+            let concluded = self.conclude(&call, order, &outcome, receipt).await;
+            self.settled.notify_waiters();
+            match concluded {
+                // Nothing is lost: the attempt still has no outcome, and background work goes on with it.
+                Err(Error::Platform(error)) if error.is_transient() => {
+                    tracing::warn!(%error, order = order.name(), "a payment is concluded later");
+                }
+                concluded => return concluded,
+            }
+        }
+        store::payment::postpone(&self.db, attempt, lease, attempt.pause()).await?;
+        self.settled.notify_waiters();
+        Err(processing(order))
+    }
+
+    /// Step three: the licences exist and the order is COMPLETED, or the seats are given back.
+    async fn conclude(
+        &self,
+        call: &Call,
+        asked: &Order,
+        outcome: &Outcome,
+        receipt: Receipt,
+    ) -> Result<Order, Error> {
+        let (mut tx, locked) = self.lock(call, &asked.account, &asked.id).await?;
+        let before = locked.order;
+        if before.state != State::Paying || before.attempts != asked.attempts {
+            // Somebody else concluded it, with the same answer.
+            tx.rollback().await;
+            return answer(before, outcome);
+        }
+        let after = match outcome {
+            Outcome::Succeeded => {
+                let after = before.clone().complete(receipt, call.now)?;
+                complete(&mut tx, &after, locked.group).await?;
+                after
+            }
+            Outcome::Declined(reason) => {
+                store::payment::release(&mut tx, &before);
+                before.clone().decline(reason.clone())?
+            }
+        };
+        store::order::update(&mut tx, &after);
+        store::payment::settle(&mut tx, &after, outcome);
+        tx.audit(&after.name(), Some(told(&before)), Some(told(&after)));
+        tx.commit_work().await?;
+        answer(after, outcome)
+    }
+
+    /// Waits for the outcome of an attempt that the same request began.
+    async fn wait(&self, account: &str, id: &str, number: i32) -> Result<Order, Error> {
+        let end = Instant::now() + WAIT;
+        let mut pause = FIRST_LOOK;
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            let attempt = store::payment::read(&self.db, account, id, number).await?;
+            let order = order::name(account, id);
+            let Some(attempt) = attempt else {
+                return Err(not_found(order));
+            };
+            if let Some(outcome) = attempt.outcome {
+                let order = store::order::read(&self.db, account, id)
+                    .await?
+                    .ok_or_else(|| not_found(order))?;
+                return answer(order, &outcome);
+            }
+            if attempt.tries > 0 || Instant::now() >= end {
+                return Err(Error::PaymentProcessing { order });
+            }
+            tokio::select! {
+                () = settled => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(LONGEST_LOOK);
+        }
+    }
+
+    /// Locks an order and its group, and reads both.
+    async fn lock(&self, call: &Call, account: &str, id: &str) -> Result<(Tx, Locked), Error> {
+        let key: [&(dyn ToSql + Sync); 2] = [&account, &id];
+        let (tx, found) = self.db.begin_work(call, store::order::LOCK, &key).await?;
+        if found.is_empty() {
+            return Err(not_found(order::name(account, id)));
+        }
+        // Read after the wait for the locks, so that what others did before is seen.
+        let (orders, attempts, groups) = tokio::try_join!(
+            tx.query(store::order::READ, &key),
+            tx.query(store::payment::READ_LAST, &key),
+            tx.query(store::group::READ_OF_ORDER, &key)
+        )?;
+        let locked = Locked {
+            order: one(&orders, store::order::from_row)?
+                .ok_or_else(|| not_found(order::name(account, id)))?,
+            attempt: one(&attempts, store::payment::from_row)?,
+            group: one(&groups, store::group::from_row)?,
+        };
+        Ok((tx, locked))
+    }
+}
+
+/// Brings the licences of a paid order into being, and the group that it creates.
+async fn complete(tx: &mut Tx, order: &Order, group: Option<Group>) -> Result<(), Error> {
+    let now = tx.call().now;
+    let key: [&(dyn ToSql + Sync); 2] = [&order.account, &order.id];
+    let (offers, accounts) = tokio::try_join!(
+        tx.query(store::offer::READ_OF_ORDER, &key),
+        tx.query(store::account::READ, &key[..1])
+    )?;
+    let offers: Vec<Offer> = offers
+        .iter()
+        .map(store::offer::from_row)
+        .collect::<Result<_, _>>()?;
+    let account: Account = one(&accounts, store::account::from_row)?
+        .ok_or_else(|| Platform::Internal(anyhow::anyhow!("an order without its account")))?;
+    store::payment::take(tx, order);
+    let (first, after) = match (&group, &order.new_group) {
+        (Some(before), _) => {
+            let after = before.clone().receive(order, now);
+            store::group::update(tx, &after);
+            (before.next_license_number, after)
+        }
+        (None, Some(new)) => {
+            let born = Group::born(order, new, &account.calendar()?, now);
+            store::group::insert(tx, &born);
+            (1, born)
+        }
+        (None, None) => {
+            return Err(Platform::Internal(anyhow::anyhow!("an order without its group")).into());
+        }
+    };
+    store::payment::create_licenses(tx, order, first);
+    tx.emit(completed_event(order, &after, &offers, now));
+    tx.emit(changed_event(&after, now));
+    tx.audit(
+        &after.name(),
+        group.as_ref().map(group::told),
+        Some(group::told(&after)),
+    );
+    Ok(())
+}
+
+fn completed_event(
+    order: &Order,
+    group: &Group,
+    offers: &[Offer],
+    now: jiff::Timestamp,
+) -> NewEvent {
+    let lines = order.lines.iter().map(|line| OrderedLine {
+        offer: offer::name(&line.offer),
+        offer_display_name: offers
+            .iter()
+            .find(|offer| offer.id == line.offer)
+            .map(|offer| offer.display_name.clone())
+            .unwrap_or_default(),
+        quantity: line.quantity,
+        price: line.price.clone(),
+    });
+    NewEvent::new(
+        "licensing.order.completed",
+        &order.account,
+        order.name(),
+        now,
+        Payload::OrderCompleted(OrderCompleted {
+            order: order.name(),
+            license_group: group.name(),
+            group_display_name: group.display_name.clone(),
+            new_group: order.new_group.is_some(),
+            lines: lines.collect(),
+            due_now: Some(Money {
+                currency_code: order.quote.due_now.currency.clone(),
+                amount: order.quote.due_now.amount.clone(),
+            }),
+        }),
+    )
+}
+
+/// What an attempt's outcome answers.
+fn answer(order: Order, outcome: &Outcome) -> Result<Order, Error> {
+    match outcome {
+        Outcome::Succeeded => Ok(order),
+        Outcome::Declined(reason) if reason == "payment_method_missing" => {
+            Err(Error::PaymentMethodMissing {
+                order: order.name(),
+            })
+        }
+        Outcome::Declined(reason) => Err(Error::PaymentDeclined {
+            order: order.name(),
+            reason: reason.clone(),
+        }),
+    }
+}
+
+fn processing(order: &Order) -> Error {
+    Error::PaymentProcessing {
+        order: order.name(),
+    }
+}
+
+fn one<T>(rows: &[Row], read: fn(&Row) -> Result<T, Platform>) -> Result<Option<T>, Platform> {
+    rows.first().map(read).transpose()
+}

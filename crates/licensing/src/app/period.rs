@@ -1,0 +1,108 @@
+//! The ends of groups' periods: they renew or end, as of the very instant, however late that is worked off.
+
+use jiff::Timestamp;
+use octroi_api::event::v1::license_deactivated::Cause;
+use octroi_platform::{Call, Db, Error as Platform};
+
+use crate::app::group::{close, end, unpaid, write};
+use crate::domain::group::PeriodEnd;
+use crate::error::Error;
+use crate::store;
+use crate::store::group::Due;
+use crate::store::license::Seats;
+
+/// How many groups one round works off.
+const BATCH: i64 = 100;
+
+/// The calendar of groups.
+#[derive(Clone)]
+pub(crate) struct Periods {
+    db: Db,
+}
+
+impl Periods {
+    pub(crate) fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    /// Works off periods that ended by `now`, the earliest first; answers how many. A group that fails does not hold up
+    /// the others.
+    ///
+    /// # Errors
+    /// When there was something to do and none of it worked.
+    pub(crate) async fn work(&self, now: Timestamp) -> Result<u64, Error> {
+        let mut done = 0;
+        let mut failed = None;
+        for due in store::group::due(&self.db, now, BATCH).await? {
+            match self.work_off(&due).await {
+                Ok(true) => done += 1,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(
+                        account = due.account,
+                        group = due.group,
+                        error = format!("{error:#}"),
+                        "the end of a period could not be worked off; it is tried again"
+                    );
+                    failed = Some(error);
+                }
+            }
+        }
+        match failed {
+            Some(error) if done == 0 => Err(error),
+            _ => Ok(done),
+        }
+    }
+
+    /// The earliest instant of work not done yet: nothing before it changes any more.
+    pub(crate) async fn earliest(&self) -> Result<Option<Timestamp>, Platform> {
+        store::group::earliest_period_end(&self.db).await
+    }
+
+    /// Whether this one had something to do; another instance may have been first.
+    async fn work_off(&self, due: &Due) -> Result<bool, Error> {
+        let call = Call::background(due.at, "licensing/end-periods");
+        let (mut tx, rows) = self
+            .db
+            .begin_work(&call, store::group::LOCK, &[&due.account, &due.group])
+            .await?;
+        let Some(row) = rows.first() else {
+            return Ok(false);
+        };
+        let before = store::group::from_row(row)?;
+        if before.period.end != due.at {
+            return Ok(false);
+        }
+        let accounts = tx.query(store::account::READ, &[&due.account]).await?;
+        let account = accounts
+            .first()
+            .map(store::account::from_row)
+            .transpose()?
+            .ok_or_else(|| Platform::Internal(anyhow::anyhow!("a group without its account")))?;
+        let after = match before.clone().at_period_end(&account.calendar()?, due.at) {
+            None => return Ok(false),
+            Some(PeriodEnd::Renewed(after)) => {
+                close(
+                    &mut tx,
+                    &before,
+                    Seats::DeletedAtRenewal,
+                    Cause::Deleted,
+                    due.at,
+                )
+                .await?;
+                after
+            }
+            Some(PeriodEnd::Ended(after)) => {
+                // An order being paid blocks the end until its outcome is known.
+                let Some(unpaid) = unpaid(&tx, &before).await? else {
+                    return Ok(false);
+                };
+                end(&mut tx, &after, &unpaid, due.at).await?;
+                after
+            }
+        };
+        write(&mut tx, &before, &after, due.at);
+        tx.commit_work().await?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,43 @@
+//! What groups consumed.
+
+use octroi_platform::calendar::{Month, Span};
+use octroi_platform::{Call, Db};
+
+use crate::app::group::not_found;
+use crate::domain::group;
+use crate::domain::usage::{OfferUsage, around, usage};
+use crate::error::Error;
+use crate::store;
+
+/// Usage, read.
+#[derive(Clone)]
+pub(crate) struct Usages {
+    db: Db,
+}
+
+impl Usages {
+    pub(crate) fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    /// A billing month of a group: its bounds and what each offer was used in it, by offer.
+    pub(crate) async fn query(
+        &self,
+        call: &Call,
+        account: &str,
+        id: &str,
+        month: Month,
+    ) -> Result<(Span, Vec<OfferUsage>), Error> {
+        call.caller
+            .may_see(account, "license group", &group::name(account, id))?;
+        // The calendar is known only once the row is read, so a little more than the month is read with it.
+        let window = around(month);
+        let (account, intervals) =
+            store::usage::read(&self.db, account, id, window.start, window.end)
+                .await?
+                .ok_or_else(|| not_found(account, id))?;
+        let zones = account.calendar()?;
+        let offers = usage(&intervals, month, &zones, call.now);
+        Ok((zones.month(month), offers))
+    }
+}

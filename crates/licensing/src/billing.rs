@@ -1,0 +1,220 @@
+//! The one service that licensing calls: billing quotes and settles orders. Its messages stop here.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use octroi_api::billing::v1::settle_order_response::Outcome as Answer;
+use octroi_api::billing::v1::settlement_service_client::SettlementServiceClient;
+use octroi_api::billing::v1::{
+    self as wire, NewPaymentMethod, QuoteOrderRequest, QuotedLine, SettleOrderRequest,
+};
+use octroi_api::event::v1::AccountChanged;
+use octroi_platform::error::Error as Platform;
+use octroi_platform::event::from_proto;
+use octroi_platform::{Peer, Violations};
+use prost::Message as _;
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
+
+use crate::domain::account::{self, Account};
+use crate::domain::offer;
+use crate::domain::order::{Money, Order, Quote, Receipt, Wish};
+use crate::domain::payment::{Attempt, Outcome};
+use crate::error::Error;
+
+/// How long a quote may take.
+const QUOTE_DEADLINE: Duration = Duration::from_secs(5);
+/// How long one question about a payment may take; what takes longer goes on in the background.
+pub(crate) const SETTLE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Billing, as licensing uses it.
+#[derive(Clone)]
+pub(crate) struct Billing(SettlementServiceClient<Peer>);
+
+/// How an attempt to pay stands.
+#[derive(Debug)]
+pub(crate) enum Settlement {
+    /// It came to its end.
+    Definite(Outcome, Receipt),
+    /// Nobody knows yet: ask again.
+    Unknown,
+}
+
+impl Billing {
+    /// Billing behind a channel.
+    pub(crate) fn new(peer: Peer) -> Self {
+        Self(SettlementServiceClient::new(peer))
+    }
+
+    /// What an order would cost, and the account as it is.
+    ///
+    /// # Errors
+    /// Billing's refusals in licensing's words, and [`Platform::Unavailable`].
+    pub(crate) async fn quote(&self, wish: &Wish) -> Result<(Quote, Account), Error> {
+        let lines = wish.lines.iter().map(|line| QuotedLine {
+            offer: offer::name(&line.offer),
+            quantity: line.quantity,
+        });
+        let request = with_deadline(
+            QuoteOrderRequest {
+                account: account::name(&wish.account),
+                lines: lines.collect(),
+                prepaid: false,
+            },
+            QUOTE_DEADLINE,
+        );
+        let answer = self
+            .0
+            .clone()
+            .quote_order(request)
+            .await
+            .map_err(|status| quote_refused(&wish.account, &status))?
+            .into_inner();
+        let quote = answer
+            .quote
+            .filter(|quote| quote.lines.len() == wish.lines.len())
+            .ok_or_else(|| nonsense("quote"))?;
+        let account = answer
+            .account
+            .and_then(|changed| account_of(&wish.account, changed))
+            .ok_or_else(|| nonsense("account"))?;
+        Ok((frozen(quote), account))
+    }
+
+    /// Asks for the outcome of an attempt to pay. The same attempt is one charge, however often it is asked for.
+    ///
+    /// # Errors
+    /// [`Platform::Internal`] when the stored quote cannot be read.
+    pub(crate) async fn settle(
+        &self,
+        order: &Order,
+        attempt: &Attempt,
+    ) -> Result<Settlement, Error> {
+        let quote = wire::Quote::decode(order.quote.encoded.as_slice())
+            .map_err(|error| Platform::Internal(error.into()))?;
+        let method = attempt.method.as_ref().map(|method| NewPaymentMethod {
+            gateway_token: method.gateway_token.clone(),
+            display_name: method.display_name.clone(),
+        });
+        let request = with_deadline(
+            SettleOrderRequest {
+                order: order.name(),
+                attempt: attempt.number,
+                quote: Some(quote),
+                new_payment_method: method,
+            },
+            SETTLE_DEADLINE,
+        );
+        let answer = match self.0.clone().settle_order(request).await {
+            Ok(answer) => answer.into_inner(),
+            Err(status) => return Ok(settle_refused(order, &status)),
+        };
+        let receipt = Receipt {
+            payment: answer.payment.clone(),
+            invoice: answer.invoice.clone(),
+        };
+        Ok(match answer.outcome() {
+            Answer::Succeeded => Settlement::Definite(Outcome::Succeeded, receipt),
+            Answer::Declined => {
+                Settlement::Definite(Outcome::Declined(answer.decline_reason), receipt)
+            }
+            Answer::Processing | Answer::Unspecified => Settlement::Unknown,
+        })
+    }
+}
+
+/// The account as billing tells it; none when it cannot be.
+pub(crate) fn account_of(id: &str, changed: AccountChanged) -> Option<Account> {
+    let zones = changed
+        .zones
+        .into_iter()
+        .map(|change| Some((from_proto(&change.time?)?, change.time_zone)))
+        .collect::<Option<Vec<(Timestamp, String)>>>()?;
+    let account = Account {
+        id: id.to_owned(),
+        version: changed.version,
+        locale: changed.locale,
+        currency: changed.currency_code,
+        zones,
+    };
+    account.calendar().is_ok().then_some(account)
+}
+
+fn frozen(quote: wire::Quote) -> Quote {
+    let due_now = quote.due_now.clone().unwrap_or_default();
+    Quote {
+        encoded: quote.encode_to_vec(),
+        due_now: Money {
+            currency: due_now.currency_code,
+            amount: due_now.amount,
+        },
+        prices: quote.lines.into_iter().map(|line| line.price).collect(),
+    }
+}
+
+fn with_deadline<T>(message: T, deadline: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(deadline);
+    request
+}
+
+fn nonsense(what: &str) -> Error {
+    Platform::Internal(anyhow::anyhow!("billing answered a {what} that cannot be")).into()
+}
+
+/// The reason of billing's refusal, such as "PRICE_MISSING"; empty when it gave none.
+fn reason(status: &Status) -> String {
+    status
+        .get_details_error_info()
+        .map(|info| info.reason)
+        .unwrap_or_default()
+}
+
+fn quote_refused(account: &str, status: &Status) -> Error {
+    let message = status.message().to_owned();
+    match (status.code(), reason(status).as_str()) {
+        (Code::NotFound, _) => Platform::NotFound {
+            kind: "account",
+            name: account::name(account),
+        }
+        .into(),
+        (_, "PRICE_MISSING") => Error::PriceMissing(message),
+        (_, "TAX_RATE_MISSING") => Error::TaxRateMissing(message),
+        (_, "BILLING_MODE_UNAVAILABLE") => Error::BillingModeUnavailable,
+        (Code::FailedPrecondition, reason) => Error::QuoteRefused {
+            reason: reason.to_owned(),
+            message,
+        },
+        (Code::InvalidArgument, _) => {
+            let mut violations = Violations::default();
+            violations.add("order", message);
+            Platform::Invalid(violations).into()
+        }
+        _ => unavailable(status),
+    }
+}
+
+/// What a refusal to settle says about the attempt. A request that billing finds wrong in itself was never charged and
+/// never will be; everything else says nothing about what an earlier repetition may have done.
+fn settle_refused(order: &Order, status: &Status) -> Settlement {
+    let reason = reason(status);
+    match status.code() {
+        Code::InvalidArgument => declined("invalid_payment_method"),
+        Code::FailedPrecondition if reason != "ORDER_SETTLED" => {
+            declined(&reason.to_ascii_lowercase())
+        }
+        _ => {
+            tracing::warn!(order = order.name(), code = %status.code(), reason, "billing did not settle");
+            Settlement::Unknown
+        }
+    }
+}
+
+fn declined(reason: &str) -> Settlement {
+    Settlement::Definite(Outcome::Declined(reason.to_owned()), Receipt::default())
+}
+
+fn unavailable(status: &Status) -> Error {
+    tracing::warn!(code = %status.code(), message = status.message(), "billing did not quote");
+    Platform::Unavailable("billing cannot be reached now; try again".to_owned()).into()
+}

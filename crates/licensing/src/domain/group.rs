@@ -1,0 +1,531 @@
+//! Groups of licences: what a customer orders, renews and terminates.
+
+use std::str::FromStr;
+
+use jiff::civil::Date;
+use jiff::{Timestamp, ToSpan as _};
+use octroi_platform::calendar::{Month, Zones};
+use octroi_platform::error::Error as Platform;
+
+use crate::domain::offer;
+use crate::domain::order::{NewGroup, Order};
+use crate::error::Error;
+
+/// A set of licences with one renewal period and one life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Group {
+    /// Account id.
+    pub(crate) account: String,
+    /// Group id.
+    pub(crate) id: String,
+    /// Name for people.
+    pub(crate) display_name: String,
+    /// Where it is in its life.
+    pub(crate) state: State,
+    /// How it is billed.
+    pub(crate) billing_mode: BillingMode,
+    /// How long a period lasts.
+    pub(crate) renewal_period: RenewalPeriod,
+    /// Whether it renews at the end of its period.
+    pub(crate) auto_renew: bool,
+    /// The local date on which its first order completed.
+    pub(crate) first_date: Date,
+    /// The current period; of a terminated group the last one.
+    pub(crate) period: Period,
+    /// Its licences by offer, ordered by offer id.
+    pub(crate) seats: Vec<Seats>,
+    /// Number of the next licence.
+    pub(crate) next_license_number: i32,
+    /// When its first order completed.
+    pub(crate) created_at: Timestamp,
+    /// When it last changed.
+    pub(crate) updated_at: Timestamp,
+    /// Rises with every change.
+    pub(crate) version: i64,
+}
+
+/// Where a group is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    /// In use.
+    Live {
+        /// Whether nobody can sign in or activate.
+        suspended: bool,
+        /// The termination that is scheduled for the end of the period.
+        ending: Option<Termination>,
+    },
+    /// Ended for good.
+    Terminated(Termination),
+}
+
+/// How a group is billed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BillingMode {
+    /// Each month's consumption after its end.
+    Postpaid,
+    /// Each period in advance.
+    Prepaid,
+}
+
+/// How a group ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Termination {
+    /// Why; empty when the group was not to renew.
+    pub(crate) reasons: Vec<Reason>,
+    /// What the customer will use instead; may be empty.
+    pub(crate) future_use: String,
+    /// The customer's comment; may be empty.
+    pub(crate) comment: String,
+    /// When it takes or took effect.
+    pub(crate) at: Timestamp,
+    /// When it was asked for; none when nobody asked.
+    pub(crate) requested_at: Option<Timestamp>,
+}
+
+/// What a customer says when they leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Farewell {
+    /// One or more reasons.
+    pub(crate) reasons: Vec<Reason>,
+    /// What they will use instead; may be empty.
+    pub(crate) future_use: String,
+    /// Their comment; may be empty.
+    pub(crate) comment: String,
+}
+
+impl Farewell {
+    fn at(self, at: Timestamp, now: Timestamp) -> Termination {
+        Termination {
+            reasons: self.reasons,
+            future_use: self.future_use,
+            comment: self.comment,
+            at,
+            requested_at: Some(now),
+        }
+    }
+}
+
+/// A stretch between two anniversaries of a group's first date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Period {
+    /// How many came before it.
+    pub(crate) number: i32,
+    /// Its first instant: a local midnight.
+    pub(crate) start: Timestamp,
+    /// The instant after its last: local midnight of the anniversary.
+    pub(crate) end: Timestamp,
+}
+
+/// How long a group's period lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RenewalPeriod {
+    /// A month.
+    Month,
+    /// Three months.
+    Quarter,
+    /// A year.
+    Year,
+}
+
+impl RenewalPeriod {
+    /// ISO 8601.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Month => "P1M",
+            Self::Quarter => "P3M",
+            Self::Year => "P1Y",
+        }
+    }
+
+    fn months(self) -> i64 {
+        match self {
+            Self::Month => 1,
+            Self::Quarter => 3,
+            Self::Year => 12,
+        }
+    }
+}
+
+/// A text is not a renewal period.
+#[derive(Debug, thiserror::Error)]
+#[error("must be \"P1M\", \"P3M\" or \"P1Y\"")]
+pub(crate) struct NotAPeriod;
+
+impl FromStr for RenewalPeriod {
+    type Err = NotAPeriod;
+
+    fn from_str(text: &str) -> Result<Self, NotAPeriod> {
+        [Self::Month, Self::Quarter, Self::Year]
+            .into_iter()
+            .find(|period| period.text() == text)
+            .ok_or(NotAPeriod)
+    }
+}
+
+/// A group's licences of one offer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seats {
+    /// Offer id.
+    pub(crate) offer: String,
+    /// Licences that are not deleted.
+    pub(crate) used: i32,
+    /// Of these, how many have a user.
+    pub(crate) active: i32,
+    /// Seats held by orders being paid.
+    pub(crate) reserved: i32,
+    /// The most that the group may hold; none means without limit.
+    pub(crate) cap: Option<i32>,
+}
+
+impl Seats {
+    /// Of an offer that the group has none of yet.
+    pub(crate) fn none(offer: String, cap: Option<i32>) -> Self {
+        Self {
+            offer,
+            used: 0,
+            active: 0,
+            reserved: 0,
+            cap,
+        }
+    }
+
+    /// Whether so many more would fit.
+    ///
+    /// # Errors
+    /// [`Error::LicenseLimitReached`].
+    pub(crate) fn check_room(&self, more: i32) -> Result<(), Error> {
+        let held = i64::from(self.used) + i64::from(self.reserved) + i64::from(more);
+        match self.cap {
+            Some(limit) if held > i64::from(limit) => Err(Error::LicenseLimitReached {
+                offer: offer::name(&self.offer),
+                limit,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a group's period end brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PeriodEnd {
+    /// The next period began; licences marked for it go.
+    Renewed(Group),
+    /// The group ended.
+    Ended(Group),
+}
+
+impl Group {
+    /// The group that an order creates when it completes.
+    pub(crate) fn born(order: &Order, new: &NewGroup, zones: &Zones, now: Timestamp) -> Self {
+        let first_date = zones.date_at(now);
+        Self {
+            account: order.account.clone(),
+            id: order.group.clone(),
+            display_name: new.display_name.clone(),
+            state: State::Live {
+                suspended: false,
+                ending: None,
+            },
+            billing_mode: BillingMode::Postpaid,
+            renewal_period: new.renewal_period,
+            auto_renew: new.auto_renew,
+            first_date,
+            period: Period {
+                number: 0,
+                start: midnight(zones, first_date),
+                end: anniversary(zones, first_date, new.renewal_period, 1),
+            },
+            seats: Vec::new(),
+            next_license_number: after(1, order),
+            created_at: now,
+            updated_at: now,
+            version: 1,
+        }
+    }
+
+    /// It receives the licences of an order that completes, even if it was suspended since.
+    pub(crate) fn receive(self, order: &Order, now: Timestamp) -> Self {
+        Self {
+            next_license_number: after(self.next_license_number, order),
+            ..self
+        }
+        .changed(now)
+    }
+
+    /// Its resource name.
+    pub(crate) fn name(&self) -> String {
+        name(&self.account, &self.id)
+    }
+
+    /// Whether licences may be ordered into it and activated.
+    ///
+    /// # Errors
+    /// [`Error::GroupTerminated`], [`Error::GroupSuspended`], or a conflict while its period's end is being worked off.
+    pub(crate) fn check_open(&self, now: Timestamp) -> Result<(), Error> {
+        match &self.state {
+            State::Terminated(_) => Err(self.terminated()),
+            State::Live {
+                suspended: true, ..
+            } => Err(Error::GroupSuspended { group: self.name() }),
+            State::Live { .. } => self.check_current(now),
+        }
+    }
+
+    /// Changes what its customer may change.
+    ///
+    /// # Errors
+    /// [`Error::GroupTerminated`], or a conflict while its period's end is being worked off.
+    pub(crate) fn update(
+        self,
+        display_name: Option<String>,
+        auto_renew: Option<bool>,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        self.live()?;
+        self.check_current(now)?;
+        Ok(Self {
+            display_name: display_name.unwrap_or_else(|| self.display_name.clone()),
+            auto_renew: auto_renew.unwrap_or(self.auto_renew),
+            ..self
+        }
+        .changed(now))
+    }
+
+    /// Ends it at once, whether or not an end is scheduled.
+    ///
+    /// # Errors
+    /// As [`Group::update`].
+    pub(crate) fn terminate(self, farewell: Farewell, now: Timestamp) -> Result<Self, Error> {
+        self.live()?;
+        self.check_current(now)?;
+        Ok(self.ended(farewell.at(now, now), now))
+    }
+
+    /// Ends it at the end of its period.
+    ///
+    /// # Errors
+    /// As [`Group::update`], and [`Error::TerminationScheduled`].
+    pub(crate) fn schedule_termination(
+        self,
+        farewell: Farewell,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        let (suspended, ending) = self.live()?;
+        self.check_current(now)?;
+        if ending.is_some() {
+            return Err(Error::TerminationScheduled { group: self.name() });
+        }
+        let state = State::Live {
+            suspended,
+            ending: Some(farewell.at(self.period.end, now)),
+        };
+        Ok(Self { state, ..self }.changed(now))
+    }
+
+    /// Takes a scheduled end back.
+    ///
+    /// # Errors
+    /// As [`Group::update`], and [`Error::NoTerminationScheduled`].
+    pub(crate) fn cancel_termination(self, now: Timestamp) -> Result<Self, Error> {
+        let (suspended, ending) = self.live()?;
+        self.check_current(now)?;
+        if ending.is_none() {
+            return Err(Error::NoTerminationScheduled { group: self.name() });
+        }
+        let state = State::Live {
+            suspended,
+            ending: None,
+        };
+        Ok(Self { state, ..self }.changed(now))
+    }
+
+    /// What the end of its period brings, as of that very instant; none before it.
+    pub(crate) fn at_period_end(self, zones: &Zones, now: Timestamp) -> Option<PeriodEnd> {
+        let State::Live { ending, .. } = &self.state else {
+            return None;
+        };
+        let due = self.period.end;
+        if now < due {
+            return None;
+        }
+        let unasked = || Termination {
+            reasons: Vec::new(),
+            future_use: String::new(),
+            comment: String::new(),
+            at: due,
+            requested_at: None,
+        };
+        let termination = match ending {
+            Some(termination) => Some(termination.clone()),
+            None if !self.auto_renew => Some(unasked()),
+            None => None,
+        };
+        if let Some(termination) = termination {
+            return Some(PeriodEnd::Ended(self.ended(termination, due)));
+        }
+        let number = self.period.number + 1;
+        let period = Period {
+            number,
+            start: due,
+            end: anniversary(
+                zones,
+                self.first_date,
+                self.renewal_period,
+                i64::from(number) + 1,
+            ),
+        };
+        Some(PeriodEnd::Renewed(Self { period, ..self }.changed(due)))
+    }
+
+    fn live(&self) -> Result<(bool, &Option<Termination>), Error> {
+        match &self.state {
+            State::Live { suspended, ending } => Ok((*suspended, ending)),
+            State::Terminated(_) => Err(self.terminated()),
+        }
+    }
+
+    /// What its period's end brings comes first; the background work that brings it is never far.
+    fn check_current(&self, now: Timestamp) -> Result<(), Error> {
+        if now < self.period.end {
+            Ok(())
+        } else {
+            Err(Platform::Conflict("the group's period has just ended").into())
+        }
+    }
+
+    fn terminated(&self) -> Error {
+        Error::GroupTerminated { group: self.name() }
+    }
+
+    fn ended(self, termination: Termination, now: Timestamp) -> Self {
+        let seats = self.seats.iter().map(|seats| Seats {
+            used: 0,
+            active: 0,
+            ..seats.clone()
+        });
+        Self {
+            seats: seats.collect(),
+            state: State::Terminated(termination),
+            ..self
+        }
+        .changed(now)
+    }
+
+    fn changed(self, now: Timestamp) -> Self {
+        Self {
+            updated_at: now.max(self.updated_at),
+            version: self.version + 1,
+            ..self
+        }
+    }
+}
+
+/// Number of the licence after those of an order that begin with `first`.
+fn after(first: i32, order: &Order) -> i32 {
+    let next = i64::from(first).saturating_add(order.quantity());
+    i32::try_from(next).unwrap_or(i32::MAX)
+}
+
+/// Resource name of a group.
+pub(crate) fn name(account: &str, group: &str) -> String {
+    format!("accounts/{account}/licenseGroups/{group}")
+}
+
+/// Local midnight of the `count`-th anniversary of a group's first date, clamped to the month's end. Always counted
+/// from the first date: from 31 January the ends are 28 February, 31 March, 30 April.
+fn anniversary(zones: &Zones, first: Date, period: RenewalPeriod, count: i64) -> Timestamp {
+    let months = period.months().saturating_mul(count);
+    midnight(zones, first.saturating_add(months.months()))
+}
+
+/// The first instant of a local day; of the day after where a zone change leaves the day out.
+fn midnight(zones: &Zones, date: Date) -> Timestamp {
+    let month = Month::of(date);
+    zones
+        .days(month)
+        .iter()
+        .find(|day| day.date >= date)
+        .map_or_else(|| zones.month(month).end, |day| day.start)
+}
+
+/// Why a customer leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reason {
+    /// Features are missing.
+    MissingFeatures,
+    /// It is too slow.
+    Performance,
+    /// It is not reliable.
+    Unreliable,
+    /// It costs too much.
+    TooExpensive,
+    /// It is too hard to use.
+    TooHard,
+    /// The support did not help.
+    Support,
+    /// The tools around it do not fit.
+    Tools,
+    /// It is too large or too small.
+    WrongSize,
+    /// The brand is not known enough.
+    Recognition,
+    /// It is no longer needed.
+    NotNeeded,
+    /// Another product of the seller replaces it.
+    OtherProduct,
+    /// A competitor's product replaces it.
+    Competitor,
+    /// The customer does not want to say.
+    NoAnswer,
+    /// Something else, told in the comment.
+    Other,
+}
+
+impl Reason {
+    /// Every reason.
+    pub(crate) const ALL: [Self; 14] = [
+        Self::MissingFeatures,
+        Self::Performance,
+        Self::Unreliable,
+        Self::TooExpensive,
+        Self::TooHard,
+        Self::Support,
+        Self::Tools,
+        Self::WrongSize,
+        Self::Recognition,
+        Self::NotNeeded,
+        Self::OtherProduct,
+        Self::Competitor,
+        Self::NoAnswer,
+        Self::Other,
+    ];
+
+    /// Its name in the database and, without prefix, on the wire.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::MissingFeatures => "MISSING_FEATURES",
+            Self::Performance => "PERFORMANCE",
+            Self::Unreliable => "UNRELIABLE",
+            Self::TooExpensive => "TOO_EXPENSIVE",
+            Self::TooHard => "TOO_HARD",
+            Self::Support => "SUPPORT",
+            Self::Tools => "TOOLS",
+            Self::WrongSize => "WRONG_SIZE",
+            Self::Recognition => "RECOGNITION",
+            Self::NotNeeded => "NOT_NEEDED",
+            Self::OtherProduct => "OTHER_PRODUCT",
+            Self::Competitor => "COMPETITOR",
+            Self::NoAnswer => "NO_ANSWER",
+            Self::Other => "OTHER",
+        }
+    }
+
+    /// The reason of a name.
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.text() == text)
+    }
+}
+
+#[cfg(test)]
+#[path = "group_tests.rs"]
+mod tests;

@@ -1,0 +1,277 @@
+//! Orders: asked for, quoted, paid; only then do the licences exist.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::group::RenewalPeriod;
+use crate::error::Error;
+
+/// How long an order can be paid.
+const TO_BE_PAID: SignedDuration = SignedDuration::from_hours(24);
+
+/// A request for licences.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Order {
+    /// Account id.
+    pub(crate) account: String,
+    /// Order id.
+    pub(crate) id: String,
+    /// Id of the group that receives the licences.
+    pub(crate) group: String,
+    /// How to create the group; none for an existing one.
+    pub(crate) new_group: Option<NewGroup>,
+    /// What is ordered: 1 to 20 lines, each offer once.
+    pub(crate) lines: Vec<Line>,
+    /// Where it is in its life.
+    pub(crate) state: State,
+    /// What it costs, frozen.
+    pub(crate) quote: Quote,
+    /// How often its payment was attempted.
+    pub(crate) attempts: i32,
+    /// Why the last attempt was declined; empty when it was not.
+    pub(crate) decline_reason: String,
+    /// When it was created.
+    pub(crate) created_at: Timestamp,
+    /// Until when it can be paid; this instant is too late.
+    pub(crate) expires_at: Timestamp,
+    /// Rises with every change.
+    pub(crate) version: i64,
+}
+
+/// Where an order is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It can be paid until its expiry.
+    AwaitingPayment,
+    /// Its seats are reserved and its payment is under way.
+    Paying,
+    /// It is paid and its licences exist.
+    Completed {
+        /// When.
+        at: Timestamp,
+        /// What settled it.
+        receipt: Receipt,
+    },
+    /// It was not paid in time.
+    Expired,
+    /// It was cancelled before it was paid.
+    Cancelled,
+}
+
+impl State {
+    /// The state's name in the database and, without prefix, on the wire.
+    pub(crate) fn text(&self) -> &'static str {
+        match self {
+            Self::AwaitingPayment => "AWAITING_PAYMENT",
+            Self::Paying => "PAYING",
+            Self::Completed { .. } => "COMPLETED",
+            Self::Expired => "EXPIRED",
+            Self::Cancelled => "CANCELLED",
+        }
+    }
+}
+
+/// What settled an order; both are empty when nothing was due.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Receipt {
+    /// Resource name of the payment.
+    pub(crate) payment: String,
+    /// Resource name of the invoice.
+    pub(crate) invoice: String,
+}
+
+/// The group that an order creates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewGroup {
+    /// Name for people.
+    pub(crate) display_name: String,
+    /// How long a period lasts.
+    pub(crate) renewal_period: RenewalPeriod,
+    /// Whether it renews at the end of each period.
+    pub(crate) auto_renew: bool,
+}
+
+/// One line of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// Offer id.
+    pub(crate) offer: String,
+    /// How many licences: 1 to 100000.
+    pub(crate) quantity: i32,
+    /// Resource name of the recurring price that was quoted; empty before.
+    pub(crate) price: String,
+}
+
+/// What an order costs, as billing froze it. Its bytes go back to billing as they came; only what licensing tells
+/// others is read out of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Quote {
+    /// The contract's message.
+    pub(crate) encoded: Vec<u8>,
+    /// What is due now, tax included.
+    pub(crate) due_now: Money,
+    /// Resource names of the recurring prices, one a line.
+    pub(crate) prices: Vec<String>,
+}
+
+/// An amount that licensing passes on and never computes with.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Money {
+    /// ISO 4217 code.
+    pub(crate) currency: String,
+    /// Decimal string with exactly the currency's digits.
+    pub(crate) amount: String,
+}
+
+/// What a caller asks for, before it is quoted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wish {
+    /// Account id.
+    pub(crate) account: String,
+    /// Order id.
+    pub(crate) id: String,
+    /// Id of the group.
+    pub(crate) group: String,
+    /// How to create the group; none for an existing one.
+    pub(crate) new_group: Option<NewGroup>,
+    /// What is ordered.
+    pub(crate) lines: Vec<Line>,
+}
+
+impl Order {
+    /// A quoted wish: it can be paid for 24 hours.
+    pub(crate) fn quoted(wish: Wish, quote: Quote, now: Timestamp) -> Self {
+        let lines = wish
+            .lines
+            .into_iter()
+            .zip(quote.prices.iter())
+            .map(|(line, price)| Line {
+                price: price.clone(),
+                ..line
+            })
+            .collect();
+        Self {
+            account: wish.account,
+            id: wish.id,
+            group: wish.group,
+            new_group: wish.new_group,
+            lines,
+            state: State::AwaitingPayment,
+            quote,
+            attempts: 0,
+            decline_reason: String::new(),
+            created_at: now,
+            expires_at: now.saturating_add(TO_BE_PAID).unwrap_or(Timestamp::MAX),
+            version: 1,
+        }
+    }
+
+    /// Its resource name.
+    pub(crate) fn name(&self) -> String {
+        name(&self.account, &self.id)
+    }
+
+    /// How many licences it asks for.
+    pub(crate) fn quantity(&self) -> i64 {
+        self.lines.iter().map(|line| i64::from(line.quantity)).sum()
+    }
+
+    /// Starts the next attempt to pay it.
+    ///
+    /// # Errors
+    /// [`Error::OrderExpired`], or [`Error::OrderState`] unless it awaits payment.
+    pub(crate) fn pay(self, now: Timestamp) -> Result<Self, Error> {
+        self.check_awaiting(now)?;
+        Ok(Self {
+            state: State::Paying,
+            attempts: self.attempts + 1,
+            decline_reason: String::new(),
+            version: self.version + 1,
+            ..self
+        })
+    }
+
+    /// Its payment succeeded.
+    ///
+    /// # Errors
+    /// [`Error::OrderState`] unless it is being paid.
+    pub(crate) fn complete(self, receipt: Receipt, now: Timestamp) -> Result<Self, Error> {
+        self.check_paying()?;
+        Ok(Self {
+            state: State::Completed { at: now, receipt },
+            version: self.version + 1,
+            ..self
+        })
+    }
+
+    /// Its payment was declined: it can be tried again.
+    ///
+    /// # Errors
+    /// [`Error::OrderState`] unless it is being paid.
+    pub(crate) fn decline(self, reason: String) -> Result<Self, Error> {
+        self.check_paying()?;
+        Ok(Self {
+            state: State::AwaitingPayment,
+            decline_reason: reason,
+            version: self.version + 1,
+            ..self
+        })
+    }
+
+    /// The caller no longer wants it.
+    ///
+    /// # Errors
+    /// As [`Order::pay`].
+    pub(crate) fn cancel(self, now: Timestamp) -> Result<Self, Error> {
+        self.check_awaiting(now)?;
+        Ok(self.ended(State::Cancelled))
+    }
+
+    /// Its time is over; one that can still be paid, or no longer awaits payment, stays as it is.
+    pub(crate) fn expire(self, now: Timestamp) -> Self {
+        match self.state {
+            State::AwaitingPayment if now >= self.expires_at => self.ended(State::Expired),
+            _ => self,
+        }
+    }
+
+    fn ended(self, state: State) -> Self {
+        Self {
+            state,
+            version: self.version + 1,
+            ..self
+        }
+    }
+
+    fn check_awaiting(&self, now: Timestamp) -> Result<(), Error> {
+        match self.state {
+            State::AwaitingPayment if now < self.expires_at => Ok(()),
+            State::AwaitingPayment | State::Expired => {
+                Err(Error::OrderExpired { order: self.name() })
+            }
+            State::Paying | State::Completed { .. } | State::Cancelled => Err(self.refused()),
+        }
+    }
+
+    fn check_paying(&self) -> Result<(), Error> {
+        match self.state {
+            State::Paying => Ok(()),
+            _ => Err(self.refused()),
+        }
+    }
+
+    fn refused(&self) -> Error {
+        Error::OrderState {
+            order: self.name(),
+            state: self.state.text(),
+        }
+    }
+}
+
+/// Resource name of an order.
+pub(crate) fn name(account: &str, order: &str) -> String {
+    format!("accounts/{account}/orders/{order}")
+}
+
+#[cfg(test)]
+#[path = "order_tests.rs"]
+mod tests;

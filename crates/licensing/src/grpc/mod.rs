@@ -1,0 +1,41 @@
+//! The wire: convert, call the use case, convert. The contracts' types stop here.
+
+pub(crate) mod group;
+pub(crate) mod intake;
+pub(crate) mod license;
+pub(crate) mod offer;
+pub(crate) mod order;
+pub(crate) mod portal;
+pub(crate) mod usage;
+
+use octroi_platform::{Violations, name};
+use uuid::Uuid;
+
+/// The ids in a resource name; a name of another shape is a violation.
+fn ids<'a, const N: usize>(
+    field: &str,
+    given: &'a str,
+    collections: [&str; N],
+    violations: &mut Violations,
+) -> Option<[&'a str; N]> {
+    let ids = name::parse(given, collections);
+    if ids.is_none() {
+        let shape: Vec<String> = collections.iter().map(|it| format!("{it}/{{id}}")).collect();
+        violations.add(field, format!("must be a name such as {}", shape.join("/")));
+    }
+    ids
+}
+
+/// Notes a request id that is none, so that it is told together with the other bad fields.
+fn check_request_id(given: &str, violations: &mut Violations) {
+    if !given.is_empty() && Uuid::try_parse(given).is_err() {
+        violations.add("request_id", "must be a UUID");
+    }
+}
+
+/// Holds a text to a number of characters.
+fn check_length(field: &str, given: &str, most: usize, violations: &mut Violations) {
+    if given.chars().count() > most {
+        violations.add(field, format!("must have at most {most} characters"));
+    }
+}

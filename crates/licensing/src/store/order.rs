@@ -1,0 +1,240 @@
+//! Rows of `license_order` and `order_line`.
+
+use octroi_platform::{Db, Error, Page, Rows, Tx, params, row_get};
+use tokio_postgres::Row;
+
+use crate::domain::order::{Line, Money, NewGroup, Order, Quote, Receipt, State};
+
+macro_rules! select {
+    ($name:literal, $rest:literal) => {
+        concat!(
+            "-- ",
+            $name,
+            "
+            SELECT o.account, o.order_id, o.group_id, o.new_display_name, o.new_renewal_period, o.new_auto_renew,
+                   o.state, o.quote, o.due_now_currency, o.due_now_amount, o.attempts, o.decline_reason, o.payment,
+                   o.invoice, o.created_at, o.expires_at, o.completed_at, o.version,
+                   l.offers, l.quantities, l.prices
+            FROM license_order o
+            CROSS JOIN LATERAL (
+                SELECT array_agg(offer ORDER BY line) AS offers, array_agg(quantity ORDER BY line) AS quantities,
+                       array_agg(price ORDER BY line) AS prices
+                FROM order_line WHERE order_line.account = o.account AND order_line.order_id = o.order_id
+            ) l ",
+            $rest
+        )
+    };
+}
+
+/// One order.
+pub(crate) const READ: &str = select!("read_order", "WHERE o.account = $1 AND o.order_id = $2");
+
+/// One order, locked for a change that does not concern its group.
+pub(crate) const LOCK_ALONE: &str = select!(
+    "lock_order_alone",
+    "WHERE o.account = $1 AND o.order_id = $2 FOR UPDATE OF o"
+);
+
+/// Locks an order for a change, and before it the group that it concerns when there is one already.
+pub(crate) const LOCK: &str = "-- lock_order
+    WITH held AS MATERIALIZED (
+        SELECT g.group_id FROM license_group g
+        WHERE g.account = $1
+          AND g.group_id = (SELECT group_id FROM license_order WHERE account = $1 AND order_id = $2)
+        FOR UPDATE
+    )
+    SELECT o.order_id FROM license_order o CROSS JOIN (SELECT count(*) FROM held) h
+    WHERE o.account = $1 AND o.order_id = $2 FOR UPDATE OF o";
+
+/// The group's orders that still await payment, locked; the group's own lock is held. The orders being paid come too.
+pub(crate) const LOCK_UNPAID_OF_GROUP: &str = "-- lock_unpaid_orders_of_group
+    SELECT order_id, state FROM license_order
+    WHERE account = $1 AND group_id = $2 AND state IN ('AWAITING_PAYMENT', 'PAYING')
+    ORDER BY order_id FOR UPDATE";
+
+/// One order.
+pub(crate) async fn read(db: &Db, account: &str, order: &str) -> Result<Option<Order>, Error> {
+    let row = db.read_opt(READ, &[&account, &order]).await?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// A page of an account's orders, by id.
+pub(crate) async fn list(db: &Db, account: &str, page: &Page) -> Result<Vec<Order>, Error> {
+    let rows = db
+        .read(
+            select!(
+                "list_orders",
+                "WHERE o.account = $1 AND ($2::text IS NULL OR o.order_id > $2) ORDER BY o.order_id LIMIT $3"
+            ),
+            &[&account, &page.after, &page.limit],
+        )
+        .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// Orders whose time is over, locked; those that someone else works on are left out.
+pub(crate) const LOCK_OVERDUE: &str = select!(
+    "lock_overdue_orders",
+    "WHERE o.state = 'AWAITING_PAYMENT' AND o.expires_at <= $1 ORDER BY o.expires_at LIMIT 100
+     FOR UPDATE OF o SKIP LOCKED"
+);
+
+/// Inserts a new order with its lines.
+pub(crate) fn insert(tx: &mut Tx, order: &Order) {
+    let new = order.new_group.as_ref();
+    tx.write(
+        "-- insert_order
+         INSERT INTO license_order (account, order_id, group_id, new_display_name, new_renewal_period, new_auto_renew,
+             state, quote, due_now_currency, due_now_amount, created_at, updated_at, expires_at, version)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, $13)",
+        params![
+            order.account.clone(),
+            order.id.clone(),
+            order.group.clone(),
+            new.map(|new| new.display_name.clone()),
+            new.map(|new| new.renewal_period.text()),
+            new.map(|new| new.auto_renew),
+            order.state.text(),
+            order.quote.encoded.clone(),
+            order.quote.due_now.currency.clone(),
+            order.quote.due_now.amount.clone(),
+            order.created_at,
+            order.expires_at,
+            order.version,
+        ],
+        Rows::Exactly(1),
+    );
+    let lines = || order.lines.iter();
+    tx.write(
+        "-- insert_order_lines
+         INSERT INTO order_line (account, order_id, line, offer, quantity, price)
+         SELECT $1, $2, l.line, l.offer, l.quantity, l.price
+         FROM unnest($3::text[], $4::int[], $5::text[]) WITH ORDINALITY AS l (offer, quantity, price, line)",
+        params![
+            order.account.clone(),
+            order.id.clone(),
+            lines().map(|line| line.offer.clone()).collect::<Vec<_>>(),
+            lines().map(|line| line.quantity).collect::<Vec<_>>(),
+            lines().map(|line| line.price.clone()).collect::<Vec<_>>(),
+        ],
+        Rows::Exactly(order.lines.len() as u64),
+    );
+}
+
+/// Writes what a transition changed; the row must still be in the version before.
+pub(crate) fn update(tx: &mut Tx, order: &Order) {
+    let (completed_at, receipt) = match &order.state {
+        State::Completed { at, receipt } => (Some(*at), receipt.clone()),
+        _ => (None, Receipt::default()),
+    };
+    let now = tx.call().now;
+    tx.write(
+        "-- update_order
+         UPDATE license_order SET state = $3, attempts = $4, decline_reason = $5, payment = $6, invoice = $7,
+             completed_at = $8, updated_at = $9, version = $10
+         WHERE account = $1 AND order_id = $2 AND version = $10 - 1",
+        params![
+            order.account.clone(),
+            order.id.clone(),
+            order.state.text(),
+            order.attempts,
+            order.decline_reason.clone(),
+            receipt.payment,
+            receipt.invoice,
+            completed_at,
+            now,
+            order.version,
+        ],
+        Rows::Exactly(1),
+    );
+}
+
+/// Cancels orders that await payment and whose locks are held.
+pub(crate) fn cancel_unpaid(tx: &mut Tx, account: &str, orders: &[String]) {
+    let now = tx.call().now;
+    tx.write(
+        "-- cancel_unpaid_orders
+         WITH cancelled AS (
+             UPDATE license_order SET state = 'CANCELLED', updated_at = $3, version = version + 1
+             WHERE account = $1 AND order_id = ANY ($2) AND state = 'AWAITING_PAYMENT'
+             RETURNING 1
+         )
+         SELECT expect_rows((SELECT count(*) FROM cancelled), cardinality($2)::bigint)",
+        params![account.to_owned(), orders.to_vec(), now],
+        Rows::Any,
+    );
+}
+
+/// Reads an order's row.
+pub(crate) fn from_row(row: &Row) -> Result<Order, Error> {
+    let account: String = row_get(row, "account")?;
+    let id: String = row_get(row, "order_id")?;
+    let corrupt = |column| Error::Corrupt {
+        table: "license_order",
+        column,
+        id: format!("{account}/{id}"),
+    };
+    let state = match row_get::<&str>(row, "state")? {
+        "AWAITING_PAYMENT" => State::AwaitingPayment,
+        "PAYING" => State::Paying,
+        "COMPLETED" => State::Completed {
+            at: row_get::<Option<_>>(row, "completed_at")?
+                .ok_or_else(|| corrupt("completed_at"))?,
+            receipt: Receipt {
+                payment: row_get(row, "payment")?,
+                invoice: row_get(row, "invoice")?,
+            },
+        },
+        "EXPIRED" => State::Expired,
+        "CANCELLED" => State::Cancelled,
+        _ => return Err(corrupt("state")),
+    };
+    let new_group = match row_get::<Option<String>>(row, "new_display_name")? {
+        Some(display_name) => Some(NewGroup {
+            display_name,
+            renewal_period: row_get::<Option<&str>>(row, "new_renewal_period")?
+                .and_then(|text| text.parse().ok())
+                .ok_or_else(|| corrupt("new_renewal_period"))?,
+            auto_renew: row_get(row, "new_auto_renew")?,
+        }),
+        None => None,
+    };
+    let lines = lines(row)?;
+    Ok(Order {
+        group: row_get(row, "group_id")?,
+        new_group,
+        state,
+        quote: Quote {
+            encoded: row_get(row, "quote")?,
+            due_now: Money {
+                currency: row_get(row, "due_now_currency")?,
+                amount: row_get(row, "due_now_amount")?,
+            },
+            prices: lines.iter().map(|line| line.price.clone()).collect(),
+        },
+        lines,
+        attempts: row_get(row, "attempts")?,
+        decline_reason: row_get(row, "decline_reason")?,
+        created_at: row_get(row, "created_at")?,
+        expires_at: row_get(row, "expires_at")?,
+        version: row_get(row, "version")?,
+        account,
+        id,
+    })
+}
+
+fn lines(row: &Row) -> Result<Vec<Line>, Error> {
+    let offers: Vec<String> = row_get(row, "offers")?;
+    let quantities: Vec<i32> = row_get(row, "quantities")?;
+    let prices: Vec<String> = row_get(row, "prices")?;
+    Ok(offers
+        .into_iter()
+        .zip(quantities)
+        .zip(prices)
+        .map(|((offer, quantity), price)| Line {
+            offer,
+            quantity,
+            price,
+        })
+        .collect())
+}

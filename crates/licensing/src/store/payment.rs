@@ -1,0 +1,274 @@
+//! Rows of `payment_attempt`, and the seats that an order being paid holds. Leases are machine time: the database's
+//! clock, which business time never moves.
+
+use std::time::Duration;
+
+use octroi_platform::{Db, Error, Rows, Tx, params, row_get};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::domain::order::Order;
+use crate::domain::payment::{Attempt, Method, Outcome, Request};
+
+/// The last attempt of an order.
+pub(crate) const READ_LAST: &str = "-- read_last_attempt
+    SELECT account, order_id, attempt, outcome, decline_reason, request_id, fingerprint, tries,
+           gateway_token, method_display_name
+    FROM payment_attempt WHERE account = $1 AND order_id = $2 ORDER BY attempt DESC LIMIT 1";
+
+/// How one attempt stands.
+pub(crate) async fn read(
+    db: &Db,
+    account: &str,
+    order: &str,
+    number: i32,
+) -> Result<Option<Attempt>, Error> {
+    let row = db
+        .read_opt(
+            "-- read_attempt
+             SELECT account, order_id, attempt, outcome, decline_reason, request_id, fingerprint, tries,
+                    gateway_token, method_display_name
+             FROM payment_attempt WHERE account = $1 AND order_id = $2 AND attempt = $3",
+            &[&account, &order, &number],
+        )
+        .await?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// Reserves the seats of an order in its group, whether or not the group is born, and answers the offers for which
+/// there was room. The order and its group are locked.
+pub(crate) async fn reserve(tx: &Tx, order: &Order) -> Result<Vec<String>, Error> {
+    let rows = tx
+        .query(
+            "-- reserve_seats
+             INSERT INTO group_offer AS s (account, group_id, offer, reserved, cap)
+             SELECT l.account, $3, l.offer, l.quantity, f.group_license_limit
+             FROM order_line l JOIN offer f ON f.offer = l.offer
+             WHERE l.account = $1 AND l.order_id = $2
+               AND (f.group_license_limit IS NULL OR l.quantity <= f.group_license_limit)
+             ORDER BY l.offer
+             ON CONFLICT (account, group_id, offer) DO UPDATE SET reserved = s.reserved + excluded.reserved
+             WHERE s.cap IS NULL OR s.used + s.reserved + excluded.reserved <= s.cap
+             RETURNING s.offer",
+            &[&order.account, &order.id, &order.group],
+        )
+        .await?;
+    rows.iter().map(|row| row_get(row, "offer")).collect()
+}
+
+/// The most licences of an offer that a group may hold.
+pub(crate) async fn limit(tx: &Tx, order: &Order, offer: &str) -> Result<i32, Error> {
+    let rows = tx
+        .query(
+            "-- read_limit
+             SELECT coalesce(s.cap, f.group_license_limit) AS cap
+             FROM offer f
+             LEFT JOIN group_offer s ON s.account = $1 AND s.group_id = $2 AND s.offer = f.offer
+             WHERE f.offer = $3",
+            &[&order.account, &order.group, &offer],
+        )
+        .await?;
+    let cap = rows
+        .first()
+        .map(|row| row_get::<Option<i32>>(row, "cap"))
+        .transpose()?;
+    Ok(cap.flatten().unwrap_or(i32::MAX))
+}
+
+/// Gives the seats of an order back.
+pub(crate) fn release(tx: &mut Tx, order: &Order) {
+    tx.write(
+        "-- release_seats
+         UPDATE group_offer s SET reserved = s.reserved - l.quantity
+         FROM order_line l
+         WHERE l.account = $1 AND l.order_id = $2
+           AND s.account = l.account AND s.group_id = $3 AND s.offer = l.offer",
+        params![order.account.clone(), order.id.clone(), order.group.clone()],
+        Rows::Exactly(order.lines.len() as u64),
+    );
+}
+
+/// Turns the reserved seats of an order into licences that exist.
+pub(crate) fn take(tx: &mut Tx, order: &Order) {
+    tx.write(
+        "-- take_seats
+         UPDATE group_offer s SET reserved = s.reserved - l.quantity, used = s.used + l.quantity
+         FROM order_line l
+         WHERE l.account = $1 AND l.order_id = $2
+           AND s.account = l.account AND s.group_id = $3 AND s.offer = l.offer",
+        params![order.account.clone(), order.id.clone(), order.group.clone()],
+        Rows::Exactly(order.lines.len() as u64),
+    );
+}
+
+/// Creates the licences of an order, unassigned, one number after the other from `first`.
+pub(crate) fn create_licenses(tx: &mut Tx, order: &Order, first: i32) {
+    let mut first = first;
+    for line in &order.lines {
+        let after = first.saturating_add(line.quantity);
+        // The count is a parameter, not part of the text: one statement serves every quantity.
+        tx.write(
+            "-- create_licenses
+             WITH created AS (
+                 INSERT INTO license (account, group_id, number, offer, order_id, state, created_at, updated_at)
+                 SELECT $1, $2, n, $3, $4, 'UNASSIGNED', $5::timestamptz, $5::timestamptz
+                 FROM generate_series($6::int, $7::int - 1) n
+                 RETURNING 1
+             )
+             SELECT expect_rows((SELECT count(*) FROM created), ($7::int - $6::int)::bigint)",
+            params![
+                order.account.clone(),
+                order.group.clone(),
+                line.offer.clone(),
+                order.id.clone(),
+                tx.call().now,
+                first,
+                after,
+            ],
+            Rows::Any,
+        );
+        first = after;
+    }
+}
+
+/// Inserts an attempt, leased to who makes it.
+pub(crate) fn insert(tx: &mut Tx, attempt: &Attempt, lease: Uuid, lease_for: Duration) {
+    let method = attempt.method.as_ref();
+    tx.write(
+        "-- insert_attempt
+         INSERT INTO payment_attempt (account, order_id, attempt, started_at, request_id, fingerprint, gateway_token,
+             method_display_name, next_try_at, lease, lease_until)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp(), $9,
+                 clock_timestamp() + $10::bigint * interval '1 millisecond')",
+        params![
+            attempt.account.clone(),
+            attempt.order.clone(),
+            attempt.number,
+            tx.call().now,
+            attempt.request.as_ref().map(|request| request.id),
+            attempt
+                .request
+                .as_ref()
+                .map(|request| request.fingerprint.clone()),
+            method.map(|method| method.gateway_token.clone()),
+            method.map(|method| method.display_name.clone()),
+            lease,
+            millis(lease_for),
+        ],
+        Rows::Exactly(1),
+    );
+}
+
+/// Writes the definite outcome of an attempt and forgets the payment method that only its repetitions needed.
+pub(crate) fn settle(tx: &mut Tx, order: &Order, outcome: &Outcome) {
+    let (text, reason) = match outcome {
+        Outcome::Succeeded => ("SUCCEEDED", String::new()),
+        Outcome::Declined(reason) => ("DECLINED", reason.clone()),
+    };
+    tx.write(
+        "-- settle_attempt
+         UPDATE payment_attempt SET outcome = $4, decline_reason = $5, settled_at = $6, gateway_token = NULL,
+             method_display_name = NULL, lease = NULL, lease_until = NULL
+         WHERE account = $1 AND order_id = $2 AND attempt = $3 AND outcome IS NULL",
+        params![
+            order.account.clone(),
+            order.id.clone(),
+            order.attempts,
+            text,
+            reason,
+            tx.call().now,
+        ],
+        Rows::Exactly(1),
+    );
+}
+
+/// Leases attempts whose time has come: those that nobody holds.
+pub(crate) async fn claim(
+    db: &Db,
+    lease: Uuid,
+    lease_for: Duration,
+    most: i64,
+) -> Result<Vec<Attempt>, Error> {
+    let rows = db
+        .read(
+            "-- claim_attempts
+             UPDATE payment_attempt p
+             SET lease = $1, lease_until = clock_timestamp() + $2::bigint * interval '1 millisecond'
+             FROM (
+                 SELECT account, order_id, attempt FROM payment_attempt
+                 WHERE outcome IS NULL AND next_try_at <= clock_timestamp()
+                   AND (lease_until IS NULL OR lease_until <= clock_timestamp())
+                 ORDER BY next_try_at LIMIT $3 FOR UPDATE SKIP LOCKED
+             ) d
+             WHERE p.account = d.account AND p.order_id = d.order_id AND p.attempt = d.attempt
+             RETURNING p.account, p.order_id, p.attempt, p.outcome, p.decline_reason, p.request_id, p.fingerprint,
+                       p.tries, p.gateway_token, p.method_display_name",
+            &[&lease, &millis(lease_for), &most],
+        )
+        .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// Gives a lease back: billing had no definite answer, and is asked again after a pause.
+pub(crate) async fn postpone(
+    db: &Db,
+    attempt: &Attempt,
+    lease: Uuid,
+    pause: Duration,
+) -> Result<(), Error> {
+    db.execute(
+        "-- postpone_attempt
+         UPDATE payment_attempt SET lease = NULL, lease_until = NULL, tries = tries + 1,
+             next_try_at = clock_timestamp() + $5::bigint * interval '1 millisecond'
+         WHERE account = $1 AND order_id = $2 AND attempt = $3 AND lease = $4 AND outcome IS NULL",
+        &[
+            &attempt.account,
+            &attempt.order,
+            &attempt.number,
+            &lease,
+            &millis(pause),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Reads an attempt's row.
+pub(crate) fn from_row(row: &Row) -> Result<Attempt, Error> {
+    let account: String = row_get(row, "account")?;
+    let order: String = row_get(row, "order_id")?;
+    let outcome = match row_get::<Option<&str>>(row, "outcome")? {
+        None => None,
+        Some("SUCCEEDED") => Some(Outcome::Succeeded),
+        Some("DECLINED") => Some(Outcome::Declined(row_get(row, "decline_reason")?)),
+        Some(_) => {
+            return Err(Error::Corrupt {
+                table: "payment_attempt",
+                column: "outcome",
+                id: format!("{account}/{order}"),
+            });
+        }
+    };
+    let id: Option<Uuid> = row_get(row, "request_id")?;
+    let fingerprint: Option<Vec<u8>> = row_get(row, "fingerprint")?;
+    let gateway_token: Option<String> = row_get(row, "gateway_token")?;
+    let display_name: Option<String> = row_get(row, "method_display_name")?;
+    Ok(Attempt {
+        account,
+        order,
+        number: row_get(row, "attempt")?,
+        request: id
+            .zip(fingerprint)
+            .map(|(id, fingerprint)| Request { id, fingerprint }),
+        method: gateway_token.map(|gateway_token| Method {
+            gateway_token,
+            display_name: display_name.unwrap_or_default(),
+        }),
+        tries: row_get(row, "tries")?,
+        outcome,
+    })
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
