@@ -1,29 +1,108 @@
 //! What a service's `main` shares: settings, logs, signals and exit codes.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use tokio_util::sync::CancellationToken;
 
-use crate::service::StartError;
+use crate::migrate;
+use crate::service::{Running, Service, StartError};
+use crate::settings::Database;
 
 /// Exit code of bad settings (sysexits.h, EX_USAGE).
 pub const EX_USAGE: u8 = 64;
+
+/// One of Octroi's services. It serves when no subcommand is named.
+#[derive(Parser)]
+#[command(version)]
+struct Command<S: clap::Args> {
+    #[command(subcommand)]
+    task: Task<S>,
+}
+
+#[derive(clap::Subcommand)]
+enum Task<S: clap::Args> {
+    /// Serves until told to stop (SIGINT or SIGTERM), then drains.
+    Serve(Box<S>),
+    /// Brings the schema up to date, and ends.
+    Migrate(Box<Schema>),
+}
+
+#[derive(clap::Args)]
+struct Schema {
+    /// The database, with a role that may change the service's schema.
+    #[arg(long, env = "OCTROI_DATABASE_URL", hide_env_values = true)]
+    database_url: Database,
+}
+
+/// The whole of a service's `main`: `serve` (the default) and `migrate`, with settings from flags and environment.
+pub async fn main<S, F>(
+    service: &'static Service,
+    start: impl FnOnce(S, CancellationToken) -> F,
+) -> ExitCode
+where
+    S: clap::Args,
+    F: Future<Output = Result<Running, StartError>>,
+{
+    let command = Command::<S>::command().name(service.name);
+    let parsed = command
+        .try_get_matches_from(serving_by_default(std::env::args_os().collect()))
+        .and_then(|matches| Command::<S>::from_arg_matches(&matches));
+    let task = match parsed {
+        Ok(command) => command.task,
+        Err(error) => return bad_usage(&error),
+    };
+    log();
+    let ended = match task {
+        Task::Migrate(schema) => {
+            migrate::migrate(&schema.database_url.0, service.name, service.migrations)
+                .await
+                .map_err(StartError::Database)
+        }
+        Task::Serve(settings) => serve(start(*settings, until_signal())).await,
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refused(&error),
+    }
+}
+
+async fn serve(starting: impl Future<Output = Result<Running, StartError>>) -> Result<(), StartError> {
+    let running = starting.await?;
+    tracing::info!(address = %running.address, "serving");
+    running.stopped().await.map_err(StartError::Internal)
+}
+
+/// Puts "serve" where no subcommand is named. Clap has no default subcommand, and an optional group of settings counts
+/// as absent when all of it comes from the environment.
+fn serving_by_default(mut args: Vec<OsString>) -> Vec<OsString> {
+    let own = ["-h", "--help", "-V", "--version"];
+    let named = args.get(1).is_some_and(|first| {
+        !first.as_encoded_bytes().starts_with(b"-") || own.iter().any(|flag| first == flag)
+    });
+    if !named {
+        args.insert(args.len().min(1), "serve".into());
+    }
+    args
+}
 
 /// Parses flags and environment; bad ones are printed and end the process's start with 64.
 ///
 /// # Errors
 /// The exit code to end with: 0 after help or version.
 pub fn parse<P: Parser>() -> Result<P, ExitCode> {
-    P::try_parse().map_err(|error| {
-        let _ = error.print();
-        match error.kind() {
-            clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion => {
-                ExitCode::SUCCESS
-            }
-            _ => ExitCode::from(EX_USAGE),
+    P::try_parse().map_err(|error| bad_usage(&error))
+}
+
+fn bad_usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    match error.kind() {
+        clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion => {
+            ExitCode::SUCCESS
         }
-    })
+        _ => ExitCode::from(EX_USAGE),
+    }
 }
 
 /// Logs to standard error: JSON when `OCTROI_LOG_FORMAT=json`, filtered by `RUST_LOG`.
@@ -66,4 +145,22 @@ pub fn until_signal() -> CancellationToken {
 pub fn refused(error: &StartError) -> ExitCode {
     eprintln!("{error}");
     ExitCode::from(error.exit_code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_serves_unless_told_otherwise() {
+        let given = |args: &[&str]| {
+            let args = args.iter().map(OsString::from).collect();
+            serving_by_default(args)
+        };
+        assert_eq!(given(&["licensing"]), ["licensing", "serve"]);
+        assert_eq!(given(&["licensing", "--a", "b"]), ["licensing", "serve", "--a", "b"]);
+        for kept in [["licensing", "migrate"], ["licensing", "serve"], ["licensing", "--help"]] {
+            assert_eq!(given(&kept), kept);
+        }
+    }
 }

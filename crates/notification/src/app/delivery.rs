@@ -60,7 +60,7 @@ pub struct Courier {
 enum Taken {
     Nothing,
     Withdrawn,
-    Leased(Leased),
+    Leased(Box<Leased>),
 }
 
 impl Courier {
@@ -136,7 +136,7 @@ impl Courier {
         let token = Uuid::now_v7();
         store::delivery::lease(&mut tx, &email, token)?;
         tx.commit_work().await?;
-        Ok(Taken::Leased(Leased { email, token, left }))
+        Ok(Taken::Leased(Box::new(Leased { email, token, left })))
     }
 
     /// One try. `line` is opened when it is not, and given up after anything unexpected.

@@ -56,3 +56,6 @@ impl Line<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
