@@ -102,7 +102,7 @@ proptest! {
                 Ok(after) => {
                     prop_assert_eq!(after.version, before.version + 1);
                     prop_assert!(after.updated_at >= before.updated_at);
-                    prop_assert!(!matches!(before.state, State::Deleted { .. }));
+                    prop_assert_ne!(before.state.name(), "DELETED");
                     if !matches!(after.state, State::Active(_)) {
                         prop_assert_eq!(after.devices, Counters::default());
                     }
