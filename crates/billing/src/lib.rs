@@ -1,1 +1,109 @@
-//! billing
+//! Billing: accounts, prices, tax, payment methods, orders' settlement, usage intervals, bill runs, invoices and the
+//! ledger. Read from the top: `grpc` (convert, call, convert), `app` (the use case, which owns the transaction),
+//! `domain` (pure) and `store` (SQL beside its row mapping), `event` (what billing publishes).
+
+mod app;
+mod domain;
+mod error;
+mod event;
+mod grpc;
+mod settings;
+mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use octroi_api::billing::v1::account_service_server::AccountServiceServer;
+use octroi_api::billing::v1::bill_run_service_server::BillRunServiceServer;
+use octroi_api::billing::v1::invoice_service_server::InvoiceServiceServer;
+use octroi_api::billing::v1::payment_method_service_server::PaymentMethodServiceServer;
+use octroi_api::billing::v1::payment_service_server::PaymentServiceServer;
+use octroi_api::billing::v1::settlement_service_server::SettlementServiceServer;
+use octroi_platform::{Running, Service, Shell, StartError};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::app::gateway::Gateway;
+use crate::error::Error;
+use crate::grpc::account::AccountApi;
+use crate::grpc::bill_run::BillRunApi;
+use crate::grpc::intake::UsageIntake;
+use crate::grpc::invoice::InvoiceApi;
+use crate::grpc::payment::PaymentApi;
+use crate::grpc::payment_method::PaymentMethodApi;
+use crate::grpc::settlement::SettlementApi;
+pub use crate::settings::Settings;
+
+/// The billing service.
+pub static SERVICE: Service = Service {
+    name: "billing",
+    port: 50052,
+    subscribers: &["licensing", "notification"],
+    migrations: &[
+        (
+            "V1__accounts_and_payments.sql",
+            include_str!("../migrations/V1__accounts_and_payments.sql"),
+        ),
+        ("V2__invoicing.sql", include_str!("../migrations/V2__invoicing.sql")),
+    ],
+    minimum_schema: 2,
+};
+
+/// How often undecided payments are looked at.
+const SETTLE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often bill runs that another process left are looked for.
+const BILL_EVERY: Duration = Duration::from_secs(5);
+
+/// Starts the service and answers when it is serving.
+///
+/// # Errors
+/// Bad settings, each named; a database or a port that is not there.
+pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Running, StartError> {
+    let seller = settings.seller();
+    let shell = Shell::open(&SERVICE, &settings.platform, shutdown).await;
+    let (seller, shell) = match (seller, shell) {
+        (Ok(seller), shell) => (seller, shell?),
+        (Err(mut wrong), Err(StartError::Settings(more))) => {
+            wrong.extend(more);
+            return Err(StartError::Settings(wrong));
+        }
+        (Err(wrong), _) => return Err(StartError::Settings(wrong)),
+    };
+    let specimen = settings.specimen_seller.then(|| "specimen".to_owned());
+    let app = Arc::new(App {
+        db: shell.db.clone(),
+        clock: shell.clock.clone(),
+        gateway: Gateway::Test(shell.db.clone()),
+        seller: seller.as_ref().map(|seller| seller.id.clone()).or(specimen),
+    });
+    if let Some(seller) = &seller {
+        app.put_seller(seller).await.map_err(not_loaded)?;
+    }
+    if settings.specimen_seller {
+        app.seed_specimen().await.map_err(not_loaded)?;
+    }
+    let settling = Arc::clone(&app);
+    shell.spawn_work("undecided payments", SETTLE_EVERY, move |now| {
+        let app = Arc::clone(&settling);
+        async move { app.settle_undecided(now).await }
+    });
+    let (invoicing, worker) = (Arc::clone(&app), Uuid::now_v7());
+    let wake = shell.spawn_work("bill runs", BILL_EVERY, move |now| {
+        let app = Arc::clone(&invoicing);
+        async move { app.work_on_bill_runs(worker, now).await }
+    });
+    let routes = Routes::new(AccountServiceServer::new(AccountApi(Arc::clone(&app))))
+        .add_service(PaymentMethodServiceServer::new(PaymentMethodApi(Arc::clone(&app))))
+        .add_service(PaymentServiceServer::new(PaymentApi(Arc::clone(&app))))
+        .add_service(SettlementServiceServer::new(SettlementApi(Arc::clone(&app))))
+        .add_service(InvoiceServiceServer::new(InvoiceApi(Arc::clone(&app))))
+        .add_service(BillRunServiceServer::new(BillRunApi { app, wake }));
+    shell.serve(routes, UsageIntake, None).await
+}
+
+fn not_loaded(error: Error) -> StartError {
+    StartError::Internal(octroi_platform::Error::Internal(error.into()))
+}

@@ -1,0 +1,117 @@
+//! Sellers and the catalogue that starts come with.
+
+use jiff::civil::date;
+use jiff::{Timestamp, tz::TimeZone};
+use octroi_platform::Call;
+use octroi_platform::calendar::day_start;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::App;
+use crate::domain::money::{Currency, Rate};
+use crate::domain::price::{Price, UsagePolicy};
+use crate::domain::seller::Seller;
+use crate::domain::tax::{TaxCategory, TaxRate};
+use crate::error::Error;
+use crate::store;
+
+/// The specimen's prices in euro cents a month, without tax. There is no set-up fee.
+const SPECIMEN_PRICES: [(&str, i64); 2] = [
+    ("offers/apps-for-business", 9_99),
+    ("offers/apps-for-enterprise", 13_99),
+];
+/// France's standard rate of VAT since 2014.
+const FRENCH_VAT_PPM: i32 = 200_000;
+
+impl App {
+    /// Puts a seller in the place of the one with its id. What stays the same is not written again.
+    pub async fn put_seller(&self, seller: &Seller) -> Result<(), Error> {
+        let call = Call::background(self.clock.now(), "billing/start");
+        let (mut tx, rows) = self
+            .db
+            .begin_work(&call, store::seller::LOCK, &[&seller.id])
+            .await?;
+        let before = rows.first().map(store::seller::seller).transpose()?;
+        if before.as_ref() == Some(seller) {
+            tx.rollback().await;
+            return Ok(());
+        }
+        store::seller::put(&mut tx, seller, call.now);
+        tx.audit(
+            &seller.name(),
+            before.as_ref().map(audited),
+            Some(audited(seller)),
+        );
+        Ok(tx.commit_work().await?)
+    }
+
+    /// Loads the specimen seller, its prices of the two offers in euros, and French VAT, all valid from 2014. What is
+    /// there already stays.
+    pub async fn seed_specimen(&self) -> Result<(), Error> {
+        let (Some(euro), Some(rate)) = (Currency::find("EUR"), Rate::from_ppm(FRENCH_VAT_PPM))
+        else {
+            return Ok(());
+        };
+        let seller = Seller::specimen(euro);
+        self.put_seller(&seller).await?;
+        let call = Call::background(self.clock.now(), "billing/start");
+        let (mut tx, _) = self
+            .db
+            .begin_work(&call, store::seller::LOCK, &[&seller.id])
+            .await?;
+        let zone = TimeZone::get(&seller.zone).unwrap_or(TimeZone::UTC);
+        let valid_from = day_start(date(2014, 1, 1), &zone);
+        for (offer, monthly) in SPECIMEN_PRICES {
+            store::price::add(
+                &mut tx,
+                &specimen_price(offer, euro, monthly, valid_from),
+                call.now,
+            );
+        }
+        let vat = TaxRate {
+            id: Uuid::now_v7(),
+            country: seller.address.country.clone(),
+            category: TaxCategory::Standard,
+            rate,
+            valid_from: date(2014, 1, 1),
+        };
+        store::tax::add(&mut tx, &vat, call.now);
+        Ok(tx.commit_work().await?)
+    }
+}
+
+fn specimen_price(offer: &str, currency: Currency, monthly: i64, valid_from: Timestamp) -> Price {
+    Price {
+        id: Uuid::now_v7(),
+        offer: offer.to_owned(),
+        currency,
+        monthly,
+        setup: 0,
+        policy: UsagePolicy::Peak,
+        valid_from,
+    }
+}
+
+fn audited(seller: &Seller) -> Value {
+    json!({
+        "specimen": seller.specimen,
+        "legal_name": seller.legal_name,
+        "legal_form": seller.legal_form,
+        "address": {
+            "lines": seller.address.lines,
+            "postal_code": seller.address.postal_code,
+            "city": seller.address.city,
+            "country": seller.address.country,
+        },
+        "siren": seller.siren,
+        "rcs": seller.rcs,
+        "vat_number": seller.vat_number,
+        "vat_on_debits": seller.vat_on_debits,
+        "time_zone": seller.zone,
+        "currency": seller.currency.code(),
+        "payment_terms_days": seller.payment_terms_days,
+        "late_penalty_ppm": seller.late_penalty.map(Rate::ppm),
+        "recovery_indemnity": seller.recovery_indemnity,
+        "early_payment_discount": seller.early_payment_discount,
+    })
+}

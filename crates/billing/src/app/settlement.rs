@@ -1,0 +1,380 @@
+//! Settlements. An attempt is recorded before the gateway is asked, and ends in one transaction after it answered; the
+//! gateway is asked between the two, outside of any. Wherever a crash falls, the next call or the worker goes on: the
+//! charge's key is made of order and attempt, so there is one charge for each, and an unknown outcome is looked up.
+
+use jiff::Timestamp;
+use octroi_platform::error::Error as Shared;
+use octroi_platform::{Call, Tx};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::account::not_found;
+use super::gateway::Outcome;
+use super::quote::tax_at;
+use super::{App, invoice, payment_method};
+use crate::domain::account::Account;
+use crate::domain::ledger::Posting;
+use crate::domain::money::Money;
+use crate::domain::payment_method::{NewMethod, PaymentMethod, TestToken};
+use crate::domain::quote::Quote;
+use crate::domain::settlement::{
+    Attempt, Charge, METHOD_MISSING, METHOD_UNKNOWN, OrderCharge, Settlement, SettlementState,
+    Verdict, in_the_way,
+};
+use crate::domain::tax::TaxRate;
+use crate::error::Error;
+use crate::{event, store};
+
+/// Attempts that a worker looks at in one go.
+const AT_ONCE: i64 = 20;
+
+/// An attempt to settle an order.
+#[derive(Debug, Clone)]
+pub struct Settle {
+    /// Which attempt of which order.
+    pub attempt: Attempt,
+    /// The order's frozen quote.
+    pub quote: Quote,
+    /// How to pay.
+    pub with: PayWith,
+}
+
+/// How an attempt is to be paid.
+#[derive(Debug, Clone)]
+pub enum PayWith {
+    /// The account's default method.
+    Default,
+    /// A method to put on file and to make the default.
+    New(NewMethod),
+    /// A token that the gateway never gave out.
+    Unknown,
+}
+
+/// An attempt as it was found or recorded, and what to ask the gateway.
+struct Begun {
+    settlement: Settlement,
+    /// The token to charge, when the gateway was never asked.
+    token: Option<TestToken>,
+}
+
+impl App {
+    /// Settles an attempt, or says how it stands. The same attempt always names the same charge.
+    pub async fn settle_order(&self, call: &Call, settle: Settle) -> Result<Settlement, Error> {
+        let Begun { settlement, token } = self.begin_attempt(call, settle).await?;
+        if settlement.state != SettlementState::Processing {
+            return Ok(settlement);
+        }
+        let outcome = match token {
+            Some(token) => self.ask(&settlement, token).await?,
+            None => self.look(&settlement).await?,
+        };
+        match outcome {
+            Outcome::Definite(verdict) => {
+                self.finish_attempt(call, &settlement.attempt, verdict)
+                    .await
+            }
+            Outcome::Processing | Outcome::Unknown => Ok(settlement),
+        }
+    }
+
+    /// Background work: finds out the outcomes that nobody waits for. Answers how many it found.
+    pub async fn settle_undecided(&self, now: Timestamp) -> anyhow::Result<u64> {
+        let token = Uuid::now_v7();
+        let mut found = 0;
+        for attempt in store::settlement::lease(&self.db, token, AT_ONCE).await? {
+            match self.settle_attempt(now, &attempt).await {
+                Ok(true) => found += 1,
+                Ok(false) => store::settlement::put_off(&self.db, &attempt, token).await?,
+                Err(error) => {
+                    let key = attempt.charge_key();
+                    tracing::warn!(
+                        attempt = key,
+                        error = format!("{error:#}"),
+                        "an attempt is still undecided"
+                    );
+                    store::settlement::put_off(&self.db, &attempt, token).await?;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Looks at one undecided attempt; whether it is decided now.
+    async fn settle_attempt(&self, now: Timestamp, attempt: &Attempt) -> anyhow::Result<bool> {
+        let call = Call::background(now, "octroi.billing.v1.SettlementService/SettleOrder");
+        let (account, order) = (&attempt.account, &attempt.order);
+        let (tx, rows) = self
+            .db
+            .begin_work(
+                &call,
+                store::settlement::LOCK,
+                &[account, order, &attempt.number],
+            )
+            .await?;
+        let settlement = rows
+            .first()
+            .map(store::settlement::settlement)
+            .transpose()?;
+        tx.rollback().await;
+        let Some(settlement) = settlement else {
+            return Ok(false);
+        };
+        match self.look(&settlement).await? {
+            Outcome::Definite(verdict) => {
+                self.finish_attempt(&call, attempt, verdict).await?;
+                Ok(true)
+            }
+            Outcome::Processing | Outcome::Unknown => Ok(false),
+        }
+    }
+
+    /// Finds the attempt, or records it: what it charges and with which method, before anyone is asked.
+    async fn begin_attempt(&self, call: &Call, settle: Settle) -> Result<Begun, Error> {
+        let Settle {
+            attempt,
+            quote,
+            with,
+        } = settle;
+        let account = &attempt.account;
+        let (mut tx, rows) = self
+            .db
+            .begin_work(call, store::quote::LOCK_ACCOUNT, &[account])
+            .await?;
+        let row = rows.first().ok_or_else(|| not_found(account))?;
+        let customer = store::account::account(row)?;
+        let rates = store::tax::rates(row, &customer.address.country)?;
+        let seller = store::seller::seller(row)?;
+        let named: Vec<Uuid> = quote.lines.iter().map(|line| line.price).collect();
+        // With the account held nobody else begins an attempt of it, so what is read now stays true.
+        let (attempts, prices, default) = tokio::try_join!(
+            store::settlement::of_order(&tx, account, &attempt.order),
+            store::price::named(&tx, &named),
+            store::payment_method::default(&tx, account),
+        )?;
+        if let Some(settlement) = found(&attempt, attempts)? {
+            tx.rollback().await;
+            return Ok(Begun {
+                settlement,
+                token: None,
+            });
+        }
+        let tax = tax_at(&rates, &customer, &seller.zone, quote.at)?;
+        quote
+            .check(customer.currency, &prices, tax.rate)
+            .map_err(|mismatch| Error::QuoteMismatch { what: mismatch.0 })?;
+        if quote.due > 0 {
+            // Money that is taken must be invoiced, so what would stop the invoice stops the charge.
+            seller.check_complete()?;
+        }
+        if customer.first_order.is_none() {
+            store::account::mark_ordered(&mut tx, account, call.now);
+        }
+        let method = match with {
+            PayWith::Default => default.ok_or(METHOD_MISSING),
+            PayWith::New(new) => Ok(put_on_file(&mut tx, call, &attempt, new)),
+            PayWith::Unknown => Err(METHOD_UNKNOWN),
+        };
+        let begun = record(&mut tx, call, attempt, &quote, &customer, tax, method);
+        tx.commit_work().await?;
+        Ok(begun)
+    }
+
+    /// Asks the gateway for the first time.
+    async fn ask(&self, settlement: &Settlement, token: TestToken) -> Result<Outcome, Error> {
+        let key = settlement.attempt.charge_key();
+        let Charge { due, currency, .. } = settlement.charge;
+        let outcome = match due {
+            0 => self.gateway.verify(&key, currency, token).await?,
+            due => {
+                self.gateway
+                    .charge(&key, Money::new(due, currency), token)
+                    .await?
+            }
+        };
+        Ok(outcome)
+    }
+
+    /// Looks an outcome up. When the gateway never heard of the charge, the process died before it asked: it asks now.
+    async fn look(&self, settlement: &Settlement) -> Result<Outcome, Error> {
+        let attempt = &settlement.attempt;
+        if let Some(outcome) = self.gateway.lookup(&attempt.charge_key()).await? {
+            return Ok(outcome);
+        }
+        let row = self
+            .db
+            .read_opt(
+                store::payment_method::GET,
+                &[&attempt.account, &settlement.method],
+            )
+            .await?;
+        let row = row.ok_or_else(|| Shared::Corrupt {
+            table: "settlement",
+            column: "payment_method",
+            id: attempt.charge_key(),
+        })?;
+        let method = store::payment_method::payment_method(&row)?;
+        self.ask(settlement, method.token).await
+    }
+
+    /// Ends an attempt: the payment, the order's invoice, the ledger and the facts, in one transaction. A twin that
+    /// comes second finds it ended.
+    async fn finish_attempt(
+        &self,
+        call: &Call,
+        attempt: &Attempt,
+        verdict: Verdict,
+    ) -> Result<Settlement, Error> {
+        let (account, order) = (&attempt.account, &attempt.order);
+        let (mut tx, rows) = self
+            .db
+            .begin_work(
+                call,
+                store::settlement::LOCK,
+                &[account, order, &attempt.number],
+            )
+            .await?;
+        let row = rows
+            .first()
+            .ok_or(Shared::Conflict("the attempt is gone"))?;
+        let settlement = store::settlement::settlement(row)?;
+        if settlement.state != SettlementState::Processing {
+            tx.rollback().await;
+            return Ok(settlement);
+        }
+        let due = settlement.charge.due;
+        let invoice = match verdict {
+            Verdict::Succeeded if due > 0 => {
+                Some(self.invoice_order(&mut tx, &settlement, call.now).await?)
+            }
+            Verdict::Succeeded | Verdict::Declined(_) => None,
+        };
+        let before = audited(&settlement);
+        let settlement = settlement
+            .settle(verdict, invoice, call.now)
+            .map_err(|_| Shared::Conflict("the attempt was settled"))?;
+        store::settlement::settle(&mut tx, &settlement);
+        if let Some(payment) = settlement.payment() {
+            store::payment::settle(&mut tx, &payment);
+            if invoice.is_some() {
+                let posting = Posting {
+                    account: payment.account.clone(),
+                    seller: settlement.charge.seller.clone(),
+                    currency: payment.amount.currency,
+                    source: payment.name(),
+                    at: call.now,
+                };
+                if let Some(transfer) = posting.payment(Uuid::now_v7(), payment.amount.minor) {
+                    store::ledger::post(&mut tx, transfer);
+                }
+            }
+            if let Some(event) = event::payment_settled(&payment) {
+                tx.emit(event);
+            }
+        }
+        tx.audit(
+            &attempt.order_name(),
+            Some(before),
+            Some(audited(&settlement)),
+        );
+        tx.commit_work().await?;
+        Ok(settlement)
+    }
+
+    async fn invoice_order(
+        &self,
+        tx: &mut Tx,
+        settlement: &Settlement,
+        now: Timestamp,
+    ) -> Result<Uuid, Error> {
+        let lines = store::settlement::lines(tx, &settlement.attempt).await?;
+        let order = OrderCharge {
+            account: settlement.attempt.account.clone(),
+            order: settlement.attempt.order_name(),
+            charge: settlement.charge.clone(),
+            lines: lines
+                .into_iter()
+                .filter(|line| line.setup_amount > 0)
+                .collect(),
+        };
+        Ok(invoice::issue_order(tx, &order, self.clock.is_test(), now)
+            .await?
+            .id)
+    }
+}
+
+/// The attempt among the order's, if it was begun before.
+///
+/// # Errors
+/// [`Error::OrderSettled`] when another stands in its way.
+fn found(attempt: &Attempt, attempts: Vec<Settlement>) -> Result<Option<Settlement>, Error> {
+    let standing: Vec<(i32, bool)> = attempts
+        .iter()
+        .map(|other| {
+            let declined = matches!(other.state, SettlementState::Declined { .. });
+            (other.attempt.number, !declined)
+        })
+        .collect();
+    if let Some(same) = attempts.into_iter().find(|other| other.attempt == *attempt) {
+        return Ok(Some(same));
+    }
+    match in_the_way(attempt.number, &standing) {
+        None => Ok(None),
+        Some(other) => Err(Error::OrderSettled {
+            order: attempt.order_name(),
+            attempt: other,
+        }),
+    }
+}
+
+/// Puts the attempt's new method on file, as the default.
+fn put_on_file(tx: &mut Tx, call: &Call, attempt: &Attempt, new: NewMethod) -> PaymentMethod {
+    let method = PaymentMethod::put_on_file(&attempt.account, Uuid::now_v7(), new, true, call.now);
+    store::payment_method::clear_default(tx, &attempt.account);
+    store::payment_method::insert(tx, &method, Some(attempt));
+    tx.audit(&method.name(), None, Some(payment_method::audited(&method)));
+    method
+}
+
+/// Queues the attempt: under way, or declined already for want of a method.
+fn record(
+    tx: &mut Tx,
+    call: &Call,
+    attempt: Attempt,
+    quote: &Quote,
+    customer: &Account,
+    tax: &TaxRate,
+    method: Result<PaymentMethod, &'static str>,
+) -> Begun {
+    let charge = Charge::of(quote, &customer.seller, tax);
+    let (settlement, token) = match method {
+        Ok(method) => (
+            Settlement::begin(attempt, charge, method.id, Uuid::now_v7(), call.now),
+            Some(method.token),
+        ),
+        Err(reason) => (Settlement::refused(attempt, charge, reason, call.now), None),
+    };
+    store::settlement::insert(tx, &settlement, quote);
+    if let Some(payment) = settlement.payment() {
+        store::payment::insert(tx, &payment);
+    }
+    tx.audit(
+        &settlement.attempt.order_name(),
+        None,
+        Some(audited(&settlement)),
+    );
+    Begun { settlement, token }
+}
+
+fn audited(settlement: &Settlement) -> Value {
+    let (state, reason) = match &settlement.state {
+        SettlementState::Processing => ("PROCESSING", None),
+        SettlementState::Succeeded { .. } => ("SUCCEEDED", None),
+        SettlementState::Declined { reason, .. } => ("DECLINED", Some(reason)),
+    };
+    json!({
+        "attempt": settlement.attempt.number,
+        "due": Money::new(settlement.charge.due, settlement.charge.currency).to_string(),
+        "state": state,
+        "decline_reason": reason,
+    })
+}

@@ -1,0 +1,422 @@
+//! Customers' accounts: what they hold and how they change.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+use super::address::Address;
+use super::money::Currency;
+
+/// Language of e-mails and documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locale {
+    /// French.
+    Fr,
+    /// English.
+    En,
+}
+
+impl Locale {
+    /// BCP 47: "fr" or "en".
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Locale::Fr => "fr",
+            Locale::En => "en",
+        }
+    }
+
+    /// The locale that is spelt so.
+    pub fn parse(text: &str) -> Option<Locale> {
+        match text {
+            "fr" => Some(Locale::Fr),
+            "en" => Some(Locale::En),
+            _ => None,
+        }
+    }
+}
+
+/// From when a time zone was set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZoneChange {
+    /// The instant of the setting.
+    pub at: Timestamp,
+    /// IANA name, as the bundled database spells it.
+    pub zone: String,
+}
+
+/// A customer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Its id: "acme".
+    pub id: String,
+    /// Legal name.
+    pub legal_name: String,
+    /// Where every e-mail goes.
+    pub contact_email: String,
+    /// Postal address; its country decides the tax.
+    pub address: Address,
+    /// VAT number, or empty.
+    pub vat_number: String,
+    /// The currency of everything that it is charged. Fixed after the first order.
+    pub currency: Currency,
+    /// Id of the seller. Fixed after the first order.
+    pub seller: String,
+    /// Language of e-mails and documents.
+    pub locale: Locale,
+    /// Every time zone that it has had, oldest first; never empty.
+    pub zones: Vec<ZoneChange>,
+    /// When its first order was settled or first tried to be.
+    pub first_order: Option<Timestamp>,
+    /// Rises with every change.
+    pub version: i64,
+    /// When it was created.
+    pub created: Timestamp,
+    /// When it last changed.
+    pub updated: Timestamp,
+}
+
+/// What an account takes from its seller where it says nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SellerDefaults {
+    /// Id of the seller.
+    pub id: String,
+    /// Its currency.
+    pub currency: Currency,
+    /// Its IANA time zone.
+    pub zone: String,
+}
+
+/// An account to create, every field already checked by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewAccount {
+    /// Legal name.
+    pub legal_name: String,
+    /// Where every e-mail goes.
+    pub contact_email: String,
+    /// Postal address.
+    pub address: Address,
+    /// VAT number, or empty.
+    pub vat_number: String,
+    /// The seller's when none.
+    pub currency: Option<Currency>,
+    /// Id of the seller; the installation's own when none.
+    pub seller: Option<String>,
+    /// Language.
+    pub locale: Locale,
+    /// IANA time zone; the seller's when none.
+    pub zone: Option<String>,
+}
+
+/// What of an account to change, every field already checked by itself. The outer `None` leaves a field as it is; an
+/// inner one asks for the seller's (or the installation's) default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccountChange {
+    /// Legal name.
+    pub legal_name: Option<String>,
+    /// Where every e-mail goes.
+    pub contact_email: Option<String>,
+    /// Postal address.
+    pub address: Option<Address>,
+    /// VAT number, or empty.
+    pub vat_number: Option<String>,
+    /// Currency.
+    pub currency: Option<Option<Currency>>,
+    /// Id of the seller.
+    pub seller: Option<Option<String>>,
+    /// Language.
+    pub locale: Option<Locale>,
+    /// IANA time zone.
+    pub zone: Option<Option<String>>,
+}
+
+/// Currency and seller are fixed after the first order.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} cannot change after the first order", fields.join(", "))]
+pub struct Fixed {
+    /// The fields that were to change.
+    pub fields: Vec<&'static str>,
+}
+
+/// Resource name of an account: "accounts/acme".
+pub fn name(id: &str) -> String {
+    format!("accounts/{id}")
+}
+
+impl Account {
+    /// A new account. `seller` is the one that `new` names, or the installation's own.
+    pub fn create(id: String, new: NewAccount, seller: &SellerDefaults, now: Timestamp) -> Account {
+        Account {
+            id,
+            legal_name: new.legal_name,
+            contact_email: new.contact_email,
+            address: new.address,
+            vat_number: new.vat_number,
+            currency: new.currency.unwrap_or(seller.currency),
+            seller: seller.id.clone(),
+            locale: new.locale,
+            zones: vec![ZoneChange {
+                at: now,
+                zone: new.zone.unwrap_or_else(|| seller.zone.clone()),
+            }],
+            first_order: None,
+            version: 1,
+            created: now,
+            updated: now,
+        }
+    }
+
+    /// Resource name.
+    pub fn name(&self) -> String {
+        name(&self.id)
+    }
+
+    /// The time zone last set. Which zone governs an instant is for the calendar to say.
+    pub fn time_zone(&self) -> &str {
+        self.zones
+            .last()
+            .map_or("UTC", |change| change.zone.as_str())
+    }
+
+    /// The account after a change, its version risen by one; the account as it is when nothing differs. `seller` is
+    /// the one that it then has.
+    ///
+    /// # Errors
+    /// [`Fixed`] when currency or seller would change after the first order.
+    pub fn change(
+        &self,
+        change: AccountChange,
+        seller: &SellerDefaults,
+        now: Timestamp,
+    ) -> Result<Account, Fixed> {
+        let mut next = self.clone();
+        next.seller = seller.id.clone();
+        if let Some(currency) = change.currency {
+            next.currency = currency.unwrap_or(seller.currency);
+        }
+        next.check_fixed(self)?;
+        set(&mut next.legal_name, change.legal_name);
+        set(&mut next.contact_email, change.contact_email);
+        set(&mut next.address, change.address);
+        set(&mut next.vat_number, change.vat_number);
+        set(&mut next.locale, change.locale);
+        if let Some(zone) = change.zone {
+            let zone = zone.unwrap_or_else(|| seller.zone.clone());
+            if zone != self.time_zone() {
+                next.zones.push(ZoneChange { at: now, zone });
+            }
+        }
+        if next != *self {
+            next.version += 1;
+            next.updated = now;
+        }
+        Ok(next)
+    }
+
+    fn check_fixed(&self, before: &Account) -> Result<(), Fixed> {
+        if before.first_order.is_none() {
+            return Ok(());
+        }
+        let mut fields = Vec::new();
+        if self.currency != before.currency {
+            fields.push("currency_code");
+        }
+        if self.seller != before.seller {
+            fields.push("seller");
+        }
+        match fields.is_empty() {
+            true => Ok(()),
+            false => Err(Fixed { fields }),
+        }
+    }
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+/// Why a field of an account is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule(pub &'static str);
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// A text for people: between 1 and `most` characters, no control characters, no space around it.
+pub fn check_text(text: &str, most: usize) -> Option<String> {
+    let length = text.chars().count();
+    let good =
+        (1..=most).contains(&length) && text.trim() == text && !text.chars().any(char::is_control);
+    good.then(|| text.to_owned())
+}
+
+/// A legal name.
+pub fn check_legal_name(text: &str) -> Result<String, Rule> {
+    check_text(text, 200).ok_or(Rule(
+        "must be 1 to 200 characters, without control characters or space around it",
+    ))
+}
+
+/// An e-mail address that mail can be sent to: a dot-atom, "@", and a domain name of two labels or more.
+pub fn check_email(text: &str) -> Result<String, Rule> {
+    let rule = Rule("must be an e-mail address such as \"billing@example.com\"");
+    let (local, domain) = text.rsplit_once('@').ok_or(rule)?;
+    let atom = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte))
+    };
+    let label = |part: &str| {
+        (1..=63).contains(&part.len())
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let good = text.len() <= 254
+        && local.len() <= 64
+        && local.split('.').all(atom)
+        && domain.split('.').count() >= 2
+        && domain.split('.').all(label)
+        && !domain
+            .split('.')
+            .next_back()
+            .is_some_and(|top| top.bytes().all(|b| b.is_ascii_digit()));
+    good.then(|| text.to_owned()).ok_or(rule)
+}
+
+/// An IANA time zone that the bundled database knows, in its own spelling.
+pub fn check_zone(text: &str) -> Result<String, Rule> {
+    let rule = Rule("must be an IANA time zone such as \"Europe/Paris\"");
+    let zone = jiff::tz::TimeZone::get(text).map_err(|_| rule)?;
+    zone.iana_name().map(str::to_owned).ok_or(rule)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account() -> Account {
+        let seller = defaults("specimen", "EUR");
+        let new = NewAccount {
+            legal_name: "Acme SAS".into(),
+            contact_email: "it@acme.example".into(),
+            address: Address {
+                lines: vec!["1 rue de la Paix".into()],
+                postal_code: "75002".into(),
+                city: "Paris".into(),
+                country: "FR".into(),
+            },
+            vat_number: String::new(),
+            currency: None,
+            seller: None,
+            locale: Locale::Fr,
+            zone: None,
+        };
+        Account::create("acme".into(), new, &seller, Timestamp::UNIX_EPOCH)
+    }
+
+    fn defaults(id: &str, currency: &str) -> SellerDefaults {
+        SellerDefaults {
+            id: id.into(),
+            currency: Currency::find(currency).unwrap(),
+            zone: "Europe/Paris".into(),
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_is_the_sellers() {
+        let account = account();
+        assert_eq!(account.currency.code(), "EUR");
+        assert_eq!(account.time_zone(), "Europe/Paris");
+        assert_eq!(account.version, 1);
+    }
+
+    #[test]
+    fn currency_and_seller_are_fixed_after_the_first_order() {
+        let change = || AccountChange {
+            currency: Some(Currency::find("USD")),
+            ..AccountChange::default()
+        };
+        let other = defaults("other", "USD");
+        let now = Timestamp::UNIX_EPOCH;
+        let changed = account().change(change(), &other, now).unwrap();
+        assert_eq!((changed.currency.code(), changed.version), ("USD", 2));
+        let mut ordered = account();
+        ordered.first_order = Some(now);
+        let refused = ordered.change(change(), &other, now).unwrap_err();
+        assert_eq!(refused.fields, ["currency_code", "seller"]);
+        let same = AccountChange {
+            currency: Some(None),
+            ..AccountChange::default()
+        };
+        let kept = ordered
+            .change(same, &defaults("specimen", "EUR"), now)
+            .unwrap();
+        assert_eq!(kept, ordered);
+    }
+
+    #[test]
+    fn a_zone_is_remembered_once() {
+        let seller = defaults("specimen", "EUR");
+        let zone = |zone: &str| AccountChange {
+            zone: Some(Some(zone.into())),
+            ..AccountChange::default()
+        };
+        let later = Timestamp::from_second(1).unwrap();
+        let moved = account()
+            .change(zone("Asia/Tokyo"), &seller, later)
+            .unwrap();
+        assert_eq!(moved.zones.len(), 2);
+        assert_eq!(moved.time_zone(), "Asia/Tokyo");
+        assert_eq!(
+            moved.change(zone("Asia/Tokyo"), &seller, later).unwrap(),
+            moved
+        );
+    }
+
+    #[test]
+    fn addresses_of_mail() {
+        for good in [
+            "it@acme.example",
+            "a.b+c@x-y.co.uk",
+            "o'neil@xn--caf-dma.fr",
+        ] {
+            assert_eq!(check_email(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "",
+            "acme",
+            "@acme.fr",
+            "it@",
+            "it@acme",
+            "it@@acme.fr",
+            "a..b@acme.fr",
+            ".a@acme.fr",
+            "it@-acme.fr",
+            "it@acme..fr",
+            "it acme@acme.fr",
+            "it@acme.fr ",
+            "it@1.2.3.4",
+            "é@acme.fr",
+            "it\n@acme.fr",
+        ] {
+            assert!(check_email(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn zones_are_those_of_the_bundled_database() {
+        assert_eq!(check_zone("Europe/Paris").as_deref(), Ok("Europe/Paris"));
+        assert_eq!(check_zone("UTC").as_deref(), Ok("UTC"));
+        for bad in ["", "Paris", "Europe/Atlantis", "+01:00"] {
+            assert!(check_zone(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Payment methods, and the tokens that the test gateway knows.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::account::{Rule, check_text};
+
+/// A token of the test gateway: how every charge of it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TestToken {
+    /// At once, well.
+    Success,
+    /// At once, without enough money.
+    InsufficientFunds,
+    /// At once, on an expired card.
+    CardExpired,
+    /// Well, at the third look.
+    Processing,
+    /// No answer; well, as a look finds out.
+    TimeoutThenSuccess,
+    /// No answer; declined, as a look finds out.
+    TimeoutThenDecline,
+}
+
+impl TestToken {
+    const ALL: [TestToken; 6] = [
+        TestToken::Success,
+        TestToken::InsufficientFunds,
+        TestToken::CardExpired,
+        TestToken::Processing,
+        TestToken::TimeoutThenSuccess,
+        TestToken::TimeoutThenDecline,
+    ];
+
+    /// As the gateway gives it out.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TestToken::Success => "test-success",
+            TestToken::InsufficientFunds => "test-decline-insufficient-funds",
+            TestToken::CardExpired => "test-decline-card-expired",
+            TestToken::Processing => "test-processing",
+            TestToken::TimeoutThenSuccess => "test-timeout-then-success",
+            TestToken::TimeoutThenDecline => "test-timeout-then-decline",
+        }
+    }
+
+    /// The token that is spelt so.
+    ///
+    /// # Errors
+    /// The gateway knows no such token.
+    pub fn parse(text: &str) -> Result<TestToken, Rule> {
+        TestToken::ALL
+            .into_iter()
+            .find(|token| token.as_str() == text)
+            .ok_or(Rule("must be a token that the gateway gave out"))
+    }
+
+    /// Why its charges are declined; none when they are not.
+    pub fn decline_reason(self) -> Option<&'static str> {
+        match self {
+            TestToken::InsufficientFunds => Some("insufficient_funds"),
+            TestToken::CardExpired => Some("card_expired"),
+            TestToken::TimeoutThenDecline => Some("do_not_honor"),
+            TestToken::Success | TestToken::Processing | TestToken::TimeoutThenSuccess => None,
+        }
+    }
+
+    /// At which look the outcome shows; 0 at the charge itself.
+    pub fn visible_at(self) -> i32 {
+        match self {
+            TestToken::Success | TestToken::InsufficientFunds | TestToken::CardExpired => 0,
+            TestToken::TimeoutThenSuccess | TestToken::TimeoutThenDecline => 1,
+            TestToken::Processing => 3,
+        }
+    }
+}
+
+/// A payment method to put on file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewMethod {
+    /// The gateway's token.
+    pub token: TestToken,
+    /// Name for people.
+    pub display_name: String,
+}
+
+impl NewMethod {
+    /// A method whose fields are checked; without a name it is called by its token.
+    ///
+    /// # Errors
+    /// The broken rules, of the token first and of the name second.
+    pub fn new(token: &str, display_name: &str) -> Result<NewMethod, [Option<Rule>; 2]> {
+        let known = TestToken::parse(token);
+        let name = match display_name {
+            "" => Ok(token.to_owned()),
+            name => check_text(name, 100).ok_or(Rule(
+                "must be at most 100 characters, without control characters or space around it",
+            )),
+        };
+        match (known, name) {
+            (Ok(token), Ok(display_name)) => Ok(NewMethod {
+                token,
+                display_name,
+            }),
+            (token, name) => Err([token.err(), name.err()]),
+        }
+    }
+}
+
+/// A way to pay, on file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaymentMethod {
+    /// Account id.
+    pub account: String,
+    /// Its id.
+    pub id: Uuid,
+    /// Name for people.
+    pub display_name: String,
+    /// The gateway's token.
+    pub token: TestToken,
+    /// Whether payments use it unless another is named.
+    pub default: bool,
+    /// Rises with every change.
+    pub version: i64,
+    /// When it was put on file.
+    pub created: Timestamp,
+}
+
+/// The one gateway of this release.
+pub const GATEWAY: &str = "test";
+
+/// Resource name of a payment method.
+pub fn name(account: &str, id: Uuid) -> String {
+    format!("accounts/{account}/paymentMethods/{id}")
+}
+
+impl PaymentMethod {
+    /// A method put on file now.
+    pub fn put_on_file(
+        account: &str,
+        id: Uuid,
+        new: NewMethod,
+        default: bool,
+        now: Timestamp,
+    ) -> PaymentMethod {
+        PaymentMethod {
+            account: account.to_owned(),
+            id,
+            display_name: new.display_name,
+            token: new.token,
+            default,
+            version: 1,
+            created: now,
+        }
+    }
+
+    /// Resource name.
+    pub fn name(&self) -> String {
+        name(&self.account, self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bad_field_is_named() {
+        let bad = NewMethod::new("4242 4242 4242 4242", " ").unwrap_err();
+        assert!(bad.iter().all(Option::is_some));
+        let good = NewMethod::new("test-success", "").unwrap();
+        assert_eq!(good.display_name, "test-success");
+        for token in TestToken::ALL {
+            assert_eq!(TestToken::parse(token.as_str()), Ok(token));
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Prices: effective-dated, never edited. What an offer costs in a currency from an instant on.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::money::Currency;
+
+/// How usage is counted for a price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum UsagePolicy {
+    /// The largest number of seats active at the same time in the month.
+    Peak,
+    /// How many seats were active at any time of the month.
+    Distinct,
+    /// Seats times days with any activity, of the month's days.
+    Daily,
+}
+
+impl UsagePolicy {
+    /// As the database spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            UsagePolicy::Peak => "PEAK",
+            UsagePolicy::Distinct => "DISTINCT",
+            UsagePolicy::Daily => "DAILY",
+        }
+    }
+
+    /// The policy that the database spells so.
+    pub fn parse(text: &str) -> Option<UsagePolicy> {
+        match text {
+            "PEAK" => Some(UsagePolicy::Peak),
+            "DISTINCT" => Some(UsagePolicy::Distinct),
+            "DAILY" => Some(UsagePolicy::Daily),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for UsagePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What one licence of an offer costs, without tax, from an instant on until a later price of the same offer and
+/// currency.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Price {
+    /// Its id; see [`name`].
+    pub id: Uuid,
+    /// Resource name of the offer: "offers/apps-for-business".
+    pub offer: String,
+    /// The currency of both amounts.
+    pub currency: Currency,
+    /// Minor units for one licence and calendar month.
+    pub monthly: i64,
+    /// Minor units for one licence, once, when it is ordered.
+    pub setup: i64,
+    /// How usage is counted for it.
+    pub policy: UsagePolicy,
+    /// From when it is in force.
+    pub valid_from: Timestamp,
+}
+
+/// Resource name of a price: "prices/{uuid}".
+pub fn name(id: Uuid) -> String {
+    format!("prices/{id}")
+}
+
+/// The price that a resource name names.
+pub fn parse_name(name: &str) -> Option<Uuid> {
+    Uuid::try_parse(name.strip_prefix("prices/")?).ok()
+}

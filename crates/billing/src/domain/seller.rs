@@ -1,0 +1,159 @@
+//! Sellers: who invoices, with what the law wants on an invoice (Code de commerce L441-9, R123-237).
+
+use super::account::SellerDefaults;
+use super::address::Address;
+use super::money::{Currency, Rate};
+
+/// A seller. Texts may be empty: it then sells, and nothing is invoiced until its details are complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seller {
+    /// Its id: "specimen".
+    pub id: String,
+    /// Whether its documents are specimens and no fiscal ones.
+    pub specimen: bool,
+    /// Legal name.
+    pub legal_name: String,
+    /// Legal form and share capital: "SAS au capital de 10 000 €".
+    pub legal_form: String,
+    /// Address.
+    pub address: Address,
+    /// SIREN: nine digits.
+    pub siren: String,
+    /// Trade register: "RCS Paris".
+    pub rcs: String,
+    /// VAT number.
+    pub vat_number: String,
+    /// Whether it pays VAT on debits ("TVA acquittée sur les débits").
+    pub vat_on_debits: bool,
+    /// IANA time zone: its local dates are the dates of issue.
+    pub zone: String,
+    /// Its accounts' currency unless they say otherwise.
+    pub currency: Currency,
+    /// Days from issue to due date: 0 to 60.
+    pub payment_terms_days: i32,
+    /// Yearly rate of the late-payment penalty.
+    pub late_penalty: Option<Rate>,
+    /// Indemnity for recovery costs, in minor units of its currency: 40 €.
+    pub recovery_indemnity: Option<i64>,
+    /// Discount for early payment, in words: "Pas d'escompte pour paiement anticipé".
+    pub early_payment_discount: String,
+}
+
+/// A seller lacks legal details, so it cannot invoice.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{seller} lacks legal details: {}", missing.join(", "))]
+pub struct Incomplete {
+    /// Resource name of the seller.
+    pub seller: String,
+    /// What it lacks.
+    pub missing: Vec<&'static str>,
+}
+
+/// Resource name of a seller: "sellers/specimen".
+pub fn name(id: &str) -> String {
+    format!("sellers/{id}")
+}
+
+impl Seller {
+    /// Resource name.
+    pub fn name(&self) -> String {
+        name(&self.id)
+    }
+
+    /// What an account takes from it where it says nothing.
+    pub fn defaults(&self) -> SellerDefaults {
+        SellerDefaults {
+            id: self.id.clone(),
+            currency: self.currency,
+            zone: self.zone.clone(),
+        }
+    }
+
+    /// Names of the legal details that it lacks; without one of them nothing can be invoiced.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let address = &self.address;
+        let no_address =
+            address.lines.is_empty() || address.city.is_empty() || address.country.is_empty();
+        [
+            ("legal_name", self.legal_name.is_empty()),
+            ("legal_form", self.legal_form.is_empty()),
+            ("address", no_address),
+            ("siren", self.siren.is_empty()),
+            ("rcs", self.rcs.is_empty()),
+            ("vat_number", self.vat_number.is_empty()),
+            ("late_penalty_ppm", self.late_penalty.is_none()),
+            ("recovery_indemnity", self.recovery_indemnity.is_none()),
+            (
+                "early_payment_discount",
+                self.early_payment_discount.is_empty(),
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(field, missing)| missing.then_some(field))
+        .collect()
+    }
+
+    /// Whether it may invoice.
+    ///
+    /// # Errors
+    /// [`Incomplete`] names the legal details that it lacks.
+    pub fn check_complete(&self) -> Result<(), Incomplete> {
+        let missing = self.missing();
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(Incomplete {
+                seller: self.name(),
+                missing,
+            }),
+        }
+    }
+
+    /// The specimen that a first start loads: it says of itself that it is none.
+    pub fn specimen(euro: Currency) -> Seller {
+        Seller {
+            id: "specimen".into(),
+            specimen: true,
+            legal_name: "SPECIMEN Octroi Distribution".into(),
+            legal_form: "SAS au capital de 10 000 €".into(),
+            address: Address {
+                lines: vec!["1 rue du Spécimen".into()],
+                postal_code: "75000".into(),
+                city: "Paris".into(),
+                country: "FR".into(),
+            },
+            siren: "000000000".into(),
+            rcs: "RCS Paris".into(),
+            vat_number: "FR12000000000".into(),
+            vat_on_debits: true,
+            zone: "Europe/Paris".into(),
+            currency: euro,
+            payment_terms_days: 30,
+            late_penalty: Rate::from_ppm(121_500),
+            recovery_indemnity: Some(4_000),
+            early_payment_discount: "Pas d'escompte pour paiement anticipé".into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::vat;
+
+    #[test]
+    fn the_specimen_is_complete_and_says_what_it_is() {
+        let seller = Seller::specimen(Currency::find("EUR").unwrap());
+        assert!(seller.missing().is_empty());
+        assert!(seller.specimen && seller.legal_name.contains("SPECIMEN"));
+        assert!(vat::check_vat_number(&seller.vat_number).is_ok());
+        assert!(vat::is_siren(&seller.siren));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let mut seller = Seller::specimen(Currency::find("EUR").unwrap());
+        seller.siren.clear();
+        seller.late_penalty = None;
+        assert_eq!(seller.missing(), ["siren", "late_penalty_ppm"]);
+    }
+}

@@ -1,0 +1,102 @@
+//! What billing publishes: its nouns as the facts of the event log.
+
+use jiff::Timestamp;
+use octroi_api::event::v1::event::Payload;
+use octroi_api::event::v1::{AccountChanged, InvoiceIssued, PaymentSettled, ZoneChange};
+use octroi_platform::NewEvent;
+use octroi_platform::event::to_proto;
+
+use crate::domain::account::Account;
+use crate::domain::bill::Charged;
+use crate::domain::invoice::{Invoice, State};
+use crate::domain::money::Money;
+use crate::domain::payment::{Payment, PaymentState};
+
+/// An amount as the contracts carry it.
+pub fn money(amount: Money) -> octroi_api::r#type::v1::Money {
+    octroi_api::r#type::v1::Money {
+        currency_code: amount.currency.code().to_owned(),
+        amount: amount.amount(),
+    }
+}
+
+/// The account as others need it. `previous_email` is the contact before this change, when that changed.
+pub fn account_snapshot(account: &Account, previous_email: Option<&str>) -> AccountChanged {
+    AccountChanged {
+        version: account.version,
+        legal_name: account.legal_name.clone(),
+        contact_email: account.contact_email.clone(),
+        previous_contact_email: previous_email.unwrap_or_default().to_owned(),
+        locale: account.locale.as_str().to_owned(),
+        currency_code: account.currency.code().to_owned(),
+        zones: account
+            .zones
+            .iter()
+            .map(|change| ZoneChange {
+                time_zone: change.zone.clone(),
+                time: Some(to_proto(change.at)),
+            })
+            .collect(),
+    }
+}
+
+/// An account is new or changed.
+pub fn account_changed(account: &Account, previous_email: Option<&str>, at: Timestamp) -> NewEvent {
+    let payload = Payload::AccountChanged(account_snapshot(account, previous_email));
+    NewEvent::new(
+        "billing.account.changed",
+        &account.id,
+        account.name(),
+        at,
+        payload,
+    )
+}
+
+/// A payment came to its definite end; none while it has not.
+pub fn payment_settled(payment: &Payment) -> Option<NewEvent> {
+    let (at, decline_reason) = match &payment.state {
+        PaymentState::Processing => return None,
+        PaymentState::Succeeded { at, .. } => (*at, None),
+        PaymentState::Declined { at, reason } => (*at, Some(reason.clone())),
+    };
+    let payload = Payload::PaymentSettled(PaymentSettled {
+        payment: payment.name(),
+        order: payment.order_name(),
+        amount: Some(money(payment.amount)),
+        succeeded: decline_reason.is_none(),
+        decline_reason: decline_reason.unwrap_or_default(),
+    });
+    Some(NewEvent::new(
+        "billing.payment.settled",
+        &payment.account,
+        payment.name(),
+        at,
+        payload,
+    ))
+}
+
+/// An invoice was numbered and frozen.
+pub fn invoice_issued(invoice: &Invoice) -> NewEvent {
+    let bill = &invoice.bill;
+    let payload = Payload::InvoiceIssued(InvoiceIssued {
+        invoice: invoice.name(),
+        number: invoice.number.clone(),
+        total: Some(money(Money::new(bill.total, bill.currency))),
+        month: match &bill.charged {
+            Charged::Month { month, .. } => month.to_string(),
+            Charged::Order { .. } => String::new(),
+        },
+        due_date: match invoice.state {
+            State::Open => invoice.due_date.to_string(),
+            State::Paid { .. } => String::new(),
+        },
+        issue_date: invoice.issue_date.to_string(),
+    });
+    NewEvent::new(
+        "billing.invoice.issued",
+        &bill.account,
+        invoice.name(),
+        invoice.created,
+        payload,
+    )
+}

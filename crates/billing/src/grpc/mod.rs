@@ -1,0 +1,11 @@
+//! The wire: requests are checked and converted, use cases called, answers converted. Contract types stop here.
+
+pub mod account;
+pub mod bill_run;
+pub mod intake;
+pub mod invoice;
+pub mod money;
+pub mod payment;
+pub mod payment_method;
+pub mod quote;
+pub mod settlement;

@@ -1,0 +1,26 @@
+//! Amounts on the wire.
+
+use octroi_api::r#type::v1::Money as Wire;
+use octroi_platform::Violations;
+
+use crate::domain::money::{Currency, Money};
+pub use crate::event::money as to_wire;
+
+/// An amount that a request must give, in any known currency.
+pub fn from_wire(field: &str, money: Option<&Wire>, violations: &mut Violations) -> Option<Money> {
+    let Some(money) = money else {
+        violations.add(field, "is required");
+        return None;
+    };
+    let Some(currency) = Currency::find(&money.currency_code) else {
+        violations.add(
+            format!("{field}.currency_code"),
+            "must be a known ISO 4217 currency",
+        );
+        return None;
+    };
+    violations.check(
+        &format!("{field}.amount"),
+        Money::parse(&money.amount, currency),
+    )
+}

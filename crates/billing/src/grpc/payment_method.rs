@@ -1,0 +1,133 @@
+//! octroi.billing.v1.PaymentMethodService.
+
+use std::sync::Arc;
+
+use octroi_api::billing::v1 as pb;
+use octroi_api::billing::v1::payment_method_service_server::PaymentMethodService;
+use octroi_platform::event::to_proto;
+use octroi_platform::name::parse;
+use octroi_platform::{Call, Page, Violations};
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::account::account_id;
+use crate::app::App;
+use crate::domain::payment_method::{GATEWAY, NewMethod, PaymentMethod};
+
+/// Ways to pay.
+pub struct PaymentMethodApi(pub Arc<App>);
+
+#[tonic::async_trait]
+impl PaymentMethodService for PaymentMethodApi {
+    async fn create_payment_method(
+        &self,
+        request: Request<pb::CreatePaymentMethodRequest>,
+    ) -> Result<Response<pb::PaymentMethod>, Status> {
+        let (call, mut request) = Call::open(request)?;
+        let request_id = std::mem::take(&mut request.request_id);
+        let call = call.idempotent(&request_id, "", &request)?;
+        let mut violations = Violations::default();
+        let account = account_id("parent", &request.parent, &mut violations);
+        let given = request.payment_method.unwrap_or_default();
+        let new = NewMethod::new(&given.gateway_token, &given.display_name);
+        let new = match new {
+            Ok(new) => new,
+            Err([token, name]) => {
+                let fields = [("gateway_token", token), ("display_name", name)];
+                for (field, rule) in fields {
+                    if let Some(rule) = rule {
+                        violations.add(format!("payment_method.{field}"), rule.0);
+                    }
+                }
+                violations.finish()?;
+                return Err(Status::invalid_argument("payment_method"));
+            }
+        };
+        violations.finish()?;
+        let answer = self
+            .0
+            .create_payment_method(&call, &account, new, request.make_default, to_wire)
+            .await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn get_payment_method(
+        &self,
+        request: Request<pb::GetPaymentMethodRequest>,
+    ) -> Result<Response<pb::PaymentMethod>, Status> {
+        let (call, request) = Call::open(request)?;
+        let mut violations = Violations::default();
+        let (account, id) = child("name", &request.name, "paymentMethods", &mut violations);
+        violations.finish()?;
+        let method = self.0.get_payment_method(&call, &account, id).await?;
+        Ok(Response::new(to_wire(&method)))
+    }
+
+    async fn list_payment_methods(
+        &self,
+        request: Request<pb::ListPaymentMethodsRequest>,
+    ) -> Result<Response<pb::ListPaymentMethodsResponse>, Status> {
+        let (call, request) = Call::open(request)?;
+        let mut violations = Violations::default();
+        let account = account_id("parent", &request.parent, &mut violations);
+        let page = Page::parse(
+            request.page_size,
+            &request.page_token,
+            &request.parent,
+            &request.filter,
+            &request.order_by,
+            &mut violations,
+        );
+        let after = after(&page, &mut violations);
+        violations.finish()?;
+        let mut methods = self
+            .0
+            .list_payment_methods(&call, &account, after, &page)
+            .await?;
+        let next_page_token = page.cut(&mut methods, &request.parent, |method| {
+            method.id.to_string()
+        });
+        Ok(Response::new(pb::ListPaymentMethodsResponse {
+            payment_methods: methods.iter().map(to_wire).collect(),
+            next_page_token,
+        }))
+    }
+}
+
+/// Account and id of a resource name with a UUID under an account.
+pub(super) fn child(
+    field: &str,
+    name: &str,
+    collection: &str,
+    violations: &mut Violations,
+) -> (String, Uuid) {
+    let parsed = parse(name, ["accounts", collection])
+        .and_then(|[account, id]| Some((account.to_owned(), Uuid::try_parse(id).ok()?)));
+    parsed.unwrap_or_else(|| {
+        violations.add(
+            field,
+            format!("must be of the form \"accounts/acme/{collection}/{{uuid}}\""),
+        );
+        Default::default()
+    })
+}
+
+/// The id that a page continues after.
+pub(super) fn after(page: &Page, violations: &mut Violations) -> Option<Uuid> {
+    let id = page.after.as_deref().map(Uuid::try_parse)?;
+    violations.check(
+        "page_token",
+        id.map_err(|_| "must come from the same query's last answer"),
+    )
+}
+
+fn to_wire(method: &PaymentMethod) -> pb::PaymentMethod {
+    pb::PaymentMethod {
+        name: method.name(),
+        display_name: method.display_name.clone(),
+        gateway: GATEWAY.to_owned(),
+        default: method.default,
+        create_time: Some(to_proto(method.created)),
+        etag: method.version.to_string(),
+    }
+}

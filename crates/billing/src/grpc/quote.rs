@@ -1,0 +1,172 @@
+//! Quotes on the wire.
+
+use octroi_api::billing::v1 as pb;
+use octroi_platform::Violations;
+use octroi_platform::event::{from_proto, to_proto};
+
+use super::money;
+use crate::domain::money::{Currency, Money, Rate};
+use crate::domain::price::{self, UsagePolicy};
+use crate::domain::quote::{Asked, MOST_LICENSES, MOST_LINES, Quote, QuoteLine};
+
+/// A policy as the contracts carry it.
+pub fn usage_policy(policy: UsagePolicy) -> pb::UsagePolicy {
+    match policy {
+        UsagePolicy::Peak => pb::UsagePolicy::Peak,
+        UsagePolicy::Distinct => pb::UsagePolicy::Distinct,
+        UsagePolicy::Daily => pb::UsagePolicy::Daily,
+    }
+}
+
+/// What is to be quoted.
+pub fn asked(lines: Vec<pb::QuotedLine>, violations: &mut Violations) -> Vec<Asked> {
+    check_count(lines.len(), "lines", violations);
+    for (at, line) in lines.iter().enumerate() {
+        check_line(
+            &format!("lines[{at}]"),
+            &line.offer,
+            line.quantity,
+            violations,
+        );
+    }
+    let asked = |line: pb::QuotedLine| Asked {
+        offer: line.offer,
+        quantity: line.quantity,
+    };
+    lines.into_iter().map(asked).collect()
+}
+
+/// A frozen quote that comes back.
+pub fn from_wire(quote: Option<pb::Quote>, violations: &mut Violations) -> Option<Quote> {
+    let Some(quote) = quote else {
+        violations.add("quote", "is required");
+        return None;
+    };
+    check_count(quote.lines.len(), "quote.lines", violations);
+    let due = money::from_wire("quote.due_now", quote.due_now.as_ref(), violations);
+    let mut amounts = Amounts {
+        currency: due.map(|due| due.currency),
+        violations,
+    };
+    let net = amounts.read("quote.net", quote.net.as_ref());
+    let tax = amounts.read("quote.tax", quote.tax.as_ref());
+    let lines: Vec<_> = quote
+        .lines
+        .into_iter()
+        .enumerate()
+        .map(|(at, line)| amounts.line(&format!("quote.lines[{at}]"), line))
+        .collect();
+    let rate = Rate::from_ppm(quote.tax_rate_ppm).ok_or("must be 0 to 1000000");
+    let rate = violations.check("quote.tax_rate_ppm", rate);
+    let at = quote
+        .quote_time
+        .as_ref()
+        .and_then(from_proto)
+        .ok_or("is required");
+    let at = violations.check("quote.quote_time", at);
+    Some(Quote {
+        currency: due?.currency,
+        lines: lines.into_iter().collect::<Option<_>>()?,
+        net: net?,
+        tax: tax?,
+        due: due?.minor,
+        rate: rate?,
+        at: at?,
+    })
+}
+
+/// Reads amounts that must all be in one currency and not below zero.
+struct Amounts<'a> {
+    currency: Option<Currency>,
+    violations: &'a mut Violations,
+}
+
+impl Amounts<'_> {
+    fn read(&mut self, field: &str, amount: Option<&octroi_api::r#type::v1::Money>) -> Option<i64> {
+        let amount = money::from_wire(field, amount, self.violations)?;
+        if self
+            .currency
+            .is_some_and(|currency| currency != amount.currency)
+        {
+            self.violations
+                .add(field, "must be in the currency of due_now");
+        }
+        if amount.minor < 0 {
+            self.violations.add(field, "must not be negative");
+        }
+        Some(amount.minor)
+    }
+
+    fn line(&mut self, field: &str, line: pb::QuoteLine) -> Option<QuoteLine> {
+        check_line(field, &line.offer, line.quantity, self.violations);
+        let setup_fee = self.read(&format!("{field}.setup_fee"), line.setup_fee.as_ref());
+        let setup_amount = self.read(&format!("{field}.setup_amount"), line.setup_amount.as_ref());
+        let monthly = self.read(
+            &format!("{field}.monthly_price"),
+            line.monthly_price.as_ref(),
+        );
+        let price = price::parse_name(&line.price).ok_or("must be of the form \"prices/{uuid}\"");
+        let price = self.violations.check(&format!("{field}.price"), price);
+        let policy = match line.usage_policy() {
+            pb::UsagePolicy::Unspecified => Err("is required"),
+            pb::UsagePolicy::Peak => Ok(UsagePolicy::Peak),
+            pb::UsagePolicy::Distinct => Ok(UsagePolicy::Distinct),
+            pb::UsagePolicy::Daily => Ok(UsagePolicy::Daily),
+        };
+        let policy = self
+            .violations
+            .check(&format!("{field}.usage_policy"), policy);
+        Some(QuoteLine {
+            offer: line.offer,
+            quantity: line.quantity,
+            setup_fee: setup_fee?,
+            setup_amount: setup_amount?,
+            monthly: monthly?,
+            price: price?,
+            policy: policy?,
+        })
+    }
+}
+
+/// A quote as the contracts carry it.
+pub fn to_wire(quote: &Quote) -> pb::Quote {
+    let amount = |minor| Some(money::to_wire(Money::new(minor, quote.currency)));
+    let line = |line: &QuoteLine| pb::QuoteLine {
+        offer: line.offer.clone(),
+        quantity: line.quantity,
+        setup_fee: amount(line.setup_fee),
+        setup_amount: amount(line.setup_amount),
+        monthly_price: amount(line.monthly),
+        price: price::name(line.price),
+        usage_policy: usage_policy(line.policy).into(),
+    };
+    pb::Quote {
+        lines: quote.lines.iter().map(line).collect(),
+        net: amount(quote.net),
+        tax: amount(quote.tax),
+        due_now: amount(quote.due),
+        tax_rate_ppm: quote.rate.ppm(),
+        quote_time: Some(to_proto(quote.at)),
+    }
+}
+
+fn check_count(lines: usize, field: &str, violations: &mut Violations) {
+    if !(1..=MOST_LINES).contains(&lines) {
+        violations.add(field, format!("must be 1 to {MOST_LINES}"));
+    }
+}
+
+fn check_line(field: &str, offer: &str, quantity: i32, violations: &mut Violations) {
+    if octroi_platform::name::parse(offer, ["offers"]).is_none() {
+        violations.add(
+            format!("{field}.offer"),
+            "must be an offer, such as \"offers/apps-for-business\"",
+        );
+    }
+    if !(1..=MOST_LICENSES).contains(&quantity) {
+        violations.add(
+            format!("{field}.quantity"),
+            format!("must be 1 to {MOST_LICENSES}"),
+        );
+    }
+}

@@ -1,0 +1,163 @@
+//! Accounts.
+
+use jiff::Timestamp;
+use octroi_platform::{Error, Rows, Tx, params, row_get};
+use tokio_postgres::Row;
+
+use super::currency;
+use crate::domain::account::{Account, Locale, ZoneChange};
+use crate::domain::address::Address;
+
+/// The columns that [`account`] reads, of an account under the alias `a`.
+macro_rules! account_columns {
+    () => {
+        "a.account, a.legal_name, a.contact_email, a.address_lines, a.postal_code, a.city, a.country, a.vat_number,
+         a.currency, a.seller, a.locale, a.zone_names, a.zone_times, a.first_order_time, a.version, a.create_time,
+         a.update_time"
+    };
+}
+pub(crate) use account_columns;
+
+/// One account.
+pub const GET: &str = concat!(
+    "-- get_account
+     SELECT ",
+    account_columns!(),
+    " FROM account a WHERE a.account = $1"
+);
+
+/// One account, locked, with the seller that it names or, where `$2` is not null, that one; its columns are null when
+/// there is no such seller.
+pub const LOCK_WITH_SELLER: &str = concat!(
+    "-- lock_account
+     SELECT ",
+    account_columns!(),
+    ", s.id AS default_seller, s.currency AS default_currency, s.time_zone AS default_zone
+     FROM account a LEFT JOIN seller s ON s.id = coalesce($2, a.seller)
+     WHERE a.account = $1
+     FOR NO KEY UPDATE OF a"
+);
+
+/// Accounts after `$1` by id, at most `$2`; only the account `$3` where that is not null.
+pub const LIST: &str = concat!(
+    "-- list_accounts
+     SELECT ",
+    account_columns!(),
+    " FROM account a
+     WHERE a.account > $1 AND ($3::text IS NULL OR a.account = $3)
+     ORDER BY a.account LIMIT $2"
+);
+
+/// Maps a row that has [`account_columns`].
+pub fn account(row: &Row) -> Result<Account, Error> {
+    let id: String = row_get(row, "account")?;
+    let corrupt = |column| Error::Corrupt {
+        table: "account",
+        column,
+        id: id.clone(),
+    };
+    let names: Vec<String> = row_get(row, "zone_names")?;
+    let times: Vec<Timestamp> = row_get(row, "zone_times")?;
+    let zones = names
+        .into_iter()
+        .zip(times)
+        .map(|(zone, at)| ZoneChange { at, zone });
+    Ok(Account {
+        legal_name: row_get(row, "legal_name")?,
+        contact_email: row_get(row, "contact_email")?,
+        address: Address {
+            lines: row_get(row, "address_lines")?,
+            postal_code: row_get(row, "postal_code")?,
+            city: row_get(row, "city")?,
+            country: row_get(row, "country")?,
+        },
+        vat_number: row_get(row, "vat_number")?,
+        currency: currency(row, "currency").map_err(|_| corrupt("currency"))?,
+        seller: row_get(row, "seller")?,
+        locale: Locale::parse(row_get(row, "locale")?).ok_or_else(|| corrupt("locale"))?,
+        zones: zones.collect(),
+        first_order: row_get(row, "first_order_time")?,
+        version: row_get(row, "version")?,
+        created: row_get(row, "create_time")?,
+        updated: row_get(row, "update_time")?,
+        id,
+    })
+}
+
+/// Queues a new account. Its constraint's name is "account_pkey".
+pub fn insert(tx: &mut Tx, account: &Account) {
+    let (names, times) = zones(account);
+    tx.write(
+        "-- insert_account
+         INSERT INTO account (account, legal_name, contact_email, address_lines, postal_code, city, country,
+             vat_number, currency, seller, locale, zone_names, zone_times, version, create_time, update_time)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+        params![
+            account.id.clone(),
+            account.legal_name.clone(),
+            account.contact_email.clone(),
+            account.address.lines.clone(),
+            account.address.postal_code.clone(),
+            account.address.city.clone(),
+            account.address.country.clone(),
+            account.vat_number.clone(),
+            account.currency.code(),
+            account.seller.clone(),
+            account.locale.as_str(),
+            names,
+            times,
+            account.version,
+            account.created,
+            account.updated,
+        ],
+        Rows::Exactly(1),
+    );
+}
+
+/// Queues a change: `account` is as it is afterwards, one version above the row's.
+pub fn update(tx: &mut Tx, account: &Account) {
+    let (names, times) = zones(account);
+    tx.write(
+        "-- update_account
+         UPDATE account SET legal_name = $2, contact_email = $3, address_lines = $4, postal_code = $5, city = $6,
+             country = $7, vat_number = $8, currency = $9, seller = $10, locale = $11, zone_names = $12,
+             zone_times = $13, version = $14, update_time = $15
+         WHERE account = $1 AND version = $14 - 1",
+        params![
+            account.id.clone(),
+            account.legal_name.clone(),
+            account.contact_email.clone(),
+            account.address.lines.clone(),
+            account.address.postal_code.clone(),
+            account.address.city.clone(),
+            account.address.country.clone(),
+            account.vat_number.clone(),
+            account.currency.code(),
+            account.seller.clone(),
+            account.locale.as_str(),
+            names,
+            times,
+            account.version,
+            account.updated,
+        ],
+        Rows::Exactly(1),
+    );
+}
+
+/// Queues the mark of an account's first order, which fixes its currency and seller. Nobody sees it but by that.
+pub fn mark_ordered(tx: &mut Tx, account: &str, now: Timestamp) {
+    tx.write(
+        "-- mark_ordered
+         UPDATE account SET first_order_time = $2 WHERE account = $1 AND first_order_time IS NULL",
+        params![account.to_owned(), now],
+        Rows::Exactly(1),
+    );
+}
+
+fn zones(account: &Account) -> (Vec<String>, Vec<Timestamp>) {
+    account
+        .zones
+        .iter()
+        .map(|change| (change.zone.clone(), change.at))
+        .unzip()
+}

@@ -1,0 +1,42 @@
+//! SQL beside its row mapping. Functions take a transaction and queue writes on it, or give a read's statement.
+
+pub mod account;
+pub mod bill_run;
+pub mod charge;
+pub mod gateway;
+pub mod invoice;
+pub mod ledger;
+pub mod numbering;
+pub mod payment;
+pub mod payment_method;
+pub mod price;
+pub mod quote;
+pub mod seller;
+pub mod settlement;
+pub mod tax;
+pub mod usage;
+
+use octroi_platform::{Error, row_get};
+use tokio_postgres::Row;
+
+use crate::domain::money::Currency;
+
+/// A currency's column.
+pub(crate) fn currency(row: &Row, column: &'static str) -> Result<Currency, Error> {
+    let code: &str = row_get(row, column)?;
+    Currency::find(code).ok_or_else(|| Error::Corrupt {
+        table: "",
+        column,
+        id: code.to_owned(),
+    })
+}
+
+/// The rows of a list that is left-joined to its parent: none when the parent does not exist. Where it exists and has
+/// no rows, `key` is null in the one row found.
+pub(crate) fn of_parent(rows: Vec<Row>, key: &str) -> Result<Option<Vec<Row>>, Error> {
+    let Some(first) = rows.first() else {
+        return Ok(None);
+    };
+    let empty = row_get::<Option<uuid::Uuid>>(first, key)?.is_none();
+    Ok(Some(if empty { Vec::new() } else { rows }))
+}

@@ -1,0 +1,116 @@
+//! Payments.
+
+use jiff::Timestamp;
+use octroi_platform::{Error, Rows, Tx, params, row_get};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::currency;
+use crate::domain::money::Money;
+use crate::domain::payment::{Payment, PaymentState};
+
+/// The columns that [`payment`] reads, of a payment under the alias `p`.
+macro_rules! payment_columns {
+    () => {
+        "p.account, p.id, p.state, p.amount, p.currency, p.decline_reason, p.order_id, p.attempt, p.invoice,
+         p.payment_method, p.create_time, p.settle_time"
+    };
+}
+
+/// One payment.
+pub const GET: &str = concat!(
+    "-- get_payment
+     SELECT ",
+    payment_columns!(),
+    " FROM payment p WHERE p.account = $1 AND p.id = $2"
+);
+
+/// An account's payments before `$2` by id (all where that is null), newest first, at most `$3`. One row of nulls says
+/// that the account exists and has none.
+pub const LIST: &str = concat!(
+    "-- list_payments
+     SELECT ",
+    payment_columns!(),
+    " FROM account a LEFT JOIN LATERAL (
+         SELECT * FROM payment p
+         WHERE p.account = a.account AND ($2::uuid IS NULL OR p.id < $2) ORDER BY p.id DESC LIMIT $3
+     ) p ON true
+     WHERE a.account = $1 ORDER BY p.id DESC"
+);
+
+/// Maps a row that has [`payment_columns`].
+pub fn payment(row: &Row) -> Result<Payment, Error> {
+    let id: Uuid = row_get(row, "id")?;
+    let settled: Option<Timestamp> = row_get(row, "settle_time")?;
+    let state = match (row_get::<&str>(row, "state")?, settled) {
+        ("PROCESSING", None) => PaymentState::Processing,
+        ("SUCCEEDED", Some(at)) => PaymentState::Succeeded {
+            at,
+            invoice: row_get(row, "invoice")?,
+        },
+        ("DECLINED", Some(at)) => PaymentState::Declined {
+            at,
+            reason: row_get(row, "decline_reason")?,
+        },
+        _ => {
+            return Err(Error::Corrupt {
+                table: "payment",
+                column: "state",
+                id: id.to_string(),
+            });
+        }
+    };
+    Ok(Payment {
+        account: row_get(row, "account")?,
+        id,
+        amount: Money::new(row_get(row, "amount")?, currency(row, "currency")?),
+        state,
+        order: row_get(row, "order_id")?,
+        attempt: row_get(row, "attempt")?,
+        method: row_get(row, "payment_method")?,
+        created: row_get(row, "create_time")?,
+    })
+}
+
+/// Queues a payment that begins.
+pub fn insert(tx: &mut Tx, payment: &Payment) {
+    tx.write(
+        "-- insert_payment
+         INSERT INTO payment (account, id, state, amount, currency, order_id, attempt, payment_method, create_time)
+         VALUES ($1, $2, 'PROCESSING', $3, $4, $5, $6, $7, $8)",
+        params![
+            payment.account.clone(),
+            payment.id,
+            payment.amount.minor,
+            payment.amount.currency.code(),
+            payment.order.clone(),
+            payment.attempt,
+            payment.method,
+            payment.created,
+        ],
+        Rows::Exactly(1),
+    );
+}
+
+/// Queues a payment's definite end.
+pub fn settle(tx: &mut Tx, payment: &Payment) {
+    let (state, at, reason, invoice) = match &payment.state {
+        PaymentState::Processing => return,
+        PaymentState::Succeeded { at, invoice } => ("SUCCEEDED", *at, None, Some(*invoice)),
+        PaymentState::Declined { at, reason } => ("DECLINED", *at, Some(reason.clone()), None),
+    };
+    tx.write(
+        "-- settle_payment
+         UPDATE payment SET state = $3, settle_time = $4, decline_reason = $5, invoice = $6
+         WHERE account = $1 AND id = $2 AND state = 'PROCESSING'",
+        params![
+            payment.account.clone(),
+            payment.id,
+            state,
+            at,
+            reason,
+            invoice
+        ],
+        Rows::Exactly(1),
+    );
+}

@@ -1,0 +1,68 @@
+//! Prices.
+
+use jiff::Timestamp;
+use octroi_platform::{Error, Rows, Tx, params, row_get};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::currency;
+use crate::domain::price::{Price, UsagePolicy};
+
+/// The columns that [`price`] reads, of a price under the alias `p`.
+macro_rules! price_columns {
+    () => {
+        "p.id AS price_id, p.offer AS price_offer, p.currency AS price_currency, p.monthly AS price_monthly,
+         p.setup AS price_setup, p.usage_policy AS price_usage_policy, p.valid_from AS price_valid_from"
+    };
+}
+pub(crate) use price_columns;
+
+/// Maps a row that has [`price_columns`].
+pub fn price(row: &Row) -> Result<Price, Error> {
+    let id: Uuid = row_get(row, "price_id")?;
+    let policy = row_get::<&str>(row, "price_usage_policy")?;
+    Ok(Price {
+        id,
+        offer: row_get(row, "price_offer")?,
+        currency: currency(row, "price_currency")?,
+        monthly: row_get(row, "price_monthly")?,
+        setup: row_get(row, "price_setup")?,
+        policy: UsagePolicy::parse(policy).ok_or_else(|| Error::Corrupt {
+            table: "price",
+            column: "usage_policy",
+            id: id.to_string(),
+        })?,
+        valid_from: row_get(row, "price_valid_from")?,
+    })
+}
+
+/// The prices with these ids.
+pub async fn named(tx: &Tx, ids: &[Uuid]) -> Result<Vec<Price>, Error> {
+    const SQL: &str = concat!(
+        "-- named_prices
+         SELECT ",
+        price_columns!(),
+        " FROM price p WHERE p.id = ANY ($1)"
+    );
+    tx.query(SQL, &[&ids]).await?.iter().map(price).collect()
+}
+
+/// Queues a price, unless there is one of its offer and currency from the same instant.
+pub fn add(tx: &mut Tx, price: &Price, now: Timestamp) {
+    tx.write(
+        "-- add_price
+         INSERT INTO price (id, offer, currency, monthly, setup, usage_policy, valid_from, create_time)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT ON CONSTRAINT price_once DO NOTHING",
+        params![
+            price.id,
+            price.offer.clone(),
+            price.currency.code(),
+            price.monthly,
+            price.setup,
+            price.policy.as_str(),
+            price.valid_from,
+            now,
+        ],
+        Rows::Any,
+    );
+}

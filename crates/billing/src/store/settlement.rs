@@ -1,0 +1,248 @@
+//! Settlements: attempts of orders, with the lines of the quote that they settle.
+
+use jiff::Timestamp;
+use octroi_platform::{Db, Error, Rows, Tx, params, row_get};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::currency;
+use crate::domain::money::Rate;
+use crate::domain::price::UsagePolicy;
+use crate::domain::quote::{Quote, QuoteLine};
+use crate::domain::settlement::{Attempt, Charge, Settlement, SettlementState};
+use crate::domain::tax::TaxCategory;
+
+/// The columns that [`settlement`] reads, of an attempt under the alias `t`.
+macro_rules! settlement_columns {
+    () => {
+        "t.account, t.order_id, t.attempt, t.state, t.decline_reason, t.currency, t.seller, t.tax_category,
+         t.tax_rate_ppm, t.net, t.tax, t.due, t.payment_method, t.payment, t.invoice, t.create_time, t.settle_time"
+    };
+}
+
+/// One attempt, locked.
+pub const LOCK: &str = concat!(
+    "-- lock_settlement
+     SELECT ",
+    settlement_columns!(),
+    " FROM settlement t WHERE t.account = $1 AND t.order_id = $2 AND t.attempt = $3 FOR UPDATE"
+);
+
+/// Maps a row that has [`settlement_columns`].
+pub fn settlement(row: &Row) -> Result<Settlement, Error> {
+    let attempt = attempt(row)?;
+    let corrupt = |column| Error::Corrupt {
+        table: "settlement",
+        column,
+        id: attempt.charge_key(),
+    };
+    let settled: Option<Timestamp> = row_get(row, "settle_time")?;
+    let state = match (row_get::<&str>(row, "state")?, settled) {
+        ("PROCESSING", None) => SettlementState::Processing,
+        ("SUCCEEDED", Some(at)) => SettlementState::Succeeded {
+            at,
+            invoice: row_get(row, "invoice")?,
+        },
+        ("DECLINED", Some(at)) => SettlementState::Declined {
+            at,
+            reason: row_get(row, "decline_reason")?,
+        },
+        _ => return Err(corrupt("state")),
+    };
+    Ok(Settlement {
+        charge: Charge {
+            currency: currency(row, "currency")?,
+            seller: row_get(row, "seller")?,
+            tax_category: TaxCategory::parse(row_get(row, "tax_category")?)
+                .ok_or_else(|| corrupt("tax_category"))?,
+            tax_rate: Rate::from_ppm(row_get(row, "tax_rate_ppm")?)
+                .ok_or_else(|| corrupt("tax_rate_ppm"))?,
+            net: row_get(row, "net")?,
+            tax: row_get(row, "tax")?,
+            due: row_get(row, "due")?,
+        },
+        method: row_get(row, "payment_method")?,
+        payment: row_get(row, "payment")?,
+        state,
+        created: row_get(row, "create_time")?,
+        attempt,
+    })
+}
+
+fn attempt(row: &Row) -> Result<Attempt, Error> {
+    Ok(Attempt {
+        account: row_get(row, "account")?,
+        order: row_get(row, "order_id")?,
+        number: row_get(row, "attempt")?,
+    })
+}
+
+/// Every attempt of an order.
+pub async fn of_order(tx: &Tx, account: &str, order: &str) -> Result<Vec<Settlement>, Error> {
+    const SQL: &str = concat!(
+        "-- settlements_of_order
+         SELECT ",
+        settlement_columns!(),
+        " FROM settlement t WHERE t.account = $1 AND t.order_id = $2 ORDER BY t.attempt"
+    );
+    tx.query(SQL, &[&account, &order])
+        .await?
+        .iter()
+        .map(settlement)
+        .collect()
+}
+
+/// The lines of an attempt's quote.
+pub async fn lines(tx: &Tx, attempt: &Attempt) -> Result<Vec<QuoteLine>, Error> {
+    let rows = tx
+        .query(
+            "-- settlement_lines
+             SELECT l.offer, l.quantity, l.setup_fee, l.setup_amount, l.price, p.monthly, p.usage_policy
+             FROM settlement_line l JOIN price p ON p.id = l.price
+             WHERE l.account = $1 AND l.order_id = $2 AND l.attempt = $3 ORDER BY l.line",
+            &[&attempt.account, &attempt.order, &attempt.number],
+        )
+        .await?;
+    rows.iter().map(line).collect()
+}
+
+fn line(row: &Row) -> Result<QuoteLine, Error> {
+    let price: Uuid = row_get(row, "price")?;
+    Ok(QuoteLine {
+        offer: row_get(row, "offer")?,
+        quantity: row_get(row, "quantity")?,
+        setup_fee: row_get(row, "setup_fee")?,
+        setup_amount: row_get(row, "setup_amount")?,
+        monthly: row_get(row, "monthly")?,
+        price,
+        policy: UsagePolicy::parse(row_get(row, "usage_policy")?).ok_or_else(|| {
+            Error::Corrupt {
+                table: "price",
+                column: "usage_policy",
+                id: price.to_string(),
+            }
+        })?,
+    })
+}
+
+/// Queues a new attempt with its quote's lines. The call that begins it has ten seconds before a worker looks.
+/// "settlement_pkey" refuses a twin, "settlement_one_an_order" a second attempt that is under way or succeeded.
+pub fn insert(tx: &mut Tx, settlement: &Settlement, quote: &Quote) {
+    let (state, at, reason) = columns(&settlement.state);
+    let Settlement {
+        attempt, charge, ..
+    } = settlement;
+    tx.write(
+        "-- insert_settlement
+         INSERT INTO settlement (account, order_id, attempt, state, decline_reason, currency, seller, tax_category,
+             tax_rate_ppm, net, tax, due, payment_method, payment, create_time, settle_time, look_time)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+             clock_timestamp() + interval '10 s')",
+        params![
+            attempt.account.clone(),
+            attempt.order.clone(),
+            attempt.number,
+            state,
+            reason,
+            charge.currency.code(),
+            charge.seller.clone(),
+            charge.tax_category.as_str(),
+            charge.tax_rate.ppm(),
+            charge.net,
+            charge.tax,
+            charge.due,
+            settlement.method,
+            settlement.payment,
+            settlement.created,
+            at,
+        ],
+        Rows::Exactly(1),
+    );
+    for (number, line) in (1_i32..).zip(&quote.lines) {
+        tx.write(
+            "-- insert_settlement_line
+             INSERT INTO settlement_line (account, order_id, attempt, line, offer, quantity, setup_fee, setup_amount,
+                 price)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            params![
+                attempt.account.clone(),
+                attempt.order.clone(),
+                attempt.number,
+                number,
+                line.offer.clone(),
+                line.quantity,
+                line.setup_fee,
+                line.setup_amount,
+                line.price,
+            ],
+            Rows::Exactly(1),
+        );
+    }
+}
+
+/// Queues an attempt's definite end.
+pub fn settle(tx: &mut Tx, settlement: &Settlement) {
+    let (state, at, reason) = columns(&settlement.state);
+    let invoice = match settlement.state {
+        SettlementState::Succeeded { invoice, .. } => invoice,
+        SettlementState::Processing | SettlementState::Declined { .. } => None,
+    };
+    tx.write(
+        "-- settle
+         UPDATE settlement SET state = $4, settle_time = $5, decline_reason = $6, invoice = $7, lease_token = NULL
+         WHERE account = $1 AND order_id = $2 AND attempt = $3 AND state = 'PROCESSING'",
+        params![
+            settlement.attempt.account.clone(),
+            settlement.attempt.order.clone(),
+            settlement.attempt.number,
+            state,
+            at,
+            reason,
+            invoice,
+        ],
+        Rows::Exactly(1),
+    );
+}
+
+fn columns(state: &SettlementState) -> (&'static str, Option<Timestamp>, Option<String>) {
+    match state {
+        SettlementState::Processing => ("PROCESSING", None, None),
+        SettlementState::Succeeded { at, .. } => ("SUCCEEDED", Some(*at), None),
+        SettlementState::Declined { at, reason } => ("DECLINED", Some(*at), Some(reason.clone())),
+    }
+}
+
+/// Leases at most `most` attempts that nobody is looking at, for thirty seconds of machine time, under `token`.
+pub async fn lease(db: &Db, token: Uuid, most: i64) -> Result<Vec<Attempt>, Error> {
+    let rows = db
+        .read(
+            "-- lease_settlements
+             UPDATE settlement t
+             SET lease_token = $1, look_time = clock_timestamp() + interval '30 s', looks = looks + 1
+             FROM (
+                 SELECT account, order_id, attempt FROM settlement
+                 WHERE state = 'PROCESSING' AND look_time <= clock_timestamp()
+                 ORDER BY look_time LIMIT $2 FOR UPDATE SKIP LOCKED
+             ) due
+             WHERE (t.account, t.order_id, t.attempt) = (due.account, due.order_id, due.attempt)
+             RETURNING t.account, t.order_id, t.attempt",
+            &[&token, &most],
+        )
+        .await?;
+    rows.iter().map(attempt).collect()
+}
+
+/// Gives a lease back while the outcome is still unknown: the next look is after 1 s, 2 s, 4 s and so on, up to five
+/// minutes. A lease that has passed to another worker stays with it.
+pub async fn put_off(db: &Db, attempt: &Attempt, token: Uuid) -> Result<(), Error> {
+    db.execute(
+        "-- put_off_settlement
+         UPDATE settlement
+         SET lease_token = NULL,
+             look_time = clock_timestamp() + least(1 << least(looks - 1, 9), 300) * interval '1 s'
+         WHERE account = $1 AND order_id = $2 AND attempt = $3 AND lease_token = $4 AND state = 'PROCESSING'",
+        &[&attempt.account, &attempt.order, &attempt.number, &token],
+    )
+    .await?;
+    Ok(())
+}
