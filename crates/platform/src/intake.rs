@@ -208,8 +208,8 @@ impl<I: Intake> IntakeApi<I> {
         ];
         let advance = if last.is_some() {
             "-- advance
-             UPDATE inbox SET sequence = $4
-             WHERE account = $1 AND source = $2 AND aggregate = $3 AND sequence = $4 - 1"
+             UPDATE inbox SET sequence = $4::bigint
+             WHERE account = $1 AND source = $2 AND aggregate = $3 AND sequence = $4::bigint - 1"
         } else {
             "-- open
              INSERT INTO inbox (account, source, aggregate, sequence) VALUES ($1, $2, $3, $4)"
