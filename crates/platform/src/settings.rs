@@ -37,7 +37,9 @@ impl FromStr for Database {
 }
 
 /// Settings that every service has.
+// Clap names a group after its type, and each service flattens this into a `Settings` of its own.
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub struct Settings {
     /// Address to listen on; the service's own port on every interface by default.
     #[arg(long, env = "OCTROI_LISTEN")]
