@@ -1,0 +1,246 @@
+//! Invoices: issuing them, reading them, and previewing a month's.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use octroi_platform::calendar::Month;
+use octroi_platform::error::Error as Shared;
+use octroi_platform::{Call, Page, Tx};
+use uuid::Uuid;
+
+use super::App;
+use super::account::not_found;
+use super::charge::{self, Due};
+use crate::domain::account;
+use crate::domain::bill::{Bill, Charged};
+use crate::domain::charge::setup_lines;
+use crate::domain::invoice::{Draft, Invoice, name};
+use crate::domain::ledger::Posting;
+use crate::domain::mention::Terms;
+use crate::domain::seller::Seller;
+use crate::domain::settlement::OrderCharge;
+use crate::error::Error;
+use crate::store::account::account_columns;
+use crate::store::seller::seller_columns;
+use crate::{event, store};
+
+/// One account with its seller.
+const ACCOUNT: &str = concat!(
+    "-- account_and_seller
+     SELECT ",
+    account_columns!(),
+    ", ",
+    seller_columns!(),
+    " FROM account a JOIN seller s ON s.id = a.seller WHERE a.account = $1"
+);
+
+impl App {
+    /// One invoice.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`.
+    pub async fn get_invoice(
+        &self,
+        call: &Call,
+        account: &str,
+        id: Uuid,
+    ) -> Result<Invoice, Error> {
+        call.caller
+            .may_see(account, "invoice", &name(account, id))?;
+        let after: Option<Uuid> = None;
+        let row = self
+            .db
+            .read_opt(store::invoice::READ, &[&account, &Some(id), &after, &1_i64])
+            .await?;
+        let found = row
+            .map(|row| store::invoice::from_row(&row))
+            .transpose()?
+            .flatten();
+        Ok(found.ok_or_else(|| Shared::NotFound {
+            kind: "invoice",
+            name: name(account, id),
+        })?)
+    }
+
+    /// A page of an account's invoices, newest first, with one more when another page follows.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` for the account.
+    pub async fn list_invoices(
+        &self,
+        call: &Call,
+        account: &str,
+        before: Option<Uuid>,
+        page: &Page,
+    ) -> Result<Vec<Invoice>, Error> {
+        call.caller
+            .may_see(account, "account", &account::name(account))?;
+        let only: Option<Uuid> = None;
+        let rows = self
+            .db
+            .read(
+                store::invoice::READ,
+                &[&account, &only, &before, &page.limit],
+            )
+            .await?;
+        if rows.is_empty() {
+            return Err(not_found(account).into());
+        }
+        let mut invoices = Vec::with_capacity(rows.len());
+        for row in &rows {
+            invoices.extend(store::invoice::from_row(row)?);
+        }
+        Ok(invoices)
+    }
+
+    /// The bill that an account's month would make, or, while it runs, would make if it ended now. Nothing is kept.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, and what parks an account in a bill run.
+    pub async fn preview_invoice(
+        &self,
+        call: &Call,
+        account: &str,
+        month: Month,
+    ) -> Result<Bill, Error> {
+        call.caller
+            .may_see(account, "account", &account::name(account))?;
+        let (tx, rows) = self.db.begin_work(call, ACCOUNT, &[&account]).await?;
+        let Some(row) = rows.first() else {
+            return Err(not_found(account).into());
+        };
+        let (account, seller) = (store::account::account(row)?, store::seller::seller(row)?);
+        let zones = charge::zones(&account)?;
+        let closed = store::charge::closed(&tx, &[&account.id], month).await?;
+        // What was told late goes to the next invoice: not to one that was made already.
+        let late: Vec<Month> = match closed.iter().any(|closed| closed.month == month) {
+            true => Vec::new(),
+            false => closed.iter().map(|closed| closed.month).collect(),
+        };
+        let mut due = Due::new(account, seller, &zones, month, &late);
+        due.own.days.retain(|day| day.start < call.now);
+        if let Some(today) = due.own.days.last_mut() {
+            today.end = today.end.min(call.now);
+        }
+        let computed = charge::compute(&tx, vec![due], self.clock.is_test()).await?;
+        tx.rollback().await;
+        let computed = computed.into_iter().next();
+        let computed =
+            computed.ok_or_else(|| Shared::Internal(anyhow::anyhow!("a preview of nothing")))?;
+        Ok(computed.bill?)
+    }
+}
+
+/// Issues drafts: takes their numbers (one round trip, holding the sellers' series until the commit), and queues the
+/// invoices, their transfers, events and audit rows. Call it when nothing but the commit is left to do.
+///
+/// # Errors
+/// The database's.
+pub async fn issue(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Result<Vec<Invoice>, Error> {
+    let mut wanted: BTreeMap<String, (Date, i64)> = BTreeMap::new();
+    for draft in &drafts {
+        wanted
+            .entry(draft.bill.seller.clone())
+            .or_insert((draft.date, 0))
+            .1 += 1;
+    }
+    let wanted: Vec<_> = wanted
+        .into_iter()
+        .map(|(seller, (date, count))| (seller, date, count))
+        .collect();
+    let taken = store::numbering::take(tx, &wanted).await?;
+    let mut numbers: BTreeMap<String, _> = wanted
+        .into_iter()
+        .zip(taken)
+        .map(|((seller, ..), taken)| (seller, (taken.date, taken.numbers())))
+        .collect();
+    let mut invoices = Vec::with_capacity(drafts.len());
+    for draft in drafts {
+        let next = numbers
+            .get_mut(&draft.bill.seller)
+            .and_then(|(date, numbers)| Some((*date, numbers.next()?)));
+        let (date, number) =
+            next.ok_or_else(|| Shared::Internal(anyhow::anyhow!("a series ran out of numbers")))?;
+        let invoice = draft.issue(number, date, now);
+        keep(tx, &invoice);
+        invoices.push(invoice);
+    }
+    Ok(invoices)
+}
+
+/// Queues what an issued invoice leaves behind.
+fn keep(tx: &mut Tx, invoice: &Invoice) {
+    store::invoice::insert(tx, invoice);
+    let bill = &invoice.bill;
+    let posting = Posting {
+        account: bill.account.clone(),
+        seller: bill.seller.clone(),
+        currency: bill.currency,
+        source: invoice.name(),
+        at: invoice.created,
+    };
+    for transfer in posting.invoice([Uuid::now_v7(), Uuid::now_v7()], bill.net, bill.tax) {
+        store::ledger::post(tx, transfer);
+    }
+    tx.emit(event::invoice_issued(invoice));
+    let after = serde_json::json!({"number": invoice.number, "total": bill.total, "currency": bill.currency.code()});
+    tx.audit(&invoice.name(), None, Some(after));
+}
+
+/// A draft of a bill, under a new id.
+///
+/// # Errors
+/// `SELLER_INCOMPLETE`.
+pub fn draft(bill: Bill, seller: &Seller, paid: bool, now: Timestamp) -> Result<Draft, Error> {
+    let zone = TimeZone::get(&seller.zone).map_err(|error| Shared::Internal(error.into()))?;
+    Ok(Draft {
+        id: Uuid::now_v7(),
+        terms: Terms::of(seller)?,
+        date: now.to_zoned(zone).date(),
+        bill,
+        paid,
+    })
+}
+
+/// Issues the invoice of an order whose quote was paid: reads the account and the seller, then does as [`issue`], which
+/// is two round trips in all.
+///
+/// # Errors
+/// `SELLER_INCOMPLETE`; `QUOTE_MISMATCH` when the lines do not come to what was paid.
+pub async fn issue_order(
+    tx: &mut Tx,
+    charge: &OrderCharge,
+    test_clock: bool,
+    now: Timestamp,
+) -> Result<Invoice, Error> {
+    let rows = tx.query(ACCOUNT, &[&charge.account]).await?;
+    let row = rows.first().ok_or_else(|| not_found(&charge.account))?;
+    let (account, seller) = (store::account::account(row)?, store::seller::seller(row)?);
+    let order = charge
+        .order
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    let lines = setup_lines(charge, account.locale)?;
+    let bill = Bill::new(
+        &account,
+        &seller,
+        Charged::Order { order },
+        lines,
+        test_clock,
+    )?;
+    if (bill.net, bill.tax, bill.currency)
+        != (charge.charge.net, charge.charge.tax, charge.charge.currency)
+    {
+        return Err(Error::QuoteMismatch {
+            what: "the lines do not come to what was paid".to_owned(),
+        });
+    }
+    let draft = draft(bill, &seller, true, now)?;
+    let issued = issue(tx, vec![draft], now).await?;
+    let invoice = issued.into_iter().next();
+    Ok(invoice.ok_or_else(|| Shared::Internal(anyhow::anyhow!("no invoice was issued")))?)
+}

@@ -1,0 +1,149 @@
+//! Bill runs: the invoicing of a month's consumption, account by account.
+
+use jiff::Timestamp;
+use jiff::tz::{Offset, TimeZone};
+use octroi_platform::calendar::{Month, Zones, day_start};
+
+use super::money::Money;
+
+/// Where a bill run is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Under way.
+    Running,
+    /// Every due account is invoiced or parked.
+    Completed {
+        /// Since when.
+        at: Timestamp,
+    },
+}
+
+/// What became of the accounts looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Invoiced.
+    pub invoices: i32,
+    /// With nothing to invoice, or closed before.
+    pub skipped: i32,
+    /// Whose local month had not ended.
+    pub not_due: i32,
+    /// Parked.
+    pub failed: i32,
+}
+
+impl Tally {
+    /// Accounts looked at.
+    pub fn accounts(self) -> i32 {
+        self.invoices + self.skipped + self.not_due + self.failed
+    }
+}
+
+/// An account that could not be invoiced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Account id.
+    pub account: String,
+    /// Reason, as an ErrorReason's name without prefix.
+    pub reason: String,
+    /// The reason in words.
+    pub message: String,
+}
+
+/// The invoicing of a month.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BillRun {
+    /// Its id.
+    pub id: String,
+    /// The month.
+    pub month: Month,
+    /// Whether it keeps no invoice.
+    pub dry_run: bool,
+    /// Where it is in its life.
+    pub state: State,
+    /// What became of the accounts so far.
+    pub tally: Tally,
+    /// The first failures, by account.
+    pub failures: Vec<Failure>,
+    /// What the invoices come to, per currency, tax included.
+    pub totals: Vec<Money>,
+    /// When it was asked for: an account whose month ends later is not due.
+    pub created: Timestamp,
+}
+
+/// Resource name of a bill run.
+pub fn name(id: &str) -> String {
+    format!("billRuns/{id}")
+}
+
+impl BillRun {
+    /// A run that begins.
+    pub fn new(id: String, month: Month, dry_run: bool, now: Timestamp) -> BillRun {
+        BillRun {
+            id,
+            month,
+            dry_run,
+            state: State::Running,
+            tally: Tally::default(),
+            failures: Vec::new(),
+            totals: Vec::new(),
+            created: now,
+        }
+    }
+
+    /// Resource name.
+    pub fn name(&self) -> String {
+        name(&self.id)
+    }
+}
+
+/// The month has not ended for any account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} has not ended anywhere yet")]
+pub struct NotEnded(pub Month);
+
+/// Through when usage must be complete to invoice a month now: the latest end of it that has passed, over the calendars
+/// of all accounts. Without an account, the month must have ended where it ends first, fourteen hours ahead of UTC.
+///
+/// # Errors
+/// [`NotEnded`] when it has ended for none.
+pub fn cut_off(month: Month, calendars: &[Zones], now: Timestamp) -> Result<Timestamp, NotEnded> {
+    let first = TimeZone::fixed(Offset::constant(14));
+    let nobody = [day_start(month.next().first_day(), &first)];
+    let ends: Vec<Timestamp> = match calendars {
+        [] => nobody.to_vec(),
+        calendars => calendars
+            .iter()
+            .map(|calendar| calendar.month(month).end)
+            .collect(),
+    };
+    ends.into_iter()
+        .filter(|end| *end <= now)
+        .max()
+        .ok_or(NotEnded(month))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn calendar(zone: &str) -> Zones {
+        Zones::from_names(&[(Timestamp::UNIX_EPOCH, zone.to_owned())]).unwrap()
+    }
+
+    #[test]
+    fn the_cut_off_is_the_latest_end_that_has_passed() {
+        let month: Month = "2026-11".parse().unwrap();
+        let calendars = ["Pacific/Auckland", "Europe/Paris", "America/New_York"].map(calendar);
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let cut = |now| cut_off(month, &calendars, at(now));
+        assert_eq!(cut("2026-11-30T10:59:59Z"), Err(NotEnded(month)));
+        assert_eq!(cut("2026-11-30T11:00:00Z"), Ok(at("2026-11-30T11:00:00Z")));
+        assert_eq!(cut("2026-12-01T04:59:59Z"), Ok(at("2026-11-30T23:00:00Z")));
+        assert_eq!(cut("2026-12-09T00:00:00Z"), Ok(at("2026-12-01T05:00:00Z")));
+        assert_eq!(
+            cut_off(month, &[], at("2026-11-30T09:59:59Z")),
+            Err(NotEnded(month))
+        );
+        assert!(cut_off(month, &[], at("2026-11-30T10:00:00Z")).is_ok());
+    }
+}

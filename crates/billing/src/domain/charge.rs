@@ -1,0 +1,447 @@
+//! Charges: what a month's consumption and an order's set-up fees come to, line by line.
+
+use jiff::Timestamp;
+use octroi_platform::calendar::{Month, Span};
+use uuid::Uuid;
+
+use super::account::{Account, Locale};
+use super::bill::{Applied, Consumption, Item, Line};
+use super::mention::month_name;
+use super::money::Overflow;
+use super::price::{Price, UsagePolicy};
+use super::settlement::OrderCharge;
+use super::tax::{TaxRate, in_force};
+use super::usage::Usage;
+
+/// Why consumption cannot be charged. Nothing is ever assumed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unchargeable {
+    /// No price is in force.
+    #[error("no price in {currency} is in force for {offer}")]
+    PriceMissing {
+        /// Resource name of the offer.
+        offer: String,
+        /// ISO 4217 code.
+        currency: &'static str,
+    },
+    /// No tax rate is in force.
+    #[error("no tax rate is in force for {country}")]
+    TaxRateMissing {
+        /// ISO 3166-1 alpha-2 code.
+        country: String,
+    },
+    /// Amounts are beyond exactness.
+    #[error(transparent)]
+    Overflow(#[from] Overflow),
+}
+
+/// A month in an account's calendar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MonthSpan {
+    /// The month.
+    pub month: Month,
+    /// Its bounds.
+    pub span: Span,
+    /// Whether it was closed before and is charged again for what was told late.
+    pub late: bool,
+}
+
+/// What earlier invoices charged of a month.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Billed {
+    /// Group id.
+    pub group: String,
+    /// Resource name of the offer.
+    pub offer: String,
+    /// The price.
+    pub price: Uuid,
+    /// How much, over every invoice.
+    pub quantity: i32,
+}
+
+/// An offer in a group, as invoices name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sold {
+    /// Group id.
+    pub group: String,
+    /// Name of the group for people.
+    pub group_name: String,
+    /// Resource name of the offer.
+    pub offer: String,
+    /// Name of the offer for people.
+    pub offer_name: String,
+    /// When the offer entered the group, and the price that its first order quoted.
+    pub entry: Option<(Timestamp, Uuid)>,
+}
+
+/// What is known of an account when it is charged.
+#[derive(Debug, Clone)]
+pub struct Knowledge<'a> {
+    /// The account.
+    pub account: &'a Account,
+    /// Each offer in a group that it used.
+    pub sold: &'a [Sold],
+    /// Prices of the offers that it uses.
+    pub prices: &'a [Price],
+    /// Tax rates.
+    pub rates: &'a [TaxRate],
+}
+
+/// A month's consumption as lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MonthLines {
+    /// The lines, by group and offer.
+    pub lines: Vec<Line>,
+    /// Whether earlier invoices charged more of something than was used: that is a credit note's to put right.
+    pub overcharged: bool,
+}
+
+impl Knowledge<'_> {
+    /// What remains to be charged of a month: its consumption less what `billed` says was charged.
+    ///
+    /// # Errors
+    /// [`Unchargeable`] at the first line that cannot be charged.
+    pub fn charge(
+        &self,
+        month: MonthSpan,
+        usage: &[Usage],
+        billed: &[Billed],
+    ) -> Result<MonthLines, Unchargeable> {
+        let matches = |usage: &Usage, earlier: &Billed| {
+            usage.group == earlier.group && usage.offer == earlier.offer
+        };
+        let gone = |earlier: &Billed| !usage.iter().any(|usage| matches(usage, earlier));
+        let mut charged = MonthLines {
+            lines: Vec::new(),
+            overcharged: billed.iter().any(gone),
+        };
+        for usage in usage {
+            let earlier = billed.iter().find(|earlier| matches(usage, earlier));
+            let sold = self.sold(usage);
+            let price = self.price(month.span, sold, usage, earlier)?;
+            let used = usage.quantity(price.policy)?;
+            let before = earlier.map_or(0, |earlier| earlier.quantity);
+            let quantity = used.checked_sub(before).ok_or(Overflow)?;
+            if quantity > 0 {
+                let mut item = self.item(month.month, sold, usage, price, quantity)?;
+                if month.late {
+                    item.description.push_str(match self.account.locale {
+                        Locale::Fr => " (complément)",
+                        Locale::En => " (adjustment)",
+                    });
+                }
+                charged.lines.push(Line::try_from(item)?);
+            }
+            charged.overcharged |= quantity < 0;
+        }
+        Ok(charged)
+    }
+
+    fn sold(&self, usage: &Usage) -> Option<&Sold> {
+        self.sold
+            .iter()
+            .find(|sold| sold.group == usage.group && sold.offer == usage.offer)
+    }
+
+    /// The price that a month was charged at before; or, in the month of the offer's entry into the group, the one
+    /// that its first order quoted; or the one in force at the month's first instant.
+    fn price(
+        &self,
+        span: Span,
+        sold: Option<&Sold>,
+        usage: &Usage,
+        earlier: Option<&Billed>,
+    ) -> Result<&Price, Unchargeable> {
+        let quoted = sold
+            .and_then(|sold| sold.entry)
+            .filter(|(entered, _)| span.start <= *entered && *entered < span.end)
+            .map(|(_, price)| price);
+        let fixed = earlier.map(|billed| billed.price).or(quoted);
+        let found = match fixed {
+            Some(id) => self.prices.iter().find(|price| price.id == id),
+            None => self
+                .prices
+                .iter()
+                .filter(|price| {
+                    price.offer == usage.offer && price.currency == self.account.currency
+                })
+                .filter(|price| price.valid_from <= span.start)
+                .max_by_key(|price| price.valid_from),
+        };
+        found.ok_or_else(|| Unchargeable::PriceMissing {
+            offer: usage.offer.clone(),
+            currency: self.account.currency.code(),
+        })
+    }
+
+    /// The tax of a period in arrears: the rate of its last local day (CGI 269).
+    fn tax(&self, month: Month) -> Result<Applied, Unchargeable> {
+        let country = &self.account.address.country;
+        let rate = in_force(self.rates, country, month.first_day().last_of_month());
+        let rate = rate.ok_or_else(|| Unchargeable::TaxRateMissing {
+            country: country.clone(),
+        })?;
+        Ok(Applied {
+            category: rate.category,
+            rate: rate.rate,
+        })
+    }
+
+    fn item(
+        &self,
+        month: Month,
+        sold: Option<&Sold>,
+        usage: &Usage,
+        price: &Price,
+        quantity: i32,
+    ) -> Result<Item, Unchargeable> {
+        let group_name = sold.map_or(&usage.group, |sold| &sold.group_name);
+        let offer_name = sold.map_or(&usage.offer, |sold| &sold.offer_name);
+        let locale = self.account.locale;
+        let when = month_name(month, locale);
+        let counted = counted(price.policy, locale);
+        Ok(Item {
+            description: format!("{offer_name} – {group_name} – {when} – {counted}"),
+            offer: usage.offer.clone(),
+            quantity,
+            unit_price: price.monthly,
+            base_quantity: match price.policy {
+                UsagePolicy::Peak | UsagePolicy::Distinct => 1,
+                UsagePolicy::Daily => i32::from(month.days()),
+            },
+            price: price.id,
+            tax: self.tax(month)?,
+            consumption: Some(Consumption {
+                group: usage.group.clone(),
+                group_name: group_name.clone(),
+                month,
+                policy: price.policy,
+                days: usage.days.clone(),
+            }),
+        })
+    }
+}
+
+/// What a policy's quantity is, in words.
+fn counted(policy: UsagePolicy, locale: Locale) -> &'static str {
+    match (policy, locale) {
+        (UsagePolicy::Peak, Locale::Fr) => "licences actives au plus fort du mois",
+        (UsagePolicy::Peak, Locale::En) => "licences active at the month's peak",
+        (UsagePolicy::Distinct, Locale::Fr) => "licences actives dans le mois",
+        (UsagePolicy::Distinct, Locale::En) => "licences active in the month",
+        (UsagePolicy::Daily, Locale::Fr) => "jours d'activité de licences",
+        (UsagePolicy::Daily, Locale::En) => "licence-days of activity",
+    }
+}
+
+/// An order's set-up fees as lines, at the tax that its quote froze.
+pub fn setup_lines(charge: &OrderCharge, locale: Locale) -> Result<Vec<Line>, Overflow> {
+    let tax = Applied {
+        category: charge.charge.tax_category,
+        rate: charge.charge.tax_rate,
+    };
+    let fee = match locale {
+        Locale::Fr => "Frais de mise en service",
+        Locale::En => "Set-up fee",
+    };
+    charge
+        .lines
+        .iter()
+        .map(|line| {
+            let offer = line.offer.strip_prefix("offers/").unwrap_or(&line.offer);
+            Line::try_from(Item {
+                description: format!("{fee} – {offer}"),
+                offer: line.offer.clone(),
+                consumption: None,
+                quantity: line.quantity,
+                unit_price: line.setup_fee,
+                base_quantity: 1,
+                price: line.price,
+                tax,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::bill::tests::{account, euro};
+    use crate::domain::money::Rate;
+    use crate::domain::tax::TaxCategory;
+    use crate::domain::usage::DayUse;
+    use jiff::civil::{Date, date};
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn price(id: u128, monthly: i64, policy: UsagePolicy, valid_from: &str) -> Price {
+        Price {
+            id: Uuid::from_u128(id),
+            offer: "offers/a".into(),
+            currency: euro(),
+            monthly,
+            setup: 0,
+            policy,
+            valid_from: at(valid_from),
+        }
+    }
+
+    fn rate(ppm: i32, valid_from: Date) -> TaxRate {
+        TaxRate {
+            id: Uuid::nil(),
+            country: "FR".into(),
+            category: TaxCategory::Standard,
+            rate: Rate::from_ppm(ppm).unwrap(),
+            valid_from,
+        }
+    }
+
+    fn november() -> MonthSpan {
+        MonthSpan {
+            month: "2026-11".parse().unwrap(),
+            span: Span {
+                start: at("2026-10-31T23:00:00Z"),
+                end: at("2026-11-30T23:00:00Z"),
+            },
+            late: false,
+        }
+    }
+
+    fn usage(peaks: &[i32]) -> Usage {
+        let day = |(day, peak): (i8, &i32)| DayUse {
+            date: date(2026, 11, day),
+            peak: *peak,
+            end_of_day: *peak,
+            seats: *peak,
+        };
+        Usage {
+            group: "office".into(),
+            offer: "offers/a".into(),
+            distinct: peaks.iter().copied().max().unwrap_or(0),
+            days: (1..).zip(peaks).map(day).collect(),
+        }
+    }
+
+    fn sold(at_text: &str, price: u128) -> Sold {
+        Sold {
+            group: "office".into(),
+            group_name: "Office".into(),
+            offer: "offers/a".into(),
+            offer_name: "Apps".into(),
+            entry: Some((at(at_text), Uuid::from_u128(price))),
+        }
+    }
+
+    /// Unit price, quantity, base quantity and amount of the lines charged.
+    fn charge(
+        prices: &[Price],
+        sold: &[Sold],
+        rates: &[TaxRate],
+        billed: &[Billed],
+    ) -> Result<Vec<(i64, i32, i32, i64)>, Unchargeable> {
+        let account = account();
+        let knowledge = Knowledge {
+            account: &account,
+            sold,
+            prices,
+            rates,
+        };
+        let charged = knowledge.charge(november(), &[usage(&[3, 5, 2])], billed)?;
+        let figures = |line: Line| {
+            (
+                line.item.unit_price,
+                line.item.quantity,
+                line.item.base_quantity,
+                line.amount,
+            )
+        };
+        Ok(charged.lines.into_iter().map(figures).collect())
+    }
+
+    #[test]
+    fn a_month_uses_the_price_of_its_first_instant() {
+        let prices = [
+            price(1, 900, UsagePolicy::Peak, "2026-01-01T00:00:00Z"),
+            price(2, 1_000, UsagePolicy::Peak, "2026-10-31T23:00:00Z"),
+            price(3, 1_100, UsagePolicy::Peak, "2026-10-31T23:00:01Z"),
+        ];
+        let rates = [rate(200_000, date(2014, 1, 1))];
+        assert_eq!(
+            charge(&prices, &[], &rates, &[]),
+            Ok(vec![(1_000, 5, 1, 5_000)])
+        );
+        // An entry in an earlier month changes nothing; in this month its quoted price holds.
+        let before = [sold("2026-10-31T22:59:59Z", 3)];
+        assert_eq!(
+            charge(&prices, &before, &rates, &[]),
+            Ok(vec![(1_000, 5, 1, 5_000)])
+        );
+        let within = [sold("2026-10-31T23:00:00Z", 3)];
+        assert_eq!(
+            charge(&prices, &within, &rates, &[]),
+            Ok(vec![(1_100, 5, 1, 5_500)])
+        );
+    }
+
+    #[test]
+    fn nothing_is_assumed() {
+        let late = [price(1, 900, UsagePolicy::Peak, "2026-11-02T00:00:00Z")];
+        let rates = [rate(200_000, date(2026, 11, 30))];
+        assert!(matches!(
+            charge(&late, &[], &rates, &[]),
+            Err(Unchargeable::PriceMissing { .. })
+        ));
+        let prices = [price(1, 900, UsagePolicy::Peak, "2026-01-01T00:00:00Z")];
+        assert!(charge(&prices, &[], &rates, &[]).is_ok());
+        let too_late = [rate(200_000, date(2026, 12, 1))];
+        assert!(matches!(
+            charge(&prices, &[], &too_late, &[]),
+            Err(Unchargeable::TaxRateMissing { .. })
+        ));
+    }
+
+    #[test]
+    fn daily_charges_seat_days_of_the_month_s_days() {
+        let prices = [price(1, 1_000, UsagePolicy::Daily, "2026-01-01T00:00:00Z")];
+        let rates = [rate(200_000, date(2014, 1, 1))];
+        assert_eq!(
+            charge(&prices, &[], &rates, &[]),
+            Ok(vec![(1_000, 10, 30, 333)])
+        );
+    }
+
+    #[test]
+    fn late_usage_is_charged_by_its_difference_at_the_price_of_then() {
+        let prices = [
+            price(1, 900, UsagePolicy::Peak, "2026-01-01T00:00:00Z"),
+            price(2, 1_000, UsagePolicy::Peak, "2026-02-01T00:00:00Z"),
+        ];
+        let rates = [rate(200_000, date(2014, 1, 1))];
+        let billed = |quantity| Billed {
+            group: "office".into(),
+            offer: "offers/a".into(),
+            price: Uuid::from_u128(1),
+            quantity,
+        };
+        assert_eq!(
+            charge(&prices, &[], &rates, &[billed(3)]),
+            Ok(vec![(900, 2, 1, 1_800)])
+        );
+        assert_eq!(charge(&prices, &[], &rates, &[billed(5)]), Ok(vec![]));
+        let account = account();
+        let knowledge = Knowledge {
+            account: &account,
+            sold: &[],
+            prices: &prices,
+            rates: &rates,
+        };
+        let over = knowledge
+            .charge(november(), &[usage(&[3])], &[billed(5)])
+            .unwrap();
+        assert!(over.overcharged && over.lines.is_empty());
+        let gone = knowledge.charge(november(), &[], &[billed(5)]).unwrap();
+        assert!(gone.overcharged && gone.lines.is_empty());
+    }
+}

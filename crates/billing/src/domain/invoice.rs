@@ -1,0 +1,155 @@
+//! Invoices: a bill that is numbered, dated and frozen.
+
+use jiff::civil::Date;
+use jiff::{Timestamp, ToSpan as _};
+use uuid::Uuid;
+
+use super::bill::Bill;
+use super::mention::{Terms, mentions};
+
+/// A bill about to be invoiced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Id of the invoice.
+    pub id: Uuid,
+    /// What it charges. It has at least one line: where there is nothing to charge there is no invoice.
+    pub bill: Bill,
+    /// The seller's terms.
+    pub terms: Terms,
+    /// The seller's local date.
+    pub date: Date,
+    /// Whether it is paid already.
+    pub paid: bool,
+}
+
+/// Where an invoice is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// To be paid by its due date.
+    Open,
+    /// Paid, or nothing was due.
+    Paid {
+        /// Since when.
+        at: Timestamp,
+    },
+}
+
+impl State {
+    /// As the database spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Open => "OPEN",
+            State::Paid { .. } => "PAID",
+        }
+    }
+
+    /// The instant of payment, if it was paid.
+    pub fn paid_at(self) -> Option<Timestamp> {
+        match self {
+            State::Open => None,
+            State::Paid { at } => Some(at),
+        }
+    }
+}
+
+/// An invoice, frozen when issued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invoice {
+    /// Its id.
+    pub id: Uuid,
+    /// Its number: "F-2026-000001".
+    pub number: String,
+    /// Where it is in its life.
+    pub state: State,
+    /// The seller's local date of issue.
+    pub issue_date: Date,
+    /// Date by which it is to be paid; the date of issue when it was paid from the first.
+    pub due_date: Date,
+    /// Legal mentions, one a line.
+    pub mentions: Vec<String>,
+    /// When it was issued.
+    pub created: Timestamp,
+    /// What it charges.
+    pub bill: Bill,
+}
+
+/// Resource name of an invoice.
+pub fn name(account: &str, id: Uuid) -> String {
+    format!("accounts/{account}/invoices/{id}")
+}
+
+impl Invoice {
+    /// Resource name.
+    pub fn name(&self) -> String {
+        name(&self.bill.account, self.id)
+    }
+}
+
+impl Draft {
+    /// Freezes it under a number and the date that came with it. One that totals zero is paid at once.
+    pub fn issue(self, number: String, date: Date, now: Timestamp) -> Invoice {
+        let paid = self.paid || self.bill.total == 0;
+        let due = if paid {
+            date
+        } else {
+            date.saturating_add(self.terms.days.days())
+        };
+        Invoice {
+            id: self.id,
+            number,
+            state: if paid {
+                State::Paid { at: now }
+            } else {
+                State::Open
+            },
+            issue_date: date,
+            due_date: due,
+            mentions: mentions(&self.bill, &self.terms, (!paid).then_some(due)),
+            created: now,
+            bill: self.bill,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::bill::Charged;
+    use crate::domain::bill::tests::{account, euro, line};
+    use crate::domain::seller::Seller;
+    use jiff::civil::date;
+
+    fn draft(unit_price: i64, paid: bool) -> Draft {
+        let seller = Seller::specimen(euro());
+        let order = Charged::Order { order: "o1".into() };
+        Draft {
+            id: Uuid::nil(),
+            bill: Bill::new(
+                &account(),
+                &seller,
+                order,
+                vec![line(1, unit_price, 1, 200_000)],
+                false,
+            )
+            .unwrap(),
+            terms: Terms::of(&seller).unwrap(),
+            date: date(2026, 1, 31),
+            paid,
+        }
+    }
+
+    #[test]
+    fn an_invoice_is_due_after_the_seller_s_terms() {
+        let now = Timestamp::UNIX_EPOCH;
+        let issue = |draft: Draft| draft.issue("F-2026-000001".into(), date(2026, 1, 31), now);
+        let open = issue(draft(100, false));
+        assert_eq!((open.state, open.due_date), (State::Open, date(2026, 3, 2)));
+        let free = issue(draft(0, false));
+        assert_eq!(
+            (free.state, free.due_date),
+            (State::Paid { at: now }, date(2026, 1, 31))
+        );
+        let paid = issue(draft(100, true));
+        assert_eq!(paid.state.paid_at(), Some(now));
+    }
+}

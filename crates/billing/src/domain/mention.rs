@@ -1,0 +1,213 @@
+//! What the law wants said on an invoice (Code de commerce L441-9, D441-5; CGI annexe II 242 nonies A), in the
+//! customer's language.
+
+use jiff::civil::Date;
+
+use super::account::Locale;
+use super::bill::Bill;
+use super::money::{Money, Rate};
+use super::seller::{Incomplete, Seller};
+use super::tax::TaxCategory;
+
+const MONTHS: [(&str, &str); 12] = [
+    ("janvier", "January"),
+    ("février", "February"),
+    ("mars", "March"),
+    ("avril", "April"),
+    ("mai", "May"),
+    ("juin", "June"),
+    ("juillet", "July"),
+    ("août", "August"),
+    ("septembre", "September"),
+    ("octobre", "October"),
+    ("novembre", "November"),
+    ("décembre", "December"),
+];
+
+/// A seller's conditions of payment. They are part of what makes a seller complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// Days from issue to due date.
+    pub days: i32,
+    late_penalty: Rate,
+    recovery_indemnity: Money,
+    early_payment_discount: String,
+    vat_on_debits: bool,
+}
+
+impl Terms {
+    /// A seller's terms.
+    ///
+    /// # Errors
+    /// [`Incomplete`] when it lacks any legal detail, not of its terms alone.
+    pub fn of(seller: &Seller) -> Result<Terms, Incomplete> {
+        seller.check_complete()?;
+        match (seller.late_penalty, seller.recovery_indemnity) {
+            (Some(late_penalty), Some(indemnity)) => Ok(Terms {
+                days: seller.payment_terms_days,
+                late_penalty,
+                recovery_indemnity: Money::new(indemnity, seller.currency),
+                early_payment_discount: seller.early_payment_discount.clone(),
+                vat_on_debits: seller.vat_on_debits,
+            }),
+            _ => Err(Incomplete {
+                seller: seller.name(),
+                missing: seller.missing(),
+            }),
+        }
+    }
+}
+
+/// The mentions of an invoice, one a line. `due` is none when it is paid already.
+pub fn mentions(bill: &Bill, terms: &Terms, due: Option<Date>) -> Vec<String> {
+    let french = bill.locale == Locale::Fr;
+    let mut lines = Vec::new();
+    if bill.specimen {
+        lines.push(match french {
+            true => "SPÉCIMEN : ce document n'est pas une facture.".to_owned(),
+            false => "SPECIMEN: this document is not an invoice.".to_owned(),
+        });
+    }
+    lines.push(match (due, french) {
+        (Some(due), true) => format!(
+            "À payer au plus tard le {} ({} jours).",
+            day(due, Locale::Fr),
+            terms.days
+        ),
+        (Some(due), false) => format!(
+            "To be paid by {} ({} days).",
+            day(due, Locale::En),
+            terms.days
+        ),
+        (None, true) => "Acquittée.".to_owned(),
+        (None, false) => "Paid.".to_owned(),
+    });
+    let penalty = percent(terms.late_penalty, bill.locale);
+    let indemnity = terms.recovery_indemnity;
+    if french {
+        lines.push(format!("Pénalités de retard : {penalty} par an, exigibles dès le lendemain de l'échéance, sans rappel."));
+        lines.push(format!(
+            "Indemnité forfaitaire pour frais de recouvrement en cas de retard : {indemnity}."
+        ));
+    } else {
+        lines.push(format!("Late payment: {penalty} a year, due from the day after the due date without a reminder."));
+        lines.push(format!(
+            "Fixed indemnity for recovery costs in case of late payment: {indemnity}."
+        ));
+    }
+    lines.push(format!(
+        "{}.",
+        terms.early_payment_discount.trim_end_matches('.')
+    ));
+    if terms.vat_on_debits {
+        lines.push(match french {
+            true => "Option pour le paiement de la taxe d'après les débits.".to_owned(),
+            false => {
+                "VAT is paid on debits (option pour le paiement de la taxe d'après les débits)."
+                    .to_owned()
+            }
+        });
+    }
+    if bill
+        .taxes
+        .iter()
+        .any(|line| line.tax.category == TaxCategory::ReverseCharge)
+    {
+        lines.push(match french {
+            true => "Autoliquidation.".to_owned(),
+            false => "Reverse charge.".to_owned(),
+        });
+    }
+    lines
+}
+
+/// "novembre 2026".
+pub fn month_name(month: octroi_platform::calendar::Month, locale: Locale) -> String {
+    format!("{} {}", name_of_month(month.month, locale), month.year)
+}
+
+/// "1er décembre 2026", "1 December 2026".
+fn day(date: Date, locale: Locale) -> String {
+    let first = if date.day() == 1 && locale == Locale::Fr {
+        "er"
+    } else {
+        ""
+    };
+    let month = name_of_month(date.month(), locale);
+    format!("{}{first} {month} {}", date.day(), date.year())
+}
+
+fn name_of_month(month: i8, locale: Locale) -> &'static str {
+    let at = usize::try_from(month - 1).unwrap_or_default();
+    let (french, english) = MONTHS.get(at).copied().unwrap_or_default();
+    match locale {
+        Locale::Fr => french,
+        Locale::En => english,
+    }
+}
+
+/// "12,15 %", with as many digits as the rate has, at least two.
+fn percent(rate: Rate, locale: Locale) -> String {
+    let ppm = rate.ppm();
+    let mut digits = format!("{:04}", ppm % 10_000);
+    while digits.len() > 2 && digits.ends_with('0') {
+        digits.pop();
+    }
+    match locale {
+        Locale::Fr => format!("{},{digits} %", ppm / 10_000),
+        Locale::En => format!("{}.{digits} %", ppm / 10_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::bill::Charged;
+    use crate::domain::bill::tests::{account, euro, line};
+    use jiff::civil::date;
+
+    #[test]
+    fn the_law_s_mentions_are_there_in_both_languages() {
+        let seller = Seller::specimen(euro());
+        let terms = Terms::of(&seller).unwrap();
+        let order = || Charged::Order { order: "o1".into() };
+        let mut account = account();
+        let bill = Bill::new(
+            &account,
+            &seller,
+            order(),
+            vec![line(1, 100, 1, 200_000)],
+            false,
+        )
+        .unwrap();
+        let said = mentions(&bill, &terms, Some(date(2026, 12, 31)));
+        assert_eq!(said.len(), 6);
+        assert!(said[0].contains("SPÉCIMEN"));
+        assert!(said[1].contains("31 décembre 2026 (30 jours)"));
+        assert!(said[2].contains("12,15 %"));
+        assert!(said[3].contains("40.00 EUR"));
+        account.locale = Locale::En;
+        let bill = Bill::new(&account, &seller, order(), Vec::new(), false).unwrap();
+        let said = mentions(&bill, &terms, None);
+        assert_eq!(said[1], "Paid.");
+        assert!(said[2].contains("12.15 %"));
+    }
+
+    #[test]
+    fn an_incomplete_seller_has_no_terms() {
+        let seller = Seller {
+            rcs: String::new(),
+            ..Seller::specimen(euro())
+        };
+        let refused = Terms::of(&seller).unwrap_err();
+        assert_eq!(refused.missing, ["rcs"]);
+    }
+
+    #[test]
+    fn rates_are_written_out() {
+        let rate = |ppm| percent(Rate::from_ppm(ppm).unwrap(), Locale::Fr);
+        assert_eq!(rate(121_500), "12,15 %");
+        assert_eq!(rate(100_000), "10,00 %");
+        assert_eq!(rate(50_125), "5,0125 %");
+    }
+}

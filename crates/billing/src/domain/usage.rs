@@ -1,0 +1,132 @@
+//! Usage: when seats were active. Billing keeps the intervals that licensing tells of; a month's consumption is
+//! counted from them by group and offer, with its evidence day by day.
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use uuid::Uuid;
+
+use super::money::Overflow;
+use super::price::UsagePolicy;
+
+/// A seat of a group: what usage counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seat {
+    /// Account id.
+    pub account: String,
+    /// Group id.
+    pub group: String,
+    /// Number in the group, from 1.
+    pub number: i32,
+}
+
+/// A seat became active.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// The seat.
+    pub seat: Seat,
+    /// Resource name of its offer.
+    pub offer: String,
+    /// The event that told of it.
+    pub event: Uuid,
+    /// From when on.
+    pub at: Timestamp,
+}
+
+/// An offer's entry into a group: its first order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Group id.
+    pub group: String,
+    /// Resource name of the offer.
+    pub offer: String,
+    /// Name of the offer for people.
+    pub offer_name: String,
+    /// When the order completed.
+    pub at: Timestamp,
+    /// The price that the order quoted.
+    pub price: Uuid,
+}
+
+/// A name that a group was given. Of several the highest version counts, then the latest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupName {
+    /// Group id.
+    pub group: String,
+    /// The name, for people.
+    pub display_name: String,
+    /// Version of the group; 0 for a name that came with an order.
+    pub version: i64,
+    /// From when.
+    pub at: Timestamp,
+}
+
+/// What one local day saw of an offer in a group. Days without activity have none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DayUse {
+    /// The day.
+    pub date: Date,
+    /// The largest number of seats active at the same time, those carried over included.
+    pub peak: i32,
+    /// How many were active just before the day's end.
+    pub end_of_day: i32,
+    /// How many were active at any time of the day.
+    pub seats: i32,
+}
+
+/// A month's consumption of an offer in a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// Group id.
+    pub group: String,
+    /// Resource name of the offer.
+    pub offer: String,
+    /// How many seats were active at any time of the month.
+    pub distinct: i32,
+    /// The days with activity, oldest first.
+    pub days: Vec<DayUse>,
+}
+
+impl Usage {
+    /// What a policy charges of it: seats for PEAK and DISTINCT, seat-days for DAILY.
+    pub fn quantity(&self, policy: UsagePolicy) -> Result<i32, Overflow> {
+        match policy {
+            UsagePolicy::Peak => Ok(self.days.iter().map(|day| day.peak).max().unwrap_or(0)),
+            UsagePolicy::Distinct => Ok(self.distinct),
+            UsagePolicy::Daily => self
+                .days
+                .iter()
+                .try_fold(0_i32, |sum, day| sum.checked_add(day.seats))
+                .ok_or(Overflow),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::civil::date;
+
+    #[test]
+    fn each_policy_counts_its_own_way() {
+        let day = |day, peak, end_of_day, seats| DayUse {
+            date: date(2026, 11, day),
+            peak,
+            end_of_day,
+            seats,
+        };
+        let usage = Usage {
+            group: "office".into(),
+            offer: "offers/a".into(),
+            distinct: 5,
+            days: vec![day(1, 3, 1, 4), day(2, 2, 2, 2)],
+        };
+        assert_eq!(usage.quantity(UsagePolicy::Peak), Ok(3));
+        assert_eq!(usage.quantity(UsagePolicy::Distinct), Ok(5));
+        assert_eq!(usage.quantity(UsagePolicy::Daily), Ok(6));
+        let overflowing = Usage {
+            days: vec![day(1, 1, 1, i32::MAX), day(2, 1, 1, 1)],
+            ..usage
+        };
+        assert_eq!(overflowing.quantity(UsagePolicy::Daily), Err(Overflow));
+    }
+}

@@ -1,0 +1,128 @@
+//! Licensing's events as facts about usage.
+
+use anyhow::{Context as _, anyhow};
+use jiff::Timestamp;
+use octroi_api::event::v1 as pb;
+use octroi_api::event::v1::event::Payload;
+use octroi_platform::event::from_proto;
+use octroi_platform::name::parse;
+use octroi_platform::{Applied, Error, Intake, Tx};
+
+use crate::app::usage::{Fact, take};
+use crate::domain::price;
+use crate::domain::usage::{Entry, GroupName, Opening, Seat};
+
+/// What billing does with licensing's events.
+pub struct UsageIntake;
+
+impl Intake for UsageIntake {
+    async fn apply(
+        &self,
+        tx: &mut Tx,
+        _source: &str,
+        event: &pb::Event,
+        _secret: Option<&[u8]>,
+    ) -> Result<Applied, Error> {
+        let Some(payload) = &event.payload else {
+            return Ok(Applied::Unknown);
+        };
+        let read = fact(event, payload)
+            .with_context(|| format!("event {} of type {}", event.id, event.r#type));
+        if let Some((account, fact)) = read.map_err(Error::Internal)? {
+            take(tx, &account, fact).await?;
+        }
+        Ok(Applied::Done)
+    }
+}
+
+/// The account and the fact that an event tells of; none when billing has no use for it.
+fn fact(event: &pb::Event, payload: &Payload) -> anyhow::Result<Option<(String, Fact)>> {
+    let at = event.effective_time.as_ref().and_then(from_proto);
+    let at = at.context("no effective time")?;
+    let found = match payload {
+        Payload::LicenseActivated(activated) => {
+            let seat = seat(&activated.license_group, activated.seat)?;
+            let opening = Opening {
+                offer: offer(&activated.offer)?,
+                event: event.id.parse().context("its id")?,
+                seat,
+                at,
+            };
+            (opening.seat.account.clone(), Fact::Opened(opening))
+        }
+        Payload::LicenseDeactivated(deactivated) => {
+            let seat = seat(&deactivated.license_group, deactivated.seat)?;
+            (seat.account.clone(), Fact::Closed { seat, at })
+        }
+        Payload::OrderCompleted(completed) => ordered(completed, at)?,
+        Payload::LicenseGroupChanged(changed) => {
+            let (account, group) = group(&event.aggregate)?;
+            let name = GroupName {
+                group,
+                display_name: changed.display_name.clone(),
+                version: changed.version,
+                at,
+            };
+            (account, Fact::Named(name))
+        }
+        Payload::AccountChanged(_)
+        | Payload::InvoiceIssued(_)
+        | Payload::PaymentSettled(_)
+        | Payload::PasswordChanged(_)
+        | Payload::LicenseGroupTerminated(_) => return Ok(None),
+    };
+    Ok(Some(found))
+}
+
+fn ordered(completed: &pb::OrderCompleted, at: Timestamp) -> anyhow::Result<(String, Fact)> {
+    let (account, group) = group(&completed.license_group)?;
+    let order = parse(&completed.order, ["accounts", "orders"]).map(|[_, id]| id.to_owned());
+    let entry = |line: &pb::OrderedLine| -> anyhow::Result<Entry> {
+        Ok(Entry {
+            group: group.clone(),
+            offer: offer(&line.offer)?,
+            offer_name: line.offer_display_name.clone(),
+            at,
+            price: price::parse_name(&line.price)
+                .with_context(|| format!("{:?} is no price", line.price))?,
+        })
+    };
+    let fact = Fact::Ordered {
+        order: order.with_context(|| format!("{:?} is no order", completed.order))?,
+        entries: completed
+            .lines
+            .iter()
+            .map(entry)
+            .collect::<Result<_, _>>()?,
+        name: GroupName {
+            group: group.clone(),
+            display_name: completed.group_display_name.clone(),
+            version: 0,
+            at,
+        },
+    };
+    Ok((account, fact))
+}
+
+fn seat(name: &str, number: i32) -> anyhow::Result<Seat> {
+    let (account, group) = group(name)?;
+    Ok(Seat {
+        account,
+        group,
+        number,
+    })
+}
+
+/// Account and id of a group's resource name.
+fn group(name: &str) -> anyhow::Result<(String, String)> {
+    parse(name, ["accounts", "licenseGroups"])
+        .map(|[account, group]| (account.to_owned(), group.to_owned()))
+        .with_context(|| format!("{name:?} is no license group"))
+}
+
+fn offer(name: &str) -> anyhow::Result<String> {
+    match parse(name, ["offers"]) {
+        Some(_) => Ok(name.to_owned()),
+        None => Err(anyhow!("{name:?} is no offer")),
+    }
+}

@@ -1,0 +1,46 @@
+//! Series of numbers.
+
+use jiff::civil::Date;
+use octroi_platform::Error;
+use octroi_platform::tx::Tx;
+
+use crate::domain::numbering::Taken;
+
+/// Takes the next numbers of sellers' invoices and holds each series' row until the transaction ends; a rollback gives
+/// the numbers back. Call it last, before the writes that travel with COMMIT. `wanted` is (seller, the seller's local
+/// date, how many); the answer is in its order.
+pub async fn take(tx: &Tx, wanted: &[(String, Date, i64)]) -> Result<Vec<Taken>, Error> {
+    let sellers: Vec<&str> = wanted.iter().map(|(seller, ..)| seller.as_str()).collect();
+    let years: Vec<i16> = wanted.iter().map(|(_, date, _)| date.year()).collect();
+    let dates: Vec<Date> = wanted.iter().map(|(_, date, _)| *date).collect();
+    let counts: Vec<i64> = wanted.iter().map(|(.., count)| *count).collect();
+    // Rows are locked in the order of their sellers, so that two transactions never wait for each other.
+    let rows = tx
+        .query(
+            "-- take
+             INSERT INTO series (seller, year, kind, last, last_date)
+             SELECT seller, year, 'INVOICE', count, date
+             FROM unnest($1::text[], $2::smallint[], $3::date[], $4::bigint[]) AS wanted (seller, year, date, count)
+             ORDER BY seller, year
+             ON CONFLICT (seller, year, kind) DO UPDATE SET
+                 last = series.last + excluded.last,
+                 last_date = greatest(series.last_date, excluded.last_date)
+             RETURNING seller, last, last_date",
+            &[&sellers, &years, &dates, &counts],
+        )
+        .await?;
+    wanted
+        .iter()
+        .map(|(seller, _, count)| {
+            let row = rows
+                .iter()
+                .find(|row| row.get::<_, &str>("seller") == seller)
+                .ok_or_else(|| Error::Internal(anyhow::anyhow!("no series for {seller}")))?;
+            Ok(Taken {
+                first: row.get::<_, i64>("last") - count + 1,
+                count: *count,
+                date: row.get("last_date"),
+            })
+        })
+        .collect()
+}
