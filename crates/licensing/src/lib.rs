@@ -50,7 +50,10 @@ pub static SERVICE: Service = Service {
             "V1__catalogue_orders_groups.sql",
             include_str!("../migrations/V1__catalogue_orders_groups.sql"),
         ),
-        ("V2__portal.sql", include_str!("../migrations/V2__portal.sql")),
+        (
+            "V2__portal.sql",
+            include_str!("../migrations/V2__portal.sql"),
+        ),
     ],
     minimum_schema: 2,
 };
@@ -70,7 +73,8 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
     let shell = Shell::open(&SERVICE, &settings.platform, shutdown).await?;
     let sealing = shell.keys.sealing.clone().ok_or_else(|| {
         StartError::Settings(vec![
-            "--sealing-keys-file is missing: licensing seals the passwords that are mailed".to_owned(),
+            "--sealing-keys-file is missing: licensing seals the passwords that are mailed"
+                .to_owned(),
         ])
     })?;
     let hasher = Arc::new(Hasher::new().map_err(StartError::Internal)?);

@@ -20,7 +20,10 @@ fn ids<'a, const N: usize>(
 ) -> Option<[&'a str; N]> {
     let ids = name::parse(given, collections);
     if ids.is_none() {
-        let shape: Vec<String> = collections.iter().map(|it| format!("{it}/{{id}}")).collect();
+        let shape: Vec<String> = collections
+            .iter()
+            .map(|it| format!("{it}/{{id}}"))
+            .collect();
         violations.add(field, format!("must be a name such as {}", shape.join("/")));
     }
     ids
