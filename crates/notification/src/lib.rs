@@ -45,10 +45,7 @@ const ERASE_EVERY: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// Bad settings, each named; a database or a port that is not there.
-pub async fn start(
-    settings: Settings,
-    shutdown: CancellationToken,
-) -> Result<Running, StartError> {
+pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Running, StartError> {
     let mail = settings.mail.open();
     let shell = Shell::open(&SERVICE, &settings.platform, shutdown).await;
     let (mail, shell) = match (mail, shell) {

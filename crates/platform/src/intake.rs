@@ -73,7 +73,10 @@ impl<I: Intake> EventIntakeService for IntakeApi<I> {
         }
         violations.finish()?;
         let outcomes = self.apply_all(&request.source, request.deliveries).await;
-        if outcomes.iter().any(|outcome| outcome.result() == Outcome::Applied) {
+        if outcomes
+            .iter()
+            .any(|outcome| outcome.result() == Outcome::Applied)
+        {
             self.intake.applied();
         }
         if let Some(complete) = request.complete_through.as_ref().and_then(from_proto) {

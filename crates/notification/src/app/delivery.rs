@@ -21,7 +21,6 @@ use uuid::Uuid;
 
 use crate::app::PASSWORD;
 use crate::app::fact::audited;
-use crate::domain::account::Addressee;
 use crate::domain::email::{Delivery, Next, Outcome, Secret};
 use crate::domain::letter::{House, Shown, letter};
 use crate::mailer::message::message;
@@ -187,17 +186,7 @@ impl Courier {
         };
         let letter = letter(&email.content, to, email.effective, shown, &self.house)
             .map_err(|error| broken("its template does not fit it", &error))?;
-        self.enveloped(letter, to, leased, now)
-    }
-
-    fn enveloped(
-        &self,
-        letter: crate::domain::letter::Letter,
-        to: &Addressee,
-        leased: &Leased,
-        now: Timestamp,
-    ) -> Result<Message, Outcome> {
-        message(letter, to, &self.from, &leased.email.message_id, now).map_err(Outcome::Refused)
+        message(letter, to, &self.from, &email.message_id, now).map_err(Outcome::Refused)
     }
 
     /// The password of a leased e-mail.
@@ -267,7 +256,13 @@ fn log(leased: &Leased, next: &Next) {
         Next::Sent => tracing::info!(email, attempts, "sent"),
         Next::Withdrawn => tracing::info!(email, attempts, "withdrawn: its password has ended"),
         Next::Retry { wait, error } => {
-            tracing::warn!(email, attempts, ?wait, error, "not taken; it is tried again");
+            tracing::warn!(
+                email,
+                attempts,
+                ?wait,
+                error,
+                "not taken; it is tried again"
+            );
         }
         Next::Failed { error } => tracing::warn!(email, attempts, error, "failed"),
     }

@@ -124,7 +124,9 @@ impl Emails {
         if !call.caller.has_scope(SECRETS_SCOPE) {
             return Ok(None);
         }
-        let password = self.keys.open(sealed, &email.account, email.event, PASSWORD)?;
+        let password = self
+            .keys
+            .open(sealed, &email.account, email.event, PASSWORD)?;
         tracing::info!(
             email = email.name(),
             subject = call.caller.subject,

@@ -247,7 +247,13 @@ impl Secret {
 fn shortened(error: &str) -> String {
     error
         .chars()
-        .map(|character| if character.is_control() { ' ' } else { character })
+        .map(|character| {
+            if character.is_control() {
+                ' '
+            } else {
+                character
+            }
+        })
         .take(LONGEST_ERROR)
         .collect()
 }
@@ -303,7 +309,10 @@ mod tests {
             addressee: None,
             ..email(Secret::None)
         };
-        assert_eq!(waiting.clone().begin_try(instant(1)), Err(NotNow::NoAddressee));
+        assert_eq!(
+            waiting.clone().begin_try(instant(1)),
+            Err(NotNow::NoAddressee)
+        );
         let account = Account {
             version: 1,
             contact_email: "new@acme.example".to_owned(),

@@ -94,7 +94,10 @@ impl Fact {
             let secret = Secret::Readable {
                 license: license.to_owned(),
                 sealed: sealed.ok_or(PasswordMissing)?.to_vec(),
-                expires: self.effective.saturating_add(SECRET_LIFE).unwrap_or(Timestamp::MAX),
+                expires: self
+                    .effective
+                    .saturating_add(SECRET_LIFE)
+                    .unwrap_or(Timestamp::MAX),
             };
             Ok(vec![self.email(0, content, None, secret, domain)])
         };

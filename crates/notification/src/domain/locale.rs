@@ -26,7 +26,9 @@ pub struct Amount {
 impl Amount {
     /// Whether it is nothing.
     pub fn is_zero(&self) -> bool {
-        !self.decimal.contains(|digit: char| ('1'..='9').contains(&digit))
+        !self
+            .decimal
+            .contains(|digit: char| ('1'..='9').contains(&digit))
     }
 }
 

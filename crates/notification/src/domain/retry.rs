@@ -14,7 +14,9 @@ const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// How long to wait after the given number of failed tries (1 or more): doubling from 30 s to an hour, of which
 /// `random` takes up to half away, so that mails that failed together do not come back together.
 pub fn backoff(attempts: i32, random: u64) -> Duration {
-    let doublings = u32::try_from(attempts.max(1) - 1).unwrap_or_default().min(16);
+    let doublings = u32::try_from(attempts.max(1) - 1)
+        .unwrap_or_default()
+        .min(16);
     let full = FIRST.saturating_mul(1 << doublings).min(LONGEST);
     let half = full / 2;
     let millis = u64::try_from(half.as_millis()).unwrap_or(u64::MAX).max(1);

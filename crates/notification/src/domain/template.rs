@@ -80,9 +80,7 @@ fn parse<'t>(rest: &mut &'t str, open: Option<&'t str>) -> Result<Vec<Node<'t>>,
     let mut nodes = Vec::new();
     while let Some(start) = rest.find("{{") {
         let (text, tagged) = rest.split_at(start);
-        let (tag, after) = tagged[2..]
-            .split_once("}}")
-            .ok_or(TemplateError::BadTag)?;
+        let (tag, after) = tagged[2..].split_once("}}").ok_or(TemplateError::BadTag)?;
         let (kind, name) = match tag.as_bytes().first() {
             Some(kind @ (b'#' | b'^' | b'/')) => (*kind, &tag[1..]),
             _ => (b' ', tag),
@@ -224,10 +222,7 @@ mod tests {
         let of = |format| render("[{{name}}]", &scope(), format).unwrap();
         assert_eq!(of(Format::Text), "[A & B  <i>]");
         assert_eq!(of(Format::Html), "[A &amp; B  &lt;i&gt;]");
-        assert_eq!(
-            render("{{body}}", &scope(), Format::Html).unwrap(),
-            "<b>"
-        );
+        assert_eq!(render("{{body}}", &scope(), Format::Html).unwrap(), "<b>");
     }
 
     #[test]

@@ -38,9 +38,8 @@ impl Intake for FactIntake {
         let Some(payload) = &event.payload else {
             return Ok(Applied::Unknown);
         };
-        let fact = fact(event, payload).ok_or_else(|| {
-            Error::Internal(anyhow::anyhow!("event {} is malformed", event.id))
-        })?;
+        let fact = fact(event, payload)
+            .ok_or_else(|| Error::Internal(anyhow::anyhow!("event {} is malformed", event.id)))?;
         app::fact::apply(tx, &fact, secret, &self.message_id_domain).await?;
         Ok(Applied::Done)
     }

@@ -3,9 +3,7 @@
 use std::time::SystemTime;
 
 use jiff::Timestamp;
-use lettre::message::header::{
-    ContentTransferEncoding, ContentType, HeaderName, HeaderValue,
-};
+use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
 
 use crate::domain::account::Addressee;

@@ -85,8 +85,7 @@ impl Smtp {
             connection.starttls(parameters.clone(), &self.hello).await?;
         }
         if let Some((user, password)) = &self.credentials {
-            let credentials =
-                Credentials::new(user.clone(), password.expose_secret().to_owned());
+            let credentials = Credentials::new(user.clone(), password.expose_secret().to_owned());
             connection.auth(DEFAULT_MECHANISMS, &credentials).await?;
         }
         Ok(connection)

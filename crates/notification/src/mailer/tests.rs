@@ -182,7 +182,10 @@ async fn nothing_is_said_to_a_server_that_offers_no_tls() {
         smtp.credentials = Some(("octroi".to_owned(), "geheim".into()));
         assert!(Mailer::Smtp(smtp).open().await.is_err());
         let heard = sink.heard();
-        assert!(!heard.contains("AUTH") && !heard.contains("MAIL"), "{heard}");
+        assert!(
+            !heard.contains("AUTH") && !heard.contains("MAIL"),
+            "{heard}"
+        );
     }
 }
 
@@ -210,7 +213,10 @@ async fn a_directory_holds_one_private_file_an_email() {
     let path = home.path().join("state/mail");
     let mailer = Mailer::Directory(Directory::open(&path).unwrap());
     for _ in 0..2 {
-        assert_eq!(outcome(&mailer, "it@acme.example").await, Outcome::Delivered);
+        assert_eq!(
+            outcome(&mailer, "it@acme.example").await,
+            Outcome::Delivered
+        );
     }
     let files: Vec<_> = std::fs::read_dir(&path)
         .unwrap()

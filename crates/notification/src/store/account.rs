@@ -22,9 +22,7 @@ pub fn insert(tx: &mut Tx, id: &str, effective: Timestamp, account: &Account) {
     let zones: Vec<Value> = account
         .zones
         .iter()
-        .map(|zone| {
-            serde_json::json!({"time_zone": zone.time_zone, "time": zone.time.to_string()})
-        })
+        .map(|zone| serde_json::json!({"time_zone": zone.time_zone, "time": zone.time.to_string()}))
         .collect();
     tx.write(
         "-- account::insert

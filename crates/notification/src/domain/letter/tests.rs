@@ -118,7 +118,11 @@ fn every_letter_is_whole_in_both_languages() {
                 }
                 assert!(!letter.subject.contains('\n'));
                 assert!(!letter.text.contains("\n\n\n"), "{}", letter.text);
-                assert!(letter.html.contains(&format!("<html lang=\"{}\">", locale.tag())));
+                assert!(
+                    letter
+                        .html
+                        .contains(&format!("<html lang=\"{}\">", locale.tag()))
+                );
                 assert!(letter.html.contains("Acme &amp; Fils &lt;SAS&gt;"));
                 assert!(letter.text.contains("Acme & Fils <SAS>"));
                 let only = subject(&content, &to(locale), at(), &house()).unwrap();
@@ -150,10 +154,7 @@ fn a_password_is_shown_to_those_who_may_see_it_and_never_in_the_subject() {
             assert!(open.text.contains("S3same-öffne!<&>"));
             assert!(open.html.contains("S3same-öffne!&lt;&amp;&gt;"));
             assert!(!open.subject.contains("S3same"));
-            let (hidden, gone) = (
-                made(&content, locale, hidden),
-                made(&content, locale, gone),
-            );
+            let (hidden, gone) = (made(&content, locale, hidden), made(&content, locale, gone));
             for letter in [&hidden, &gone] {
                 assert!(!letter.text.contains("S3same") && !letter.html.contains("S3same"));
             }
@@ -170,8 +171,16 @@ fn a_password_is_shown_to_those_who_may_see_it_and_never_in_the_subject() {
 #[test]
 fn french_reads_as_french() {
     let [_, password, ..] = every_shown();
-    let activated = made(&Content::LicenseActivated(login("Apps")), Locale::Fr, password);
-    assert!(activated.text.contains("jusqu’au 1er décembre 2026 à 0\u{a0}h\u{a0}30"));
+    let activated = made(
+        &Content::LicenseActivated(login("Apps")),
+        Locale::Fr,
+        password,
+    );
+    assert!(
+        activated
+            .text
+            .contains("jusqu’au 1er décembre 2026 à 0\u{a0}h\u{a0}30")
+    );
     let all = contents("Bureau");
     let order = made(&all[3], Locale::Fr, Shown::Nothing);
     assert!(order.text.contains("- Bureau\u{a0}: 10 licences\n"));
@@ -185,7 +194,11 @@ fn french_reads_as_french() {
         terminated.subject,
         "Groupe de licences «\u{a0}Bureau\u{a0}» résilié"
     );
-    assert!(terminated.text.contains("depuis le 1er décembre 2026 (3 licences)"));
+    assert!(
+        terminated
+            .text
+            .contains("depuis le 1er décembre 2026 (3 licences)")
+    );
 }
 
 #[test]
