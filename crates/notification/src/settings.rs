@@ -15,8 +15,6 @@ use crate::mailer::smtp::{Smtp, Tls};
 
 /// Settings of the notification service.
 #[derive(Debug, Clone, clap::Args)]
-// A group's id is its struct's name, and the platform's has the same.
-#[group(id = "NotificationSettings")]
 pub struct Settings {
     /// What every service is told.
     #[command(flatten)]
