@@ -110,7 +110,7 @@ pub(crate) fn update(tx: &mut Tx, group: &Group) {
              period_end = $8, termination_reasons = $9, termination_future_use = $10, termination_comment = $11,
              termination_requested_at = $12, termination_at = $13, next_license_number = $14, updated_at = $15,
              version = $16
-         WHERE account = $1 AND group_id = $2 AND version = $16 - 1",
+         WHERE account = $1 AND group_id = $2 AND version + 1 = $16",
         params![
             group.account.clone(),
             group.id.clone(),

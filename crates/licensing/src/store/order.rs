@@ -132,7 +132,7 @@ pub(crate) fn update(tx: &mut Tx, order: &Order) {
         "-- update_order
          UPDATE license_order SET state = $3, attempts = $4, decline_reason = $5, payment = $6, invoice = $7,
              completed_at = $8, updated_at = $9, version = $10
-         WHERE account = $1 AND order_id = $2 AND version = $10 - 1",
+         WHERE account = $1 AND order_id = $2 AND version + 1 = $10",
         params![
             order.account.clone(),
             order.id.clone(),
