@@ -20,7 +20,8 @@ use crate::domain::usage::DayUse;
 
 /// Reads an account's invoices, newest first: `$1` account, `$2` the only one wanted or none, `$3` id that they come
 /// after in this order or none, `$4` how many. Lines, days and taxes come along as JSON, in one statement. An account
-/// without any answers one row of nulls, so that it is told from an account that does not exist.
+/// without any answers one row of nulls, so that it is told from an account that does not exist. No alias may bear the
+/// name of a column in sight (`line`, `day`, `tax`): whole rows are meant.
 pub const READ: &str = "-- read_invoices
 SELECT page.* FROM account LEFT JOIN LATERAL (
     SELECT invoice.*, lines, taxes
@@ -29,17 +30,17 @@ SELECT page.* FROM account LEFT JOIN LATERAL (
         WHERE invoice.account = account.account AND ($2::uuid IS NULL OR id = $2) AND ($3::uuid IS NULL OR id < $3)
         ORDER BY id DESC LIMIT $4
     ) AS invoice, LATERAL (
-        SELECT jsonb_agg(to_jsonb(line) || jsonb_build_object('days', days) ORDER BY line.line) AS lines
-        FROM invoice_line AS line, LATERAL (
-            SELECT coalesce(jsonb_agg(to_jsonb(day) ORDER BY day.day), '[]') AS days
-            FROM invoice_line_day AS day
-            WHERE day.account = line.account AND day.invoice = line.invoice AND day.line = line.line
+        SELECT jsonb_agg(to_jsonb(charge) || jsonb_build_object('days', days) ORDER BY charge.line) AS lines
+        FROM invoice_line AS charge, LATERAL (
+            SELECT coalesce(jsonb_agg(to_jsonb(proof) ORDER BY proof.day), '[]') AS days
+            FROM invoice_line_day AS proof
+            WHERE proof.account = charge.account AND proof.invoice = charge.invoice AND proof.line = charge.line
         ) AS evidence
-        WHERE line.account = invoice.account AND line.invoice = invoice.id
+        WHERE charge.account = invoice.account AND charge.invoice = invoice.id
     ) AS lines, LATERAL (
-        SELECT jsonb_agg(to_jsonb(tax) ORDER BY tax.category, tax.rate_ppm) AS taxes
-        FROM invoice_tax AS tax
-        WHERE tax.account = invoice.account AND tax.invoice = invoice.id
+        SELECT jsonb_agg(to_jsonb(levy) ORDER BY levy.category, levy.rate_ppm) AS taxes
+        FROM invoice_tax AS levy
+        WHERE levy.account = invoice.account AND levy.invoice = invoice.id
     ) AS taxes
 ) AS page ON true
 WHERE account.account = $1
