@@ -68,7 +68,9 @@ where
     }
 }
 
-async fn serve(starting: impl Future<Output = Result<Running, StartError>>) -> Result<(), StartError> {
+async fn serve(
+    starting: impl Future<Output = Result<Running, StartError>>,
+) -> Result<(), StartError> {
     let running = starting.await?;
     tracing::info!(address = %running.address, "serving");
     running.stopped().await.map_err(StartError::Internal)
@@ -105,10 +107,15 @@ fn bad_usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Logs to standard error: JSON when `OCTROI_LOG_FORMAT=json`, filtered by `RUST_LOG`.
+/// Logs to standard error: JSON when `OCTROI_LOG_FORMAT=json`, filtered by `RUST_LOG`, or from "info" on.
 pub fn log() {
+    log_from("info");
+}
+
+/// Logs as [`log`] does, from another level on where `RUST_LOG` says nothing.
+pub fn log_from(level: &str) {
     let mut filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     // Below this the driver prints every parameter, secrets among them.
     if let Ok(driver) = "tokio_postgres=info".parse() {
         filter = filter.add_directive(driver);
@@ -158,8 +165,15 @@ mod tests {
             serving_by_default(args)
         };
         assert_eq!(given(&["licensing"]), ["licensing", "serve"]);
-        assert_eq!(given(&["licensing", "--a", "b"]), ["licensing", "serve", "--a", "b"]);
-        for kept in [["licensing", "migrate"], ["licensing", "serve"], ["licensing", "--help"]] {
+        assert_eq!(
+            given(&["licensing", "--a", "b"]),
+            ["licensing", "serve", "--a", "b"]
+        );
+        for kept in [
+            ["licensing", "migrate"],
+            ["licensing", "serve"],
+            ["licensing", "--help"],
+        ] {
             assert_eq!(given(&kept), kept);
         }
     }
