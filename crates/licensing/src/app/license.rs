@@ -171,11 +171,12 @@ impl Licenses {
         held.finish(&after, reply).await
     }
 
-    /// Sets a password: sessions end, devices stay.
+    /// Sets a password: sessions end, devices stay. `violations` are those that the request shows without the licence.
     pub(crate) async fn change_password<R: Message + Default>(
         &self,
         call: &Call,
         asked: PasswordChange,
+        mut violations: Violations,
         reply: fn(&License) -> R,
     ) -> Result<R, Error> {
         let id = &asked.id;
@@ -186,15 +187,16 @@ impl Licenses {
         let user = read.as_ref().and_then(|it| it.assignment().ok());
         let login = user.map_or("", |user| user.activation_email.login());
         let mailed = asked.password.is_none() || asked.send_email;
+        if let Some(chosen) = &asked.password {
+            check_password("password", chosen, login, &mut violations);
+        }
+        if let Err(broken) = violations.finish() {
+            let answer = self.db.replay(call, &id.account).await?;
+            return Ok(answered(answer)?.ok_or(broken)?);
+        }
         let password = match asked.password {
             None => password::generate(login)?,
-            Some(chosen) => match check_password("password", &chosen, login) {
-                Ok(()) => chosen,
-                Err(broken) => {
-                    let answer = self.db.replay(call, &id.account).await?;
-                    return answered(answer)?.ok_or(broken);
-                }
-            },
+            Some(chosen) => chosen,
         };
         let hash = self.hasher.hash(password.clone()).await?;
         let mut held = match self.hold(call, id, &asked.etag).await? {
@@ -398,19 +400,15 @@ fn email(license: &License) -> Result<String, Refusal> {
 }
 
 /// Holds a chosen password to every rule.
-///
-/// # Errors
-/// Every rule that it breaks, under `field`.
 pub(crate) fn check_password(
     field: &str,
     password: &SecretString,
     login: &str,
-) -> Result<(), Error> {
-    let mut violations = Violations::default();
+    violations: &mut Violations,
+) {
     for rule in broken_rules(password, login) {
         violations.add(field, rule.to_string());
     }
-    Ok(violations.finish()?)
 }
 
 /// Refuses a group that lets no users in.

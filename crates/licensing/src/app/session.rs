@@ -181,12 +181,14 @@ impl Portal {
         Ok(tx.commit_work().await?)
     }
 
-    /// Changes the user's own password. The other sessions end; this one opens everything from now on.
+    /// Changes the user's own password. The other sessions end; this one opens everything from now on. `violations` are
+    /// those that the request shows without the licence.
     pub(crate) async fn change_own_password(
         &self,
         call: &Call,
         key: &Key,
         asked: OwnPasswordChange,
+        mut violations: Violations,
     ) -> Result<(), Error> {
         // A repetition would be held to the password that it has already replaced.
         if self.replayed(call, key).await? {
@@ -199,7 +201,12 @@ impl Portal {
             Ok(assignment) => assignment.activation_email.clone(),
             Err(_) => return Err(Error::SessionInvalid),
         };
-        check_new(&asked, email.login())?;
+        let field = "new_password";
+        if asked.new.expose_secret() == asked.current.expose_secret() {
+            violations.add(field, "must differ from the current password");
+        }
+        check_password(field, &asked.new, email.login(), &mut violations);
+        violations.finish()?;
         self.verify_own(call, key, asked.current, hash.clone())
             .await?;
         let new = self.hasher.hash(asked.new).await?;
@@ -278,15 +285,6 @@ impl Portal {
         store::session::attempt(&self.db, &[subject], "").await?;
         Err(Error::SignInFailed)
     }
-}
-
-fn check_new(asked: &OwnPasswordChange, login: &str) -> Result<(), Error> {
-    if asked.new.expose_secret() == asked.current.expose_secret() {
-        let mut violations = Violations::default();
-        violations.add("new_password", "must differ from the current password");
-        violations.finish()?;
-    }
-    check_password("new_password", &asked.new, login)
 }
 
 /// Whose failures a sign-in's failure adds to.

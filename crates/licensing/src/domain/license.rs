@@ -338,13 +338,7 @@ impl ActivationEmail {
             Some((login, under)) if under.eq_ignore_ascii_case(&domain) => login,
             Some(_) => return Err(format!("must be a login, or an address under {domain}")),
         };
-        if !is_login(login) {
-            return Err(
-                "must be a login of 3 to 64 of a-z, 0-9, \".\", \"_\" and \"-\", without a \".\" at an end or two \
-                 together"
-                    .to_owned(),
-            );
-        }
+        check_login(login)?;
         Ok(Self(format!("{login}@{domain}")))
     }
 
@@ -369,13 +363,25 @@ impl ActivationEmail {
     }
 }
 
-fn is_login(login: &str) -> bool {
+/// Holds what stands before the "@" to its rule.
+///
+/// # Errors
+/// The rule.
+pub(crate) fn check_login(login: &str) -> Result<(), &'static str> {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    (MIN_LOGIN..=MAX_LOGIN).contains(&login.len())
+    if (MIN_LOGIN..=MAX_LOGIN).contains(&login.len())
         && login.bytes().all(known)
         && !login.starts_with('.')
         && !login.ends_with('.')
         && !login.contains("..")
+    {
+        Ok(())
+    } else {
+        Err(
+            "must be a login of 3 to 64 of a-z, 0-9, \".\", \"_\" and \"-\", without a \".\" at an end or two \
+             together",
+        )
+    }
 }
 
 #[cfg(test)]

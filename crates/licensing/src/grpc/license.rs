@@ -3,16 +3,15 @@
 use octroi_api::licensing::v1 as wire;
 use octroi_api::licensing::v1::license_service_server::LicenseService;
 use octroi_platform::event::to_proto;
-use octroi_platform::{Call, Page, Violations, name};
+use octroi_platform::{Call, Error as PlatformError, Page, Violations, name};
 use secrecy::SecretString;
 use tonic::{Request, Response, Status};
 
-use crate::app::license::{Activation, Licenses, PasswordChange};
+use crate::app::license::{Activation, Licenses, PasswordChange, check_password};
 use crate::domain::license::{
-    ActivationEmail, Changes, License, LicenseId, State, User, user_name,
+    ActivationEmail, Changes, License, LicenseId, State, User, check_login, user_name,
 };
 use crate::domain::offer;
-use crate::domain::password::broken_rules;
 use crate::error::Error;
 use crate::grpc::check_request_id;
 
@@ -134,13 +133,23 @@ impl LicenseService for LicenseApi {
         check_request_id(&request_id, &mut violations);
         let id = license_id("name", &request.name, &mut violations);
         let call = call_of(call, &request_id, "", &request, violations.is_empty())?;
+        // With a name the licence is known, and the password's rules join what is wrong so far.
+        let Some(id) = id else {
+            if !request.password.is_empty() {
+                check_password("password", &request.password.into(), "", &mut violations);
+            }
+            return Err(invalid(violations).into());
+        };
         let asked = PasswordChange {
-            id: valid(id, violations)?,
+            id,
             password: chosen(request.password),
             send_email: request.send_email,
             etag: request.etag,
         };
-        let answer = self.licenses.change_password(&call, asked, to_wire).await?;
+        let answer = self
+            .licenses
+            .change_password(&call, asked, violations, to_wire)
+            .await?;
         Ok(Response::new(answer))
     }
 
@@ -192,17 +201,27 @@ fn activation_fields(
     let last_name = violations.check("user.last_name", user_name(&user.last_name));
     let given = request.activation_email.as_str();
     let login = given.split('@').next().unwrap_or_default();
-    check_chosen("password", &request.password, login, violations);
-    let id = id?;
-    let email = violations.check(
-        "activation_email",
-        ActivationEmail::complete(given, &id, domain),
-    );
+    let email = match &id {
+        Some(id) => violations.check(
+            "activation_email",
+            ActivationEmail::complete(given, id, domain),
+        ),
+        // Without a name the domain is not known, but the login can be told right from wrong.
+        None => {
+            violations.check("activation_email", check_login(login));
+            None
+        }
+    };
+    if !request.password.is_empty() {
+        let login = check_login(login).map_or("", |()| login);
+        let password = SecretString::from(request.password.as_str());
+        check_password("password", &password, login, violations);
+    }
     let user = User {
         first_name: first_name?,
         last_name: last_name?,
     };
-    Some((id, user, email?))
+    Some((id?, user, email?))
 }
 
 fn changes(license: &wire::License, paths: &[String], violations: &mut Violations) -> Changes {
@@ -235,15 +254,6 @@ fn changes(license: &wire::License, paths: &[String], violations: &mut Violation
         changes.last_name = violations.check("license.user.last_name", checked);
     }
     changes
-}
-
-/// Holds a chosen password, if there is one, to every rule.
-pub(crate) fn check_chosen(field: &str, password: &str, login: &str, violations: &mut Violations) {
-    if !password.is_empty() {
-        for rule in broken_rules(&SecretString::from(password), login) {
-            violations.add(field, rule.to_string());
-        }
-    }
 }
 
 fn chosen(password: String) -> Option<SecretString> {
@@ -290,12 +300,16 @@ pub(crate) fn call_of<M: prost::Message>(
 
 /// The value that the fields gave, when every one was good.
 pub(crate) fn valid<T>(value: Option<T>, violations: Violations) -> Result<T, Error> {
-    violations.finish()?;
-    value.ok_or_else(|| {
-        Error::Platform(octroi_platform::Error::Internal(anyhow::anyhow!(
-            "a field without a value was not noted"
-        )))
-    })
+    match value {
+        Some(value) if violations.is_empty() => Ok(value),
+        _ => Err(invalid(violations)),
+    }
+}
+
+fn invalid(violations: Violations) -> Error {
+    let untold =
+        || PlatformError::Internal(anyhow::anyhow!("a field without a value was not noted"));
+    Error::Platform(violations.finish().err().unwrap_or_else(untold))
 }
 
 /// A licence on the wire.

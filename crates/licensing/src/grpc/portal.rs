@@ -89,14 +89,15 @@ impl PortalService for PortalApi {
             &mut violations,
         );
         check_typed("new_password", &request.new_password, &mut violations);
-        violations.finish()?;
         let about = key.license.to_string();
-        let call = call_of(call, &request_id, &about, &request, true)?;
+        let call = call_of(call, &request_id, &about, &request, violations.is_empty())?;
         let asked = OwnPasswordChange {
             current: SecretString::from(request.current_password),
             new: SecretString::from(request.new_password),
         };
-        self.portal.change_own_password(&call, &key, asked).await?;
+        self.portal
+            .change_own_password(&call, &key, asked, violations)
+            .await?;
         Ok(Response::new(wire::ChangeOwnPasswordResponse {}))
     }
 
