@@ -1,0 +1,124 @@
+//! Bill runs, invoices and prices, for journeys that need their results.
+
+use jiff::Timestamp;
+use octroi_api::billing::v1::{
+    BillRun, CreateBillRunRequest, GetBillRunRequest, Invoice, ListInvoicesRequest,
+    PreviewInvoiceRequest, bill_run,
+};
+use octroi_api::r#type::v1::Money;
+use tonic::{Response, Status};
+use uuid::Uuid;
+
+use super::customer::Customer;
+use super::installation::Installation;
+use super::refusal::{Answer as _, Refused};
+use super::time::eventually;
+
+/// A price in euros, in cents and without tax.
+#[derive(Debug, Clone, Copy)]
+pub struct Price {
+    /// Resource name of the offer.
+    pub offer: &'static str,
+    /// One licence and month.
+    pub monthly: i64,
+    /// One licence, once.
+    pub setup: i64,
+    /// "PEAK", "DISTINCT" or "DAILY".
+    pub policy: &'static str,
+}
+
+impl Installation {
+    /// Puts a price into the catalogue, as an operator does by SQL until there is a service for it.
+    pub async fn price(&self, price: Price, valid_from: Timestamp) {
+        self.sql
+            .execute(
+                "INSERT INTO billing.price (id, offer, currency, monthly, setup, usage_policy, valid_from, create_time)
+                 VALUES ($1, $2, 'EUR', $3, $4, $5, $6, $6)",
+                &[
+                    &Uuid::new_v4(),
+                    &price.offer,
+                    &price.monthly,
+                    &price.setup,
+                    &price.policy,
+                    &valid_from,
+                ],
+            )
+            .await
+            .unwrap();
+    }
+
+    /// Invoices a month and waits for the run's end. Usage that is still on its way is waited for.
+    pub async fn bills(&self, month: &str) -> BillRun {
+        self.runs(month, false).await
+    }
+
+    /// The same without keeping anything.
+    pub async fn tries_to_bill(&self, month: &str) -> BillRun {
+        self.runs(month, true).await
+    }
+
+    async fn runs(&self, month: &str, dry_run: bool) -> BillRun {
+        let run = eventually("licensing's events are complete", async || {
+            match self.asks_to_bill(month, dry_run).await {
+                Err(status) if Refused::of(&status).reason == "USAGE_BEHIND" => None,
+                answer => Some(answer.got()),
+            }
+        })
+        .await;
+        eventually("the bill run ends", async || {
+            let name = run.name.clone();
+            let mut runs = self.operator().bill_runs();
+            let run = runs.get_bill_run(GetBillRunRequest { name }).await.got();
+            (run.state() == bill_run::State::Completed).then_some(run)
+        })
+        .await
+    }
+
+    /// Asks for a bill run and does not judge the answer.
+    pub async fn asks_to_bill(
+        &self,
+        month: &str,
+        dry_run: bool,
+    ) -> Result<Response<BillRun>, Status> {
+        let request = CreateBillRunRequest {
+            bill_run: Some(BillRun {
+                month: month.to_owned(),
+                dry_run,
+                ..BillRun::default()
+            }),
+            ..CreateBillRunRequest::default()
+        };
+        self.operator().bill_runs().create_bill_run(request).await
+    }
+}
+
+impl Customer {
+    /// The account's invoices, oldest first.
+    pub async fn invoices(&self) -> Vec<Invoice> {
+        let request = ListInvoicesRequest {
+            parent: self.name(),
+            page_size: 1000,
+            ..ListInvoicesRequest::default()
+        };
+        let mut invoices = self.by.invoices().list_invoices(request).await.got().invoices;
+        invoices.reverse();
+        invoices
+    }
+
+    /// The invoice that a month would make.
+    pub async fn preview(&self, month: &str) -> Invoice {
+        let request = PreviewInvoiceRequest {
+            parent: self.name(),
+            month: month.to_owned(),
+        };
+        self.by.invoices().preview_invoice(request).await.got()
+    }
+}
+
+/// The amount of money that must be there, such as "11.99 EUR".
+#[must_use]
+#[track_caller]
+pub fn amount(money: Option<&Money>) -> String {
+    let money = money.expect("an amount that is set");
+    format!("{} {}", money.amount, money.currency_code)
+}

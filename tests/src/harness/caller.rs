@@ -1,0 +1,171 @@
+//! Somebody who calls: a token, perhaps a user's session, and a client for each service.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use octroi::system::ServiceName;
+use octroi_api::billing::v1::account_service_client::AccountServiceClient;
+use octroi_api::billing::v1::bill_run_service_client::BillRunServiceClient;
+use octroi_api::billing::v1::invoice_service_client::InvoiceServiceClient;
+use octroi_api::billing::v1::payment_method_service_client::PaymentMethodServiceClient;
+use octroi_api::billing::v1::payment_service_client::PaymentServiceClient;
+use octroi_api::billing::v1::settlement_service_client::SettlementServiceClient;
+use octroi_api::event::v1::event_intake_service_client::EventIntakeServiceClient;
+use octroi_api::event::v1::event_service_client::EventServiceClient;
+use octroi_api::licensing::v1::license_group_service_client::LicenseGroupServiceClient;
+use octroi_api::licensing::v1::license_service_client::LicenseServiceClient;
+use octroi_api::licensing::v1::offer_service_client::OfferServiceClient;
+use octroi_api::licensing::v1::order_service_client::OrderServiceClient;
+use octroi_api::licensing::v1::portal_service_client::PortalServiceClient;
+use octroi_api::notification::v1::email_service_client::EmailServiceClient;
+use octroi_api::testing::v1::clock_service_client::ClockServiceClient;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::{Service, http};
+use tonic::transport::{Channel, Endpoint, Error};
+
+/// No call of a test waits longer.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Which methods answered something else than a refusal.
+pub(crate) type Called = Arc<Mutex<BTreeSet<String>>>;
+
+/// Somebody who calls.
+#[derive(Clone)]
+pub struct Caller {
+    channels: [Channel; 3],
+    headers: http::HeaderMap,
+    called: Called,
+}
+
+impl Caller {
+    /// Somebody without a token, to three services at these URLs.
+    pub(crate) fn stranger(urls: [String; 3], called: Called) -> Self {
+        let channel = |url| {
+            Endpoint::from_shared(url)
+                .unwrap()
+                .timeout(PATIENCE)
+                .tcp_nodelay(true)
+                .connect_lazy()
+        };
+        Self {
+            channels: urls.map(channel),
+            headers: http::HeaderMap::new(),
+            called,
+        }
+    }
+
+    /// The same with a token.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        self.with("authorization", &format!("Bearer {token}"))
+    }
+
+    /// The same in a user's session.
+    #[must_use]
+    pub fn with_session(&self, session: &str) -> Self {
+        self.with("octroi-session", session)
+    }
+
+    fn with(&self, key: &'static str, value: &str) -> Self {
+        let mut same = self.clone();
+        same.headers.insert(key, value.parse().unwrap());
+        same
+    }
+
+    /// The way to a service, for any client.
+    #[must_use]
+    pub fn line(&self, service: ServiceName) -> Line {
+        let at = match service {
+            ServiceName::Licensing => 0,
+            ServiceName::Billing => 1,
+            ServiceName::Notification => 2,
+        };
+        Line {
+            channel: self.channels[at].clone(),
+            headers: self.headers.clone(),
+            called: Arc::clone(&self.called),
+        }
+    }
+}
+
+/// One accessor for each client.
+macro_rules! clients {
+    ($($name:ident: $client:ident at $service:ident),* $(,)?) => {
+        impl Caller {$(
+            #[doc = concat!("A [`", stringify!($client), "`].")]
+            #[must_use]
+            pub fn $name(&self) -> $client<Line> {
+                $client::new(self.line(ServiceName::$service))
+            }
+        )*}
+    };
+}
+
+clients! {
+    offers: OfferServiceClient at Licensing,
+    orders: OrderServiceClient at Licensing,
+    groups: LicenseGroupServiceClient at Licensing,
+    licenses: LicenseServiceClient at Licensing,
+    portal: PortalServiceClient at Licensing,
+    clock: ClockServiceClient at Licensing,
+    accounts: AccountServiceClient at Billing,
+    payment_methods: PaymentMethodServiceClient at Billing,
+    payments: PaymentServiceClient at Billing,
+    settlement: SettlementServiceClient at Billing,
+    invoices: InvoiceServiceClient at Billing,
+    bill_runs: BillRunServiceClient at Billing,
+    emails: EmailServiceClient at Notification,
+}
+
+impl Caller {
+    /// The facts of a service.
+    #[must_use]
+    pub fn events(&self, service: ServiceName) -> EventServiceClient<Line> {
+        EventServiceClient::new(self.line(service))
+    }
+
+    /// The intake of a service.
+    #[must_use]
+    pub fn intake(&self, service: ServiceName) -> EventIntakeServiceClient<Line> {
+        EventIntakeServiceClient::new(self.line(service))
+    }
+}
+
+/// A channel that adds the caller's headers and remembers what was called.
+#[derive(Clone)]
+pub struct Line {
+    channel: Channel,
+    headers: http::HeaderMap,
+    called: Called,
+}
+
+impl Service<http::Request<Body>> for Line {
+    type Response = http::Response<Body>;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.channel.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let headers = self.headers.clone();
+        request.headers_mut().extend(headers);
+        let path = request.uri().path().trim_start_matches('/').to_owned();
+        let called = Arc::clone(&self.called);
+        let answer = self.channel.call(request);
+        Box::pin(async move {
+            let response = answer.await?;
+            // A refusal comes in the headers; of an answer they say nothing yet.
+            if Status::from_header_map(response.headers()).is_none() {
+                called.lock().unwrap().insert(path);
+            }
+            Ok(response)
+        })
+    }
+}

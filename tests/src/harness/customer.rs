@@ -1,0 +1,345 @@
+//! A customer and what customers commonly do, for journeys that are about something else.
+
+use octroi::system::ServiceName;
+use octroi_api::billing::v1::{
+    Account, CreateAccountRequest, CreatePaymentMethodRequest, NewPaymentMethod, PaymentMethod,
+    PostalAddress,
+};
+use octroi_api::event::v1::{Event, ListEventsRequest};
+use octroi_api::licensing::v1::{
+    ActivateLicenseRequest, CreateOrderRequest, GetLicenseGroupRequest, GetLicenseRequest,
+    GetOrderRequest, License, LicenseGroup, LicenseUser, NewLicenseGroup, Order, OrderLine,
+    PayOrderRequest, SignInRequest, SignInResponse,
+};
+use octroi_api::notification::v1::{Email, EmailView, GetEmailRequest, ListEmailsRequest};
+use tonic::{Response, Status};
+use uuid::Uuid;
+
+use super::caller::Caller;
+use super::installation::Installation;
+use super::refusal::Answer as _;
+use super::time::eventually;
+
+/// The offer that holds at most 300 licences a group.
+pub const BUSINESS: &str = "offers/apps-for-business";
+/// The offer without a limit.
+pub const ENTERPRISE: &str = "offers/apps-for-enterprise";
+/// A password that a customer may choose.
+pub const CHOSEN: &str = "Blue-Kettle-42";
+
+/// An account that could be anyone's, in Paris.
+#[must_use]
+pub fn account(legal_name: &str) -> Account {
+    Account {
+        legal_name: legal_name.to_owned(),
+        contact_email: "office@acme.test".to_owned(),
+        address: Some(PostalAddress {
+            lines: vec!["1 rue de la Paix".to_owned()],
+            postal_code: "75002".to_owned(),
+            city: "Paris".to_owned(),
+            country_code: "FR".to_owned(),
+        }),
+        locale: "en".to_owned(),
+        time_zone: "Europe/Paris".to_owned(),
+        ..Account::default()
+    }
+}
+
+/// A monthly group to be.
+#[must_use]
+pub fn new_group(id: &str) -> NewLicenseGroup {
+    NewLicenseGroup {
+        id: id.to_owned(),
+        renewal_period: "P1M".to_owned(),
+        ..NewLicenseGroup::default()
+    }
+}
+
+/// Lines of an order.
+#[must_use]
+pub fn lines(lines: &[(&str, i32)]) -> Vec<OrderLine> {
+    lines
+        .iter()
+        .map(|(offer, quantity)| OrderLine {
+            offer: (*offer).to_owned(),
+            quantity: *quantity,
+        })
+        .collect()
+}
+
+/// A payment method of the test gateway.
+#[must_use]
+pub fn method(token: &str) -> NewPaymentMethod {
+    NewPaymentMethod {
+        gateway_token: token.to_owned(),
+        display_name: String::new(),
+    }
+}
+
+/// A request id that no other request has.
+#[must_use]
+pub fn request_id() -> String {
+    Uuid::new_v4().to_string()
+}
+
+/// A customer, and who acts for them.
+#[derive(Clone)]
+pub struct Customer {
+    /// The account's id.
+    pub id: String,
+    /// Who calls.
+    pub by: Caller,
+}
+
+impl Installation {
+    /// A customer without anything yet.
+    pub async fn newcomer(&self, id: &str) -> Customer {
+        let by = self.operator();
+        let request = CreateAccountRequest {
+            account_id: id.to_owned(),
+            account: Some(account(id)),
+            ..CreateAccountRequest::default()
+        };
+        by.accounts().create_account(request).await.got();
+        Customer { id: id.to_owned(), by }
+    }
+
+    /// A customer whose payments succeed.
+    pub async fn customer(&self, id: &str) -> Customer {
+        let customer = self.newcomer(id).await;
+        customer.pays_with("test-success").await;
+        customer
+    }
+}
+
+impl Customer {
+    /// Resource name of the account.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("accounts/{}", self.id)
+    }
+
+    /// Resource name of a group.
+    #[must_use]
+    pub fn group_name(&self, group: &str) -> String {
+        format!("accounts/{}/licenseGroups/{group}", self.id)
+    }
+
+    /// Resource name of a licence.
+    #[must_use]
+    pub fn license_name(&self, group: &str, number: i32) -> String {
+        format!("accounts/{}/licenseGroups/{group}/licenses/{number}", self.id)
+    }
+
+    /// Resource name of an order.
+    #[must_use]
+    pub fn order_name(&self, order: &str) -> String {
+        format!("accounts/{}/orders/{order}", self.id)
+    }
+
+    /// Puts a payment method on file as the default.
+    pub async fn pays_with(&self, token: &str) -> PaymentMethod {
+        let request = CreatePaymentMethodRequest {
+            parent: self.name(),
+            payment_method: Some(method(token)),
+            make_default: true,
+            ..CreatePaymentMethodRequest::default()
+        };
+        self.by
+            .payment_methods()
+            .create_payment_method(request)
+            .await
+            .got()
+    }
+
+    /// Asks for licences in a new group; neither ids nor answers are judged.
+    pub async fn asks_for(
+        &self,
+        order: &str,
+        group: NewLicenseGroup,
+        wanted: &[(&str, i32)],
+    ) -> Result<Response<Order>, Status> {
+        let order = self.request(
+            order,
+            Order {
+                new_group: Some(group),
+                lines: lines(wanted),
+                ..Order::default()
+            },
+        );
+        self.by.orders().create_order(order).await
+    }
+
+    /// Asks for more licences in an existing group.
+    pub async fn asks_for_more(
+        &self,
+        order: &str,
+        group: &str,
+        wanted: &[(&str, i32)],
+    ) -> Result<Response<Order>, Status> {
+        let order = self.request(
+            order,
+            Order {
+                license_group: self.group_name(group),
+                lines: lines(wanted),
+                ..Order::default()
+            },
+        );
+        self.by.orders().create_order(order).await
+    }
+
+    fn request(&self, order_id: &str, order: Order) -> CreateOrderRequest {
+        CreateOrderRequest {
+            parent: self.name(),
+            order_id: order_id.to_owned(),
+            order: Some(order),
+            ..CreateOrderRequest::default()
+        }
+    }
+
+    /// Pays an order with what is on file.
+    pub async fn pays(&self, order: &str) -> Result<Response<Order>, Status> {
+        let request = PayOrderRequest {
+            name: self.order_name(order),
+            ..PayOrderRequest::default()
+        };
+        self.by.orders().pay_order(request).await
+    }
+
+    /// Pays an order with a new method.
+    pub async fn pays_by(&self, order: &str, token: &str) -> Result<Response<Order>, Status> {
+        let request = PayOrderRequest {
+            name: self.order_name(order),
+            new_payment_method: Some(method(token)),
+            ..PayOrderRequest::default()
+        };
+        self.by.orders().pay_order(request).await
+    }
+
+    /// Orders and pays a new monthly group; the order is named after it.
+    pub async fn buys(&self, group: &str, wanted: &[(&str, i32)]) -> Order {
+        self.asks_for(group, new_group(group), wanted).await.got();
+        self.pays(group).await.got()
+    }
+
+    /// Orders and pays licences for an existing group.
+    pub async fn buys_more(&self, order: &str, group: &str, wanted: &[(&str, i32)]) -> Order {
+        self.asks_for_more(order, group, wanted).await.got();
+        self.pays(order).await.got()
+    }
+
+    /// An order as it is.
+    pub async fn order(&self, order: &str) -> Order {
+        let name = self.order_name(order);
+        let mut orders = self.by.orders();
+        orders.get_order(GetOrderRequest { name }).await.got()
+    }
+
+    /// A group as it is.
+    pub async fn group(&self, group: &str) -> LicenseGroup {
+        let name = self.group_name(group);
+        let mut groups = self.by.groups();
+        groups
+            .get_license_group(GetLicenseGroupRequest { name })
+            .await
+            .got()
+    }
+
+    /// A licence as it is.
+    pub async fn license(&self, group: &str, number: i32) -> License {
+        let name = self.license_name(group, number);
+        let mut licenses = self.by.licenses();
+        licenses.get_license(GetLicenseRequest { name }).await.got()
+    }
+
+    /// The request that gives a licence to a user with a login and a chosen password.
+    #[must_use]
+    pub fn activation(&self, group: &str, number: i32, login: &str) -> ActivateLicenseRequest {
+        ActivateLicenseRequest {
+            name: self.license_name(group, number),
+            user: Some(LicenseUser {
+                first_name: "Sales".to_owned(),
+                last_name: "Desk".to_owned(),
+            }),
+            activation_email: login.to_owned(),
+            password: CHOSEN.to_owned(),
+            ..ActivateLicenseRequest::default()
+        }
+    }
+
+    /// Gives a licence to a user with a chosen password.
+    pub async fn activates(&self, group: &str, number: i32, login: &str) -> License {
+        let request = self.activation(group, number, login);
+        self.by.licenses().activate_license(request).await.got()
+    }
+
+    /// Gives a licence to a user with a generated password, which is mailed.
+    pub async fn activates_generated(&self, group: &str, number: i32, login: &str) -> License {
+        let request = ActivateLicenseRequest {
+            password: String::new(),
+            ..self.activation(group, number, login)
+        };
+        self.by.licenses().activate_license(request).await.got()
+    }
+
+    /// Signs a licence's user in.
+    pub async fn signs_in(
+        &self,
+        address: &str,
+        password: &str,
+    ) -> Result<Response<SignInResponse>, Status> {
+        let request = SignInRequest {
+            activation_email: address.to_owned(),
+            password: password.to_owned(),
+            client_address: "192.0.2.7".to_owned(),
+        };
+        self.by.portal().sign_in(request).await
+    }
+
+    /// A user in a session that opens everything.
+    pub async fn user(&self, address: &str, password: &str) -> Caller {
+        let session = self.signs_in(address, password).await.got();
+        self.by.with_session(&session.session_token)
+    }
+
+    /// The account's e-mails, whole, oldest first.
+    pub async fn emails(&self) -> Vec<Email> {
+        let request = ListEmailsRequest {
+            parent: self.name(),
+            page_size: 1000,
+            view: EmailView::Full.into(),
+            ..ListEmailsRequest::default()
+        };
+        let mut emails = self.by.emails().list_emails(request).await.got().emails;
+        emails.reverse();
+        emails
+    }
+
+    /// An e-mail as it is now.
+    pub async fn email(&self, name: &str) -> Email {
+        let name = name.to_owned();
+        let mut emails = self.by.emails();
+        emails.get_email(GetEmailRequest { name }).await.got()
+    }
+
+    /// Waits for the account's `count`th e-mail of a template and gives the newest of them.
+    pub async fn receives(&self, template: &str, count: usize) -> Email {
+        eventually(&format!("e-mail {count} of {template}"), async || {
+            let mut emails = self.emails().await;
+            emails.retain(|email| email.template == template);
+            (emails.len() == count).then(|| emails.pop()).flatten()
+        })
+        .await
+    }
+
+    /// The facts that a service has recorded of the account, oldest first.
+    pub async fn events(&self, service: ServiceName) -> Vec<Event> {
+        let request = ListEventsRequest {
+            parent: self.name(),
+            page_size: 1000,
+            ..ListEventsRequest::default()
+        };
+        let mut events = self.by.events(service);
+        events.list_events(request).await.got().events
+    }
+}

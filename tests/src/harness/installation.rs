@@ -1,0 +1,303 @@
+//! One installation of Octroi for one test.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use octroi::bootstrap::Databases;
+use octroi::system::{Listeners, Plan, ServiceName, System};
+use octroi_api::testing::v1::{GetClockRequest, SetClockRequest};
+use octroi_notification::{MailSettings, SmtpTls};
+use octroi_platform::Running;
+use octroi_platform::auth::Signer;
+use octroi_platform::event::to_proto;
+use octroi_platform::settings::key_id;
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+
+use super::caller::{Called, Caller};
+use super::mail::MailServer;
+use super::postgres::{Postgres, connect};
+use super::refusal::Answer as _;
+use super::time::{at, eventually, instant, within};
+use super::{coverage, wire::Wire};
+
+/// When a test begins, unless it says otherwise: a Monday morning in the middle of a quarter.
+const START: &str = "2026-02-02T08:00:00Z";
+/// The domain that the all-in-one puts activation e-mails under.
+const ACTIVATION_DOMAIN: &str = "users.octroi.example";
+/// How long a test's tokens are valid.
+const TOKEN: Duration = Duration::from_secs(3600);
+
+/// How an installation is to be.
+pub struct Options {
+    /// What its clock shows at first.
+    pub start: Timestamp,
+    /// Connections to the database that each service holds at most.
+    pub pool_size: usize,
+    /// The service whose wire to the database is tapped.
+    pub tap: Option<ServiceName>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            start: at(START),
+            pool_size: 8,
+            tap: None,
+        }
+    }
+}
+
+/// One installation of Octroi: a database of its own, the three services, a mail server, a test clock.
+pub struct Installation {
+    /// Where its mail arrives.
+    pub mail: MailServer,
+    /// The database, as its superuser.
+    pub sql: Client,
+    /// The wire that was asked for.
+    pub wire: Wire,
+    test: String,
+    postgres: &'static Postgres,
+    databases: Databases,
+    system: System,
+    seconds: Vec<Second>,
+    called: Called,
+}
+
+/// Another instance of licensing.
+struct Second {
+    running: Running,
+    shutdown: CancellationToken,
+}
+
+impl Installation {
+    /// One that begins on an ordinary Monday.
+    pub async fn start() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    /// One that begins at this instant.
+    pub async fn start_at(start: &str) -> Self {
+        Self::with(Options {
+            start: at(start),
+            ..Options::default()
+        })
+        .await
+    }
+
+    /// One of one's own making.
+    pub async fn with(options: Options) -> Self {
+        let postgres = Postgres::get().await;
+        let databases = postgres.database(options.start).await;
+        let mail = MailServer::start().await;
+        let mut plan = Plan {
+            databases: databases.clone(),
+            keys: postgres.keys().clone(),
+            addresses: [([127, 0, 0, 1], 0).into(); 3],
+            test_clock: true,
+            mail: MailSettings {
+                portal_url: Some("https://portal.test".to_owned()),
+                mail_from: Some("Octroi <no-reply@octroi.test>".parse().unwrap()),
+                smtp_host: Some("127.0.0.1".to_owned()),
+                smtp_port: Some(mail.port()),
+                smtp_tls: SmtpTls::None,
+                ..MailSettings::default()
+            },
+            pool_size: options.pool_size,
+        };
+        let mut wire = Wire::default();
+        if let Some(service) = options.tap {
+            let config = match service {
+                ServiceName::Licensing => &mut plan.databases.licensing,
+                ServiceName::Billing => &mut plan.databases.billing,
+                ServiceName::Notification => &mut plan.databases.notification,
+            };
+            (wire, *config) = Wire::tap(config, &postgres.scratch());
+        }
+        let system = System::start(plan, Listeners::free().unwrap())
+            .await
+            .expect("the services start");
+        Self {
+            mail,
+            wire,
+            sql: connect(&databases.admin, &databases.name).await,
+            test: test_name(),
+            postgres,
+            databases,
+            system,
+            seconds: Vec::new(),
+            called: Called::default(),
+        }
+    }
+
+    /// Somebody without a token.
+    #[must_use]
+    pub fn stranger(&self) -> Caller {
+        let urls = ServiceName::ALL.map(|service| self.system.plan().url(service));
+        Caller::stranger(urls, Arc::clone(&self.called))
+    }
+
+    /// Somebody who may do everything that people may.
+    #[must_use]
+    pub fn operator(&self) -> Caller {
+        self.caller("*")
+    }
+
+    /// Somebody with these scopes alone.
+    #[must_use]
+    pub fn caller(&self, scopes: &str) -> Caller {
+        let key = self.postgres.operator_key();
+        self.stranger()
+            .with_token(&token(&key, "test", scopes, None))
+    }
+
+    /// Somebody with every scope, for one account alone.
+    #[must_use]
+    pub fn bound_to(&self, account: &str) -> Caller {
+        let key = self.postgres.operator_key();
+        self.stranger()
+            .with_token(&token(&key, "test", "*", Some(account)))
+    }
+
+    /// A service, as its peers know it.
+    #[must_use]
+    pub fn service(&self, service: ServiceName) -> Caller {
+        let key = self.postgres.keys().signing(service);
+        let subject = format!("service:{service}");
+        self.stranger()
+            .with_token(&token(&key, &subject, "service", None))
+    }
+
+    /// What the services share.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        self.system.plan()
+    }
+
+    /// Starts another instance of licensing and gives its operator.
+    pub async fn second_licensing(&mut self) -> Caller {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let shutdown = CancellationToken::new();
+        let settings = octroi_licensing::Settings {
+            platform: self.plan().settings(ServiceName::Licensing, Some(listener)),
+            activation_domain: ACTIVATION_DOMAIN.to_owned(),
+            download_url: "https://download.octroi.example".to_owned(),
+        };
+        let running = octroi_licensing::start(settings, shutdown.clone())
+            .await
+            .expect("a second licensing starts");
+        self.seconds.push(Second { running, shutdown });
+        let plan = self.system.plan();
+        let urls = [
+            url,
+            plan.url(ServiceName::Billing),
+            plan.url(ServiceName::Notification),
+        ];
+        let key = self.postgres.operator_key();
+        Caller::stranger(urls, Arc::clone(&self.called))
+            .with_token(&token(&key, "test", "*", None))
+    }
+
+    /// Stops one service; nothing listens where it was.
+    pub async fn stop(&mut self, service: ServiceName) {
+        self.system.stop_service(service).await;
+    }
+
+    /// Starts a service that was stopped, where it was.
+    pub async fn restart(&mut self, service: ServiceName) {
+        self.system
+            .start_service(service)
+            .await
+            .expect("the service starts again");
+    }
+
+    /// Business time.
+    pub async fn now(&self) -> Timestamp {
+        let clock = self.operator().clock().get_clock(GetClockRequest {}).await;
+        instant(clock.got().time)
+    }
+
+    /// Moves the clock, a day at a time, with all that is due on the way.
+    pub async fn advance_to(&self, time: &str) {
+        self.advance_to_instant(at(time)).await;
+    }
+
+    /// [`Self::advance_to`] for a computed instant.
+    pub async fn advance_to_instant(&self, time: Timestamp) {
+        let time = Some(to_proto(time));
+        let mut clock = self.operator().clock();
+        clock.set_clock(SetClockRequest { time }).await.got();
+    }
+
+    /// How many events wait for a subscriber.
+    pub async fn undelivered(&self) -> i64 {
+        let row = self
+            .sql
+            .query_one(
+                "SELECT (SELECT count(*) FROM licensing.delivery) + (SELECT count(*) FROM billing.delivery)
+                      + (SELECT count(*) FROM notification.delivery)",
+                &[],
+            )
+            .await
+            .unwrap();
+        row.get(0)
+    }
+
+    /// Waits until every event has reached its subscribers.
+    pub async fn drained(&self) {
+        let patience = Duration::from_secs(30);
+        within(patience, "the deliveries drain", async || {
+            (self.undelivered().await == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until nothing is left to mail.
+    pub async fn mailed(&self) {
+        eventually("the e-mails are sent", async || {
+            let row = self
+                .sql
+                .query_one(
+                    "SELECT count(*) FROM notification.email WHERE state = 'QUEUED'",
+                    &[],
+                )
+                .await
+                .unwrap();
+            (self.undelivered().await == 0 && row.get::<_, i64>(0) == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// The end of every test: the deliveries drain, the stored data is sound, what the journey promised to call was
+    /// called. Then nothing is left of it.
+    pub async fn finish(self) {
+        self.drained().await;
+        self.sound().await;
+        for second in self.seconds {
+            second.shutdown.cancel();
+            second.running.stopped().await.unwrap();
+        }
+        self.system.stop().await;
+        drop(self.sql);
+        self.postgres.drop_database(&self.databases.name).await;
+        coverage::check(&self.test, &self.called.lock().unwrap());
+    }
+
+    /// Holds the stored data to its invariants.
+    pub async fn sound(&self) {
+    }
+}
+
+/// The name of the test that runs in this thread, as the test program lists it.
+fn test_name() -> String {
+    std::thread::current().name().unwrap_or_default().to_owned()
+}
+
+fn token(key: &std::path::Path, subject: &str, scopes: &str, account: Option<&str>) -> String {
+    let pem = std::fs::read(key).unwrap();
+    let kid = key_id(&pem).unwrap();
+    let signer = Signer::new(&pem, &kid, octroi::keys::ISSUER).unwrap();
+    signer.sign(subject, scopes, account, TOKEN).unwrap()
+}

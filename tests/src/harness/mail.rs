@@ -1,0 +1,154 @@
+//! A mail server of a test's own, on this machine, that keeps what it is given and refuses what it is told to.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::mime;
+
+/// A message that arrived.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    /// The envelope's sender.
+    pub from: String,
+    /// The envelope's recipients.
+    pub to: Vec<String>,
+    /// The whole message.
+    pub message: String,
+}
+
+impl Letter {
+    /// A header's value, unfolded; empty when it is missing.
+    #[must_use]
+    pub fn header(&self, name: &str) -> String {
+        mime::header(&self.message, name)
+    }
+
+    /// The text part, decoded.
+    #[must_use]
+    pub fn text(&self) -> String {
+        mime::part(&self.message, "text/plain")
+    }
+
+    /// The HTML part, decoded.
+    #[must_use]
+    pub fn html(&self) -> String {
+        mime::part(&self.message, "text/html")
+    }
+}
+
+#[derive(Default)]
+struct Kept {
+    letters: Vec<Letter>,
+    answers: VecDeque<String>,
+}
+
+/// A mail server.
+pub struct MailServer {
+    port: u16,
+    kept: Arc<Mutex<Kept>>,
+}
+
+impl MailServer {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let kept = Arc::<Mutex<Kept>>::default();
+        let server = Arc::clone(&kept);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // A client that leaves in the middle has changed its mind.
+                tokio::spawn(converse(stream, Arc::clone(&server)));
+            }
+        });
+        Self { port, kept }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The next recipients are answered so, one each, such as "451 4.3.0 try again"; those after them are accepted.
+    pub fn answer_next(&self, answers: &[&str]) {
+        let mut kept = self.kept.lock().unwrap();
+        kept.answers
+            .extend(answers.iter().map(|answer| (*answer).to_owned()));
+    }
+
+    /// Everything that arrived, in order.
+    #[must_use]
+    pub fn letters(&self) -> Vec<Letter> {
+        self.kept.lock().unwrap().letters.clone()
+    }
+}
+
+async fn converse(stream: TcpStream, kept: Arc<Mutex<Kept>>) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let (mut from, mut to) = (String::new(), Vec::new());
+    say(&mut stream, "220 mail.test ESMTP").await?;
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await? == 0 {
+            return Ok(());
+        }
+        let line = line.trim_end();
+        let verb = line.split([' ', ':']).next().unwrap_or_default();
+        let answer = match verb.to_ascii_uppercase().as_str() {
+            "EHLO" | "HELO" => "250-mail.test\r\n250-8BITMIME\r\n250 SMTPUTF8".to_owned(),
+            "MAIL" => {
+                from = address(line);
+                to.clear();
+                "250 2.1.0 ok".to_owned()
+            }
+            "RCPT" => {
+                let answer = kept.lock().unwrap().answers.pop_front();
+                if answer.is_none() {
+                    to.push(address(line));
+                }
+                answer.unwrap_or_else(|| "250 2.1.5 ok".to_owned())
+            }
+            "DATA" => {
+                say(&mut stream, "354 go on").await?;
+                let letter = Letter {
+                    from: from.clone(),
+                    to: std::mem::take(&mut to),
+                    message: message(&mut stream).await?,
+                };
+                kept.lock().unwrap().letters.push(letter);
+                "250 2.0.0 taken".to_owned()
+            }
+            "RSET" | "NOOP" => "250 2.0.0 ok".to_owned(),
+            "QUIT" => return say(&mut stream, "221 2.0.0 bye").await,
+            _ => "502 5.5.1 not here".to_owned(),
+        };
+        say(&mut stream, &answer).await?;
+    }
+}
+
+async fn say(stream: &mut BufReader<TcpStream>, answer: &str) -> std::io::Result<()> {
+    stream.write_all(format!("{answer}\r\n").as_bytes()).await
+}
+
+/// Everything up to the lonely dot.
+async fn message(stream: &mut BufReader<TcpStream>) -> std::io::Result<String> {
+    let mut message = String::new();
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        match line.strip_prefix('.') {
+            Some("\r\n") => return Ok(message),
+            Some(rest) => message.push_str(rest),
+            None => message.push_str(&line),
+        }
+    }
+}
+
+fn address(line: &str) -> String {
+    let start = line.find('<').map_or(0, |at| at + 1);
+    let end = line.find('>').unwrap_or(line.len());
+    line[start..end].to_owned()
+}

@@ -1,0 +1,27 @@
+//! What a test needs around it. [`Installation`] is the way in: it stands on a clone of a migrated database, and
+//! [`Installation::finish`] holds every test to the same end: deliveries drained, the stored data sound.
+
+mod billing;
+mod caller;
+mod coverage;
+mod customer;
+mod installation;
+mod mail;
+mod mime;
+mod postgres;
+mod refusal;
+mod time;
+mod wire;
+
+pub use billing::{Price, amount};
+pub use caller::{Caller, Line};
+pub use coverage::{JOURNEYS, Journey};
+pub use customer::{
+    BUSINESS, CHOSEN, Customer, ENTERPRISE, account, lines, method, new_group, request_id,
+};
+pub use installation::{Installation, Options};
+pub use mail::{Letter, MailServer};
+pub use octroi::system::ServiceName;
+pub use refusal::{Answer, Refused};
+pub use time::{at, eventually, instant, within};
+pub use wire::{Turn, Wire};

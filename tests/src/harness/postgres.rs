@@ -1,0 +1,162 @@
+//! The PostgreSQL of one test program: private, careless about power cuts, and gone with the process.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use jiff::Timestamp;
+use octroi::bootstrap::{BootstrapOptions, Databases, bootstrap};
+use octroi::cluster::{Cluster, ClusterOptions};
+use octroi::keys::Keys;
+use octroi::system::Plan;
+use octroi_platform::clock::Clock;
+use tokio::sync::OnceCell;
+use tokio_postgres::{Client, Config, NoTls};
+
+/// The migrated database that every test's own is cloned from.
+const TEMPLATE: &str = "octroi_template";
+
+static POSTGRES: OnceCell<Postgres> = OnceCell::const_new();
+
+/// A cluster with a template database, and the keys of every installation on it.
+pub(crate) struct Postgres {
+    admin: Config,
+    keys: Keys,
+    directory: PathBuf,
+    made: AtomicU32,
+    // Nothing of a static is ever dropped: the janitor sees to it that both end.
+    _cluster: Cluster,
+    _janitor: Child,
+}
+
+impl Postgres {
+    /// The process's own, started with the first test that needs it.
+    pub(crate) async fn get() -> &'static Self {
+        POSTGRES.get_or_init(Self::start).await
+    }
+
+    async fn start() -> Self {
+        // The services' own words are wanted only when something is being looked for.
+        if std::env::var_os("RUST_LOG").is_some() {
+            octroi_platform::process::log();
+        }
+        let directory = tempfile::Builder::new()
+            .prefix("octroi-tests-")
+            .tempdir()
+            .unwrap()
+            .keep();
+        // From root, PostgreSQL's own user has to reach the cluster.
+        fs::set_permissions(&directory, Permissions::from_mode(0o711)).unwrap();
+        let options = ClusterOptions {
+            data_dir: directory.join("data"),
+            pg_bin: None,
+            durable: false,
+        };
+        fs::create_dir(&options.data_dir).unwrap();
+        fs::set_permissions(&options.data_dir, Permissions::from_mode(0o711)).unwrap();
+        let cluster = Cluster::start(options).await.expect("PostgreSQL starts");
+        let janitor = janitor(cluster.pid(), &directory);
+        let keys = Keys::open(&directory).unwrap();
+        let admin = cluster.admin();
+        make_template(&admin, &keys).await;
+        Self {
+            admin,
+            keys,
+            directory,
+            made: AtomicU32::new(0),
+            _cluster: cluster,
+            _janitor: janitor,
+        }
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The private key that people's tokens are signed with.
+    pub(crate) fn operator_key(&self) -> PathBuf {
+        self.directory.join("keys").join("operator.pem")
+    }
+
+    /// A path of this process for a test's own files; it is removed with everything else.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let path = self.directory.join(format!("s{number}"));
+        fs::create_dir(&path).unwrap();
+        path
+    }
+
+    /// A database of a test's own, whose clock shows `start`.
+    pub(crate) async fn database(&self, start: Timestamp) -> Databases {
+        let name = format!("test_{}", self.made.fetch_add(1, Ordering::Relaxed));
+        let admin = connect(&self.admin, "postgres").await;
+        let create = format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}");
+        admin.batch_execute(&create).await.unwrap();
+        let databases = Databases::named(&self.admin, &name, self.keys.passwords());
+        let offset = start.as_microsecond() - Clock::system().now().as_microsecond();
+        connect(&self.admin, &name)
+            .await
+            .execute(
+                "INSERT INTO testing.clock (offset_micros) VALUES ($1)
+                 ON CONFLICT (one) DO UPDATE SET offset_micros = $1",
+                &[&offset],
+            )
+            .await
+            .unwrap();
+        databases
+    }
+
+    /// Drops a test's database; services that still use it are cut off.
+    pub(crate) async fn drop_database(&self, name: &str) {
+        let drop = format!("DROP DATABASE {name} WITH (FORCE)");
+        let admin = connect(&self.admin, "postgres").await;
+        admin.batch_execute(&drop).await.unwrap();
+    }
+}
+
+/// A connection as the superuser.
+pub(crate) async fn connect(admin: &Config, database: &str) -> Client {
+    let mut config = admin.clone();
+    config.dbname(database);
+    let (client, connection) = config.connect(NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+async fn make_template(admin: &Config, keys: &Keys) {
+    let options = BootstrapOptions {
+        database: Some(TEMPLATE.to_owned()),
+        passwords: keys.passwords().clone(),
+        test_clock: true,
+    };
+    let databases = bootstrap(admin, &options).await.unwrap();
+    let plan = Plan {
+        databases,
+        keys: keys.clone(),
+        addresses: [([127, 0, 0, 1], 0).into(); 3],
+        test_clock: true,
+        mail: octroi_notification::MailSettings::default(),
+        pool_size: 1,
+    };
+    plan.migrate().await.unwrap();
+}
+
+/// A process that outlives ours, however that ends, for as long as it takes to stop the server and remove its files.
+fn janitor(server: u32, directory: &Path) -> Child {
+    const SCRIPT: &str = "cat >/dev/null; kill -INT $1 2>/dev/null; i=0
+        while kill -0 $1 2>/dev/null && [ $i -lt 300 ]; do sleep 0.1; i=$((i+1)); done
+        kill -QUIT $1 2>/dev/null; rm -rf \"$2\"";
+    Command::new("/bin/sh")
+        .args(["-c", SCRIPT, "janitor", &server.to_string()])
+        .arg(directory)
+        .process_group(0)
+        // It waits for the other end of this pipe, which the system closes with us.
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}

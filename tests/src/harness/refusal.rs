@@ -1,0 +1,114 @@
+//! Answers, taken apart: what was got, or why it was refused.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tonic::{Code, Response, Status};
+use tonic_types::StatusExt as _;
+
+/// A refusal and its details.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The status' code.
+    pub code: Code,
+    /// ErrorInfo's reason.
+    pub reason: String,
+    /// What is said to people.
+    pub message: String,
+    /// The fields that BadRequest names, in its order.
+    pub fields: Vec<String>,
+    /// The subjects that QuotaFailure names, with their descriptions.
+    pub quotas: Vec<(String, String)>,
+    /// ErrorInfo's metadata.
+    pub metadata: BTreeMap<String, String>,
+    /// RetryInfo's delay.
+    pub retry: Option<Duration>,
+}
+
+impl Refused {
+    /// Takes a status apart.
+    ///
+    /// # Panics
+    /// When it carries no ErrorInfo of Octroi's: every refusal must.
+    #[must_use]
+    #[track_caller]
+    pub fn of(status: &Status) -> Self {
+        let details = status.get_error_details();
+        let Some(info) = details.error_info() else {
+            panic!("a refusal without ErrorInfo: {status:?}");
+        };
+        assert_eq!(info.domain, "octroi", "{status:?}");
+        let fields = details.bad_request().map(|bad| &bad.field_violations);
+        let quotas = details.quota_failure().map(|quota| &quota.violations);
+        Self {
+            code: status.code(),
+            reason: info.reason.clone(),
+            message: status.message().to_owned(),
+            fields: fields
+                .into_iter()
+                .flatten()
+                .map(|violation| violation.field.clone())
+                .collect(),
+            quotas: quotas
+                .into_iter()
+                .flatten()
+                .map(|violation| (violation.subject.clone(), violation.description.clone()))
+                .collect(),
+            metadata: info.metadata.clone().into_iter().collect(),
+            retry: details.retry_info().and_then(|retry| retry.retry_delay),
+        }
+    }
+
+    /// Holds the refusal to a code and a reason.
+    ///
+    /// # Panics
+    /// When it is another.
+    #[track_caller]
+    pub fn is(&self, code: Code, reason: &str) -> &Self {
+        assert_eq!(
+            (self.code, self.reason.as_str()),
+            (code, reason),
+            "{self:?}"
+        );
+        self
+    }
+
+    /// Holds the refusal to name exactly these fields as bad, in any order.
+    ///
+    /// # Panics
+    /// When it names others.
+    #[track_caller]
+    pub fn names(&self, fields: &[&str]) {
+        self.is(Code::InvalidArgument, "INVALID_FIELDS");
+        let (mut named, mut expected) = (self.fields.clone(), fields.to_vec());
+        named.sort();
+        expected.sort_unstable();
+        assert_eq!(named, expected, "{}", self.message);
+    }
+}
+
+/// What a test does with an answer.
+pub trait Answer<T> {
+    /// The message that must have come.
+    fn got(self) -> T;
+    /// The refusal that must have come.
+    fn refused(self) -> Refused;
+}
+
+impl<T: std::fmt::Debug> Answer<T> for Result<Response<T>, Status> {
+    #[track_caller]
+    fn got(self) -> T {
+        match self {
+            Ok(response) => response.into_inner(),
+            Err(status) => panic!("refused: {:?}", Refused::of(&status)),
+        }
+    }
+
+    #[track_caller]
+    fn refused(self) -> Refused {
+        match self {
+            Ok(response) => panic!("not refused: {:?}", response.into_inner()),
+            Err(status) => Refused::of(&status),
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The customer's guide, played end to end: one module for each of its headings, the refusals beside the successes.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a journey that cannot go on has failed"
+)]
+
+mod ordering;
+mod thin;

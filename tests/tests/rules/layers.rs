@@ -1,0 +1,223 @@
+//! What each layer may know of the others and of the world.
+
+use crate::repository::{Source, none, read, sources};
+
+const SERVICES: [&str; 3] = ["licensing", "billing", "notification"];
+
+/// The files of one layer in all three services.
+fn layer(name: &str) -> Vec<Source> {
+    let files: Vec<Source> = SERVICES
+        .iter()
+        .flat_map(|service| sources(&format!("crates/{service}/src/{name}"), ".rs"))
+        .collect();
+    assert!(files.len() > SERVICES.len(), "no layer {name}");
+    files
+}
+
+fn without(files: &[Source], forbidden: &[&str]) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for file in files {
+        for (number, line) in file.code() {
+            for word in forbidden.iter().filter(|word| line.contains(**word)) {
+                breaches.push(format!("{}:{number}: {word}", file.path));
+            }
+        }
+    }
+    breaches
+}
+
+#[test]
+fn the_domain_knows_no_io_no_clock_no_wire() {
+    let forbidden = [
+        "async ",
+        ".await",
+        "tokio",
+        "tonic",
+        "deadpool",
+        "octroi_api",
+        "prost",
+        "refinery",
+        "lettre",
+        "tracing",
+        "std::fs",
+        "std::io",
+        "std::env",
+        "std::process",
+        "std::thread",
+        "SystemTime",
+        "Instant",
+        "::now()",
+        "now_v7",
+        "new_v4",
+        "rand::",
+        "crate::app",
+        "crate::grpc",
+        "crate::store",
+    ];
+    none("domain/ is pure", without(&layer("domain"), &forbidden));
+}
+
+#[test]
+fn the_domain_takes_of_the_platform_only_what_is_pure() {
+    let mut breaches = Vec::new();
+    for file in layer("domain") {
+        for (number, line) in file.code() {
+            for taken in line.split("octroi_platform::").skip(1) {
+                if !["calendar", "name", "error"]
+                    .iter()
+                    .any(|pure| taken.starts_with(pure))
+                {
+                    breaches.push(format!("{}:{number}: {}", file.path, line.trim()));
+                }
+            }
+        }
+    }
+    none("domain/ uses calendar, name and error alone", breaches);
+}
+
+#[test]
+fn the_store_knows_neither_the_wire_nor_the_clock() {
+    let forbidden = [
+        "tonic",
+        "octroi_api",
+        "crate::app",
+        "crate::grpc",
+        "::now()",
+        "now_v7",
+        "new_v4",
+    ];
+    none(
+        "store/ is SQL and rows",
+        without(&layer("store"), &forbidden),
+    );
+}
+
+#[test]
+fn use_cases_know_no_methods() {
+    none(
+        "app/ is called by grpc/",
+        without(&layer("app"), &["tonic", "crate::grpc"]),
+    );
+}
+
+#[test]
+fn methods_know_no_sql() {
+    let forbidden = ["tokio_postgres", "SELECT ", "INSERT ", "UPDATE ", "DELETE "];
+    none(
+        "grpc/ converts and calls",
+        without(&layer("grpc"), &forbidden),
+    );
+}
+
+#[test]
+fn every_statement_names_its_function() {
+    let mut breaches = Vec::new();
+    for file in layer("store") {
+        let mut before = "";
+        for line in file.text.lines() {
+            let statement = line.trim_start().trim_start_matches(['"', 'r', '#', '(']);
+            let begins = [
+                "SELECT ",
+                "INSERT INTO ",
+                "UPDATE ",
+                "DELETE FROM ",
+                "WITH ",
+            ]
+            .iter()
+            .any(|word| statement.starts_with(word));
+            // A statement begins where its literal does.
+            if begins
+                && line.contains('"')
+                && !line.trim_start().starts_with("//")
+                && !before.contains("--")
+            {
+                breaches.push(format!("{}: {}", file.path, line.trim()));
+            }
+            before = line;
+        }
+    }
+    none(
+        "a statement's first line is -- and its function's name",
+        breaches,
+    );
+}
+
+#[test]
+fn no_service_depends_on_another() {
+    let mut breaches = Vec::new();
+    let manifest = |name: &str| read(&format!("crates/{name}/Cargo.toml"));
+    for service in SERVICES {
+        for other in SERVICES.iter().filter(|other| **other != service) {
+            if manifest(service).contains(&format!("octroi-{other}")) {
+                breaches.push(format!("{service} depends on {other}"));
+            }
+        }
+    }
+    for below in ["api", "platform"] {
+        for other in SERVICES.iter().chain(&["octroi.workspace"]) {
+            if manifest(below).contains(&format!("octroi-{other}")) {
+                breaches.push(format!("{below} depends on {other}"));
+            }
+        }
+    }
+    none("services meet in proto/ alone", breaches);
+}
+
+#[test]
+fn money_and_usage_know_no_floating_point() {
+    let mut breaches = Vec::new();
+    for service in ["billing", "licensing"] {
+        for file in sources(&format!("crates/{service}/src"), ".rs") {
+            for (number, line) in file.code() {
+                let floats = ["f32", "f64", "double precision", "::real", "::float"];
+                let words = line
+                    .split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':' || c == ' '));
+                if words
+                    .flat_map(|part| part.split(' '))
+                    .any(|word| floats.contains(&word))
+                    || line.contains("double precision")
+                {
+                    breaches.push(format!("{}:{number}: {}", file.path, line.trim()));
+                }
+            }
+        }
+    }
+    none("no floats in billing or licensing", breaches);
+}
+
+#[test]
+fn the_platform_knows_no_business_noun() {
+    // `account` is the tenant of every row; names of other services are where they answer.
+    let nouns = [
+        "invoice", "invoices", "license", "licenses", "licence", "licences", "seat", "seats",
+        "offer", "offers", "price", "prices", "payment", "payments", "quote", "quotes", "device",
+        "devices",
+    ];
+    let mut breaches = Vec::new();
+    for file in sources("crates/platform/src", ".rs") {
+        for (number, line) in file.code_without_tests() {
+            let words = words(line);
+            for noun in nouns
+                .iter()
+                .filter(|noun| words.iter().any(|word| word == **noun))
+            {
+                breaches.push(format!("{}:{number}: {noun}", file.path));
+            }
+        }
+    }
+    none("crates/platform holds no noun of the business", breaches);
+}
+
+/// The words of a line of code, identifiers taken apart.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    for letter in line.chars() {
+        if !letter.is_alphabetic() || letter.is_uppercase() {
+            words.push(String::new());
+        }
+        if letter.is_alphabetic() {
+            words.last_mut().unwrap().extend(letter.to_lowercase());
+        }
+    }
+    words
+}

@@ -1,0 +1,81 @@
+//! What lies where, and how large it may grow.
+
+use crate::repository::{none, sources, top_level};
+
+/// Lines of a file, at most.
+const FILE: usize = 500;
+/// Lines of code in the platform, at most: what the three services share must stay small enough to be known by heart.
+const PLATFORM: usize = 3_700;
+
+#[test]
+fn the_top_level_holds_what_the_design_names() {
+    let named = [
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE",
+        "README.md",
+        "crates",
+        "deploy",
+        "proto",
+        "tests",
+    ];
+    let others: Vec<String> = top_level()
+        .into_iter()
+        .filter(|name| !name.starts_with('.') && !named.contains(&name.as_str()))
+        .collect();
+    none("the top level holds nothing else", others);
+}
+
+#[test]
+fn files_stay_small() {
+    let mut large = Vec::new();
+    for (below, ending) in [
+        ("crates", ".rs"),
+        ("tests", ".rs"),
+        ("crates", ".sql"),
+        ("proto", ".proto"),
+    ] {
+        for file in sources(below, ending) {
+            let lines = file.text.lines().count();
+            if lines > FILE {
+                large.push(format!("{}: {lines} lines", file.path));
+            }
+        }
+    }
+    none("a file has 500 lines at most", large);
+}
+
+#[test]
+fn the_platform_stays_small() {
+    let lines: usize = sources("crates/platform/src", ".rs")
+        .iter()
+        .map(|file| file.code_without_tests().count())
+        .sum();
+    assert!(
+        lines <= PLATFORM,
+        "crates/platform has {lines} lines of code, {PLATFORM} at most"
+    );
+}
+
+#[test]
+fn no_file_is_named_after_nothing() {
+    let empty = [
+        "utils.rs",
+        "util.rs",
+        "common.rs",
+        "misc.rs",
+        "helpers.rs",
+        "manager.rs",
+    ];
+    let named: Vec<String> = ["crates", "tests"]
+        .into_iter()
+        .flat_map(|below| sources(below, ".rs"))
+        .filter(|file| {
+            empty
+                .iter()
+                .any(|name| file.path.ends_with(&format!("/{name}")))
+        })
+        .map(|file| file.path)
+        .collect();
+    none("a file's name says what is in it", named);
+}
