@@ -13,6 +13,8 @@ use crate::domain::vat::{check_vat_number, is_siren};
 
 /// Settings of the billing service.
 #[derive(Debug, Clone, clap::Args)]
+// A group's id is its struct's name, and the platform's has the same.
+#[group(id = "BillingSettings")]
 pub struct Settings {
     /// What every service is told.
     #[command(flatten)]

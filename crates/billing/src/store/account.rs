@@ -122,7 +122,7 @@ pub fn update(tx: &mut Tx, account: &Account) {
          UPDATE account SET legal_name = $2, contact_email = $3, address_lines = $4, postal_code = $5, city = $6,
              country = $7, vat_number = $8, currency = $9, seller = $10, locale = $11, zone_names = $12,
              zone_times = $13, version = $14, update_time = $15
-         WHERE account = $1 AND version = $14 - 1",
+         WHERE account = $1 AND version = $14::bigint - 1",
         params![
             account.id.clone(),
             account.legal_name.clone(),
