@@ -1,4 +1,17 @@
-//! octroi
+//! Octroi in one process: a private PostgreSQL and the three services, and the operator's commands.
+//!
+//! [`cluster`] runs the database, [`bootstrap`] makes its roles and schemas, [`keys`] the installation's secrets,
+//! [`system`] the services on them; [`serve`], [`demo`] and [`verify`] are the commands over these.
 
+pub mod api;
 pub mod bootstrap;
+pub mod cli;
+pub mod clock;
 pub mod cluster;
+pub mod demo;
+pub mod failure;
+pub mod keys;
+pub mod place;
+pub mod serve;
+pub mod system;
+pub mod verify;

@@ -1,1 +1,7 @@
-fn main(){}
+//! The all-in-one's process.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    octroi::cli::run()
+}

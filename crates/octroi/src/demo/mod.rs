@@ -1,0 +1,163 @@
+//! `octroi demo`: a customer's whole life, played on a test clock through the public API and told as a timeline.
+//!
+//! Each chapter is a file and follows one heading of the customer guide; [`stage`] is what they share.
+
+mod activation;
+mod finale;
+mod installation;
+mod month;
+mod order;
+mod removal;
+mod stage;
+mod termination;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use octroi_notification::MailSettings;
+use octroi_platform::process;
+use tempfile::TempDir;
+
+use self::stage::Stage;
+use crate::api::Api;
+use crate::bootstrap::{BootstrapOptions, bootstrap};
+use crate::clock::TestClock;
+use crate::cluster::{Cluster, ClusterOptions};
+use crate::failure::Failure;
+use crate::keys::{Keys, Tokens};
+use crate::serve::complete_mail;
+use crate::system::{Listeners, POOL, Plan, System};
+use crate::verify;
+
+/// How the demo is to be played.
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// Directory of PostgreSQL's programs (initdb, postgres), where they are not found by themselves.
+    #[arg(long, env = "OCTROI_PG_BIN", value_name = "DIR")]
+    pg_bin: Option<PathBuf>,
+}
+
+/// Plays the guide in a fresh temporary directory, of which only the mail is kept.
+///
+/// # Errors
+/// What could not be started, or which step did not go as the guide says.
+pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
+    process::log_from("warn");
+    let shutdown = process::until_signal();
+    let listeners = Listeners::free()?;
+    let dir = temporary_directory().map_err(anyhow::Error::new)?;
+    let options = ClusterOptions {
+        pg_bin: args.pg_bin,
+        // Nothing of it outlives the demo.
+        durable: false,
+        ..ClusterOptions::new(dir.path())
+    };
+    let cluster = tokio::select! {
+        () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
+        cluster = Cluster::start(options) => cluster?,
+    };
+    let played = tokio::select! {
+        () = shutdown.cancelled() => Ok(None),
+        error = cluster.ended() => Err(error.into()),
+        played = play(&cluster, listeners) => played.map(Some),
+    };
+    cluster.destroy().await?;
+    match played? {
+        Some(mail) => keep(dir, &mail)?,
+        None => println!("\nInterrupted."),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A directory in which a cluster of root's may lie too: others may pass through it and see nothing.
+fn temporary_directory() -> io::Result<TempDir> {
+    let dir = tempfile::Builder::new().prefix("octroi-demo-").tempdir()?;
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711))?;
+    Ok(dir)
+}
+
+/// Starts the services, plays every chapter and checks what is left; answers where the mail lies.
+async fn play(cluster: &Cluster, listeners: Listeners) -> Result<PathBuf, Failure> {
+    let keys = Keys::open(cluster.data_dir())?;
+    let tokens = Tokens::renew(&keys, cluster.data_dir())?;
+    let options = BootstrapOptions {
+        database: None,
+        passwords: keys.passwords().clone(),
+        test_clock: true,
+    };
+    let databases = bootstrap(&cluster.admin(), &options).await?;
+    let start = stage::instant(stage::START)?;
+    TestClock(Some(start)).begin(&databases.admin).await?;
+    let mail = complete_mail(MailSettings::default(), cluster.data_dir());
+    let plan = Plan {
+        databases,
+        keys,
+        addresses: Plan::NOWHERE,
+        test_clock: true,
+        mail,
+        pool_size: POOL,
+    };
+    let system = System::start(plan, listeners).await?;
+    let mail = cluster.data_dir().join("mail");
+    let api = Api::new(system.plan(), &tokens.operator)?;
+    let told = chapters(Stage::new(api)?, &mail).await;
+    let verified = match told {
+        Ok(()) => verify::run(&system.plan().databases.admin).await,
+        Err(error) => Err(error),
+    };
+    system.stop().await;
+    let report = verified?;
+    if !report.is_clean() {
+        return Err(anyhow::anyhow!("the stored data breaks its own rules:\n{report}").into());
+    }
+    println!(
+        "\n{} rules of the stored data were checked; none is broken.",
+        report.findings.len()
+    );
+    Ok(mail)
+}
+
+async fn chapters(mut stage: Stage, mail: &Path) -> anyhow::Result<()> {
+    println!(
+        "The customer guide, played through the public API on a test clock. Times are those of {}.",
+        stage::ZONE
+    );
+    order::first(&mut stage).await?;
+    let password = activation::play(&mut stage).await?;
+    installation::play(&mut stage, &password).await?;
+    order::more(&mut stage).await?;
+    removal::play(&mut stage).await?;
+    month::close(&mut stage, "2026-11", "2026-12-01T08:00").await?;
+    termination::play(&mut stage).await?;
+    month::close(&mut stage, "2026-12", "2027-01-01T08:00").await?;
+    finale::play(&mut stage, mail).await
+}
+
+/// Keeps the directory with the mail alone in it.
+fn keep(dir: TempDir, mail: &Path) -> Result<(), Failure> {
+    let path = dir.keep();
+    let clear = || {
+        for entry in fs::read_dir(&path)? {
+            let entry = entry?.path();
+            if entry == mail {
+                continue;
+            }
+            if entry.is_dir() {
+                fs::remove_dir_all(&entry)?;
+            } else {
+                fs::remove_file(&entry)?;
+            }
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700))
+    };
+    clear().map_err(|error| Failure::new(73, error))?;
+    println!(
+        "The mail stays in {}; everything else is removed.",
+        mail.display()
+    );
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! `octroi serve`: everything in one process until it is told to stop.
+
+mod greeting;
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+use jiff::Timestamp;
+use octroi_notification::MailSettings;
+use octroi_platform::process;
+use tokio_util::sync::CancellationToken;
+
+use self::greeting::Greeting;
+use crate::bootstrap::{BootstrapOptions, bootstrap};
+use crate::clock::TestClock;
+use crate::failure::Failure;
+use crate::keys::{Keys, Tokens};
+use crate::place::{Place, PlaceArgs};
+use crate::system::{Listeners, POOL, Plan, ServiceName, System};
+
+/// What e-mails of a specimen say of the portal and of their sender.
+const PORTAL_URL: &str = "https://portal.octroi.example/";
+const MAIL_FROM: &str = "Octroi <no-reply@octroi.example>";
+
+/// What is served, and where.
+#[derive(Clone, Debug, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Address that the services listen on. There is no TLS yet: leave it on this machine.
+    #[arg(
+        long,
+        env = "OCTROI_LISTEN_HOST",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1"
+    )]
+    listen_host: IpAddr,
+    /// Port of licensing; 0 takes any that is free.
+    #[arg(long, env = "OCTROI_LICENSING_PORT", value_name = "PORT", default_value_t = ServiceName::Licensing.port())]
+    licensing_port: u16,
+    /// Port of billing.
+    #[arg(long, env = "OCTROI_BILLING_PORT", value_name = "PORT", default_value_t = ServiceName::Billing.port())]
+    billing_port: u16,
+    /// Port of notification.
+    #[arg(long, env = "OCTROI_NOTIFICATION_PORT", value_name = "PORT", default_value_t = ServiceName::Notification.port())]
+    notification_port: u16,
+    /// Runs on a clock that ClockService moves; invoices are then specimens. A database is born with a test clock or
+    /// without and stays so; the start counts at its birth only.
+    #[arg(
+        long,
+        env = "OCTROI_TEST_CLOCK",
+        value_name = "START",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ""
+    )]
+    test_clock: Option<TestClock>,
+    #[command(flatten, next_help_heading = "Mail")]
+    mail: MailSettings,
+}
+
+impl ServeArgs {
+    fn port(&self, service: ServiceName) -> u16 {
+        match service {
+            ServiceName::Licensing => self.licensing_port,
+            ServiceName::Billing => self.billing_port,
+            ServiceName::Notification => self.notification_port,
+        }
+    }
+}
+
+/// Serves until SIGINT or SIGTERM, then drains the services and stops the database.
+///
+/// # Errors
+/// Why it could not start, or what ended by itself.
+pub async fn serve(args: ServeArgs) -> Result<ExitCode, Failure> {
+    process::log();
+    let shutdown = process::until_signal();
+    // A taken port is told at once, before the database takes its time.
+    let listeners = Listeners::bind(args.listen_host, |service| args.port(service))?;
+    let place = tokio::select! {
+        () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
+        place = Place::open(&args.place) => place?,
+    };
+    let served = run(&args, &place, listeners, &shutdown).await;
+    let closed = place.close().await;
+    served?;
+    closed?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run(
+    args: &ServeArgs,
+    place: &Place,
+    listeners: Listeners,
+    shutdown: &CancellationToken,
+) -> Result<(), Failure> {
+    let started = tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        error = place.ended() => return Err(error.into()),
+        started = start(args, place, listeners) => started?,
+    };
+    let (mut system, tokens, time) = started;
+    let greeting = Greeting {
+        system: system.plan(),
+        place,
+        tokens: &tokens,
+        time,
+    };
+    print!("{greeting}");
+    let failed = tokio::select! {
+        () = shutdown.cancelled() => None,
+        error = system.ended() => Some(Failure::from(error)),
+        error = place.ended() => Some(Failure::from(error)),
+    };
+    system.stop().await;
+    failed.map_or(Ok(()), Err)
+}
+
+/// Prepares the database and the keys and starts the services; answers the time of the test clock too.
+async fn start(
+    args: &ServeArgs,
+    place: &Place,
+    listeners: Listeners,
+) -> Result<(System, Tokens, Option<Timestamp>), Failure> {
+    let keys = Keys::open(place.data_dir())?;
+    let tokens = Tokens::renew(&keys, place.data_dir())?;
+    let options = BootstrapOptions {
+        database: None,
+        passwords: keys.passwords().clone(),
+        test_clock: args.test_clock.is_some(),
+    };
+    let databases = bootstrap(&place.admin(), &options).await?;
+    place.tell_connection(&databases.admin)?;
+    let time = match args.test_clock {
+        Some(clock) => Some(clock.begin(&databases.admin).await?),
+        None => None,
+    };
+    let plan = Plan {
+        databases,
+        keys,
+        addresses: Plan::NOWHERE,
+        test_clock: args.test_clock.is_some(),
+        mail: complete_mail(args.mail.clone(), place.data_dir()),
+        pool_size: POOL,
+    };
+    let system = System::start(plan, listeners).await?;
+    Ok((system, tokens, time))
+}
+
+/// The mail settings, with files in the data directory and specimens' names where nothing was said.
+#[must_use]
+pub fn complete_mail(mut mail: MailSettings, data_dir: &Path) -> MailSettings {
+    if mail.mail_directory.is_none() && mail.smtp_host.is_none() {
+        mail.mail_directory = Some(data_dir.join("mail"));
+    }
+    mail.portal_url.get_or_insert_with(|| PORTAL_URL.to_owned());
+    if mail.mail_from.is_none() {
+        mail.mail_from = MAIL_FROM.parse().ok();
+    }
+    mail
+}

@@ -1,0 +1,514 @@
+//! The three services in this process, each on its own socket, over one database.
+//!
+//! [`Plan`] says what they share and gives each service's settings; [`System`] starts them from it, one by one or
+//! together, and stops them so.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use octroi_notification::MailSettings;
+use octroi_platform::settings::Database;
+use octroi_platform::{Error, Running, Service, Settings, StartError, migrate};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::bootstrap::Databases;
+use crate::keys::{ISSUER, Keys};
+
+/// Connections to the database that each service holds at most, unless the plan says otherwise.
+pub const POOL: usize = 8;
+/// Where a specimen's logins and installers lie.
+const ACTIVATION_DOMAIN: &str = "users.octroi.example";
+const DOWNLOAD_URL: &str = "https://downloads.octroi.example";
+/// How long a service may take to answer SERVING.
+const READY: Duration = Duration::from_secs(30);
+const READY_POLL: Duration = Duration::from_millis(10);
+
+/// One of the three services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceName {
+    /// Offers, orders, groups, licences and their users.
+    Licensing,
+    /// Accounts, settlement, invoices.
+    Billing,
+    /// E-mails.
+    Notification,
+}
+
+impl ServiceName {
+    /// Every service.
+    pub const ALL: [Self; 3] = [Self::Licensing, Self::Billing, Self::Notification];
+
+    /// The name, which is also its schema's.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.service().name
+    }
+
+    /// The port that it listens on by default.
+    #[must_use]
+    pub fn port(self) -> u16 {
+        self.service().port
+    }
+
+    fn service(self) -> &'static Service {
+        match self {
+            Self::Licensing => &octroi_licensing::SERVICE,
+            Self::Billing => &octroi_billing::SERVICE,
+            Self::Notification => &octroi_notification::SERVICE,
+        }
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::Licensing => 0,
+            Self::Billing => 1,
+            Self::Notification => 2,
+        }
+    }
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why the services do not run.
+#[derive(Debug, thiserror::Error)]
+pub enum SystemError {
+    /// An address is taken, or not ours.
+    #[error(
+        "cannot listen on {address}: {source}. End the program that uses it, or choose another port with \
+         --{service}-port (or address with --listen-host)"
+    )]
+    Listen {
+        /// Whose address it was to be.
+        service: ServiceName,
+        /// The address.
+        address: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A schema could not be brought up to date.
+    #[error("cannot migrate the schema {0}")]
+    Migrate(ServiceName, #[source] Error),
+    /// A service did not start.
+    #[error("{0} did not start")]
+    Start(ServiceName, #[source] StartError),
+    /// A service does not say that it is ready.
+    #[error("{0} did not become ready within {seconds} s", seconds = READY.as_secs())]
+    NotReady(ServiceName),
+    /// A service ended by itself, which it should not.
+    #[error("{0} ended by itself")]
+    Ended(ServiceName, #[source] Option<Error>),
+}
+
+impl SystemError {
+    /// The process's exit code that tells this error, after `sysexits.h`.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Listen { .. } => 69,
+            Self::Migrate(..) | Self::NotReady(_) | Self::Ended(..) => 70,
+            Self::Start(_, error) => error.exit_code(),
+        }
+    }
+}
+
+/// The sockets that the services listen on, bound before anything else is started.
+#[derive(Debug)]
+pub struct Listeners([TcpListener; 3]);
+
+impl Listeners {
+    /// Binds the services' ports on a host; port 0 takes any that is free.
+    ///
+    /// # Errors
+    /// [`SystemError::Listen`].
+    pub fn bind(host: IpAddr, port: impl Fn(ServiceName) -> u16) -> Result<Self, SystemError> {
+        let bind = |service| bind(service, SocketAddr::new(host, port(service)));
+        Ok(Self([
+            bind(ServiceName::Licensing)?,
+            bind(ServiceName::Billing)?,
+            bind(ServiceName::Notification)?,
+        ]))
+    }
+
+    /// Binds free ports of this machine.
+    ///
+    /// # Errors
+    /// [`SystemError::Listen`].
+    pub fn free() -> Result<Self, SystemError> {
+        Self::bind(Ipv4Addr::LOCALHOST.into(), |_| 0)
+    }
+
+    fn addresses(&self) -> Result<[SocketAddr; 3], SystemError> {
+        let mut addresses = Plan::NOWHERE;
+        for service in ServiceName::ALL {
+            let at = service.index();
+            let local = self.0[at].local_addr();
+            addresses[at] = local.map_err(|source| SystemError::Listen {
+                service,
+                address: addresses[at],
+                source,
+            })?;
+        }
+        Ok(addresses)
+    }
+}
+
+/// What the services share.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How each service reaches the database, which has been bootstrapped.
+    pub databases: Databases,
+    /// Their keys.
+    pub keys: Keys,
+    /// Where they listen.
+    pub addresses: [SocketAddr; 3],
+    /// Whether the database was born with a test clock.
+    pub test_clock: bool,
+    /// Where mail goes.
+    pub mail: MailSettings,
+    /// Connections to the database that each service holds at most.
+    pub pool_size: usize,
+}
+
+impl Plan {
+    /// The addresses of a plan whose listeners are not known yet.
+    pub const NOWHERE: [SocketAddr; 3] = [SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0); 3];
+
+    /// Where a service listens.
+    #[must_use]
+    pub fn address(&self, service: ServiceName) -> SocketAddr {
+        self.addresses[service.index()]
+    }
+
+    /// The URL by which a program on this machine reaches a service.
+    #[must_use]
+    pub fn url(&self, service: ServiceName) -> String {
+        format!("http://{}", reachable(self.address(service)))
+    }
+
+    /// The settings that a service shares with the others. Without a listener it binds its address itself.
+    #[must_use]
+    pub fn settings(&self, service: ServiceName, listener: Option<TcpListener>) -> Settings {
+        let database = match service {
+            ServiceName::Licensing => &self.databases.licensing,
+            ServiceName::Billing => &self.databases.billing,
+            ServiceName::Notification => &self.databases.notification,
+        };
+        // Billing never sees a password of a user's, sealed or not.
+        let sealing = (service != ServiceName::Billing).then(|| self.keys.sealing());
+        Settings {
+            listen: Some(self.address(service)),
+            database_url: Database(database.clone()),
+            pool_size: self.pool_size,
+            jwks_file: self.keys.jwks(),
+            issuer: ISSUER.to_owned(),
+            signing_key_file: self.keys.signing(service),
+            fingerprint_key_file: self.keys.fingerprint(),
+            sealing_keys_file: sealing,
+            licensing_url: self.url(ServiceName::Licensing),
+            billing_url: self.url(ServiceName::Billing),
+            notification_url: self.url(ServiceName::Notification),
+            test_clock: self.test_clock,
+            listener: listener.map(Arc::new),
+        }
+    }
+
+    /// Brings the three schemas up to date.
+    ///
+    /// # Errors
+    /// [`SystemError::Migrate`].
+    pub async fn migrate(&self) -> Result<(), SystemError> {
+        for service in ServiceName::ALL {
+            let database = self.settings(service, None).database_url.0;
+            let Service {
+                name, migrations, ..
+            } = service.service();
+            migrate::migrate(&database, name, migrations)
+                .await
+                .map_err(|error| SystemError::Migrate(service, error))?;
+        }
+        Ok(())
+    }
+
+    /// Starts one service; it may not be ready yet.
+    async fn launch(
+        &self,
+        service: ServiceName,
+        listener: Option<TcpListener>,
+        shutdown: CancellationToken,
+    ) -> Result<Running, SystemError> {
+        let platform = self.settings(service, listener);
+        let started = match service {
+            ServiceName::Licensing => {
+                let settings = octroi_licensing::Settings {
+                    platform,
+                    activation_domain: ACTIVATION_DOMAIN.to_owned(),
+                    download_url: DOWNLOAD_URL.to_owned(),
+                };
+                octroi_licensing::start(settings, shutdown).await
+            }
+            ServiceName::Billing => {
+                let settings = octroi_billing::Settings {
+                    platform,
+                    seller_file: None,
+                    specimen_seller: true,
+                };
+                octroi_billing::start(settings, shutdown).await
+            }
+            ServiceName::Notification => {
+                let mail = self.mail.clone();
+                let settings = octroi_notification::Settings { platform, mail };
+                octroi_notification::start(settings, shutdown).await
+            }
+        };
+        started.map_err(|error| SystemError::Start(service, error))
+    }
+}
+
+/// A service that was started.
+#[derive(Debug)]
+struct Member {
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), Error>>,
+}
+
+/// The services, running. Dropped without [`System::stop`] they are told to stop and not waited for.
+#[derive(Debug)]
+pub struct System {
+    plan: Plan,
+    members: [Option<Member>; 3],
+}
+
+impl System {
+    /// Brings the schemas up to date, starts the three services on their listeners, and waits until all are SERVING.
+    /// The plan's addresses become the listeners'.
+    ///
+    /// # Errors
+    /// See [`SystemError`]; whatever was started by then is stopped.
+    pub async fn start(mut plan: Plan, listeners: Listeners) -> Result<Self, SystemError> {
+        plan.addresses = listeners.addresses()?;
+        plan.migrate().await?;
+        let mut system = Self {
+            plan,
+            members: [None, None, None],
+        };
+        let [licensing, billing, notification] = listeners.0;
+        // Whoever gives up on this start leaves nothing running.
+        let all = CancellationToken::new();
+        let given_up = all.clone().drop_guard();
+        let shutdowns = [(); 3].map(|()| all.child_token());
+        let plan = &system.plan;
+        let started = tokio::join!(
+            plan.launch(
+                ServiceName::Licensing,
+                Some(licensing),
+                shutdowns[0].clone()
+            ),
+            plan.launch(ServiceName::Billing, Some(billing), shutdowns[1].clone()),
+            plan.launch(
+                ServiceName::Notification,
+                Some(notification),
+                shutdowns[2].clone()
+            ),
+        );
+        let mut failed = None;
+        let started = [started.0, started.1, started.2].into_iter().zip(shutdowns);
+        for (slot, (running, shutdown)) in system.members.iter_mut().zip(started) {
+            match running {
+                Ok(running) => *slot = Some(Member::new(running, shutdown)),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        let mut result = failed.map_or(Ok(()), Err);
+        for service in ServiceName::ALL {
+            if result.is_ok() {
+                result = system.ready(service).await;
+            }
+        }
+        match result {
+            Ok(()) => {
+                given_up.disarm();
+                Ok(system)
+            }
+            Err(error) => {
+                system.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// What the services share.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Where a service listens.
+    #[must_use]
+    pub fn address(&self, service: ServiceName) -> SocketAddr {
+        self.plan.address(service)
+    }
+
+    /// Starts one service that was stopped, at the address that it had, and waits until it is SERVING.
+    ///
+    /// # Errors
+    /// See [`SystemError`].
+    pub async fn start_service(&mut self, service: ServiceName) -> Result<(), SystemError> {
+        self.stop_service(service).await;
+        let listener = bind(service, self.address(service))?;
+        let shutdown = CancellationToken::new();
+        let running = self
+            .plan
+            .launch(service, Some(listener), shutdown.clone())
+            .await?;
+        self.members[service.index()] = Some(Member::new(running, shutdown));
+        self.ready(service).await
+    }
+
+    /// Drains one service and waits for it; nothing listens at its address afterwards.
+    pub async fn stop_service(&mut self, service: ServiceName) {
+        if let Some(member) = self.members[service.index()].take() {
+            member.shutdown.cancel();
+            report(service, member.task.await);
+        }
+    }
+
+    /// Drains every service and waits for them.
+    pub async fn stop(mut self) {
+        // Licensing goes first: the orders that it is paying still find billing.
+        for service in ServiceName::ALL {
+            self.stop_service(service).await;
+        }
+    }
+
+    /// Waits until a service ends by itself, which it should not, and tells which.
+    pub async fn ended(&mut self) -> SystemError {
+        poll_fn(|context| {
+            for service in ServiceName::ALL {
+                let slot = &mut self.members[service.index()];
+                if let Some(member) = slot
+                    && let Poll::Ready(ended) = Pin::new(&mut member.task).poll(context)
+                {
+                    *slot = None;
+                    return Poll::Ready(SystemError::Ended(service, outcome(ended).err()));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Waits until a service says that it is SERVING.
+    async fn ready(&self, service: ServiceName) -> Result<(), SystemError> {
+        let not_ready = || SystemError::NotReady(service);
+        let channel = Endpoint::from_shared(self.plan.url(service))
+            .map_err(|_| not_ready())?
+            .timeout(Duration::from_secs(1))
+            .connect_lazy();
+        let mut client = HealthClient::new(channel);
+        let deadline = Instant::now() + READY;
+        while Instant::now() < deadline {
+            let request = HealthCheckRequest {
+                service: String::new(),
+            };
+            if let Ok(answer) = client.check(request).await
+                && answer.into_inner().status() == ServingStatus::Serving
+            {
+                return Ok(());
+            }
+            sleep(READY_POLL).await;
+        }
+        Err(not_ready())
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        for member in self.members.iter().flatten() {
+            member.shutdown.cancel();
+        }
+    }
+}
+
+impl Member {
+    fn new(running: Running, shutdown: CancellationToken) -> Self {
+        Self {
+            shutdown,
+            task: tokio::spawn(running.stopped()),
+        }
+    }
+}
+
+fn bind(service: ServiceName, address: SocketAddr) -> Result<TcpListener, SystemError> {
+    TcpListener::bind(address).map_err(|source| SystemError::Listen {
+        service,
+        address,
+        source,
+    })
+}
+
+/// An address that listens on every interface is reached on this machine's own.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn outcome(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {
+    ended.unwrap_or_else(|error| Err(Error::Internal(error.into())))
+}
+
+fn report(service: ServiceName, ended: Result<Result<(), Error>, tokio::task::JoinError>) {
+    if let Err(error) = outcome(ended) {
+        let error = format!("{:#}", anyhow::Error::new(error));
+        tracing::error!(%service, error, "the service did not end well");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_interface_is_reached_on_this_machine() {
+        for (listens, reached) in [
+            ("0.0.0.0:50051", "127.0.0.1:50051"),
+            ("[::]:50051", "[::1]:50051"),
+            ("192.0.2.1:1", "192.0.2.1:1"),
+        ] {
+            assert_eq!(reachable(listens.parse().unwrap()).to_string(), reached);
+        }
+    }
+
+    #[test]
+    fn a_taken_port_is_named_with_what_to_do() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = Listeners::bind(Ipv4Addr::LOCALHOST.into(), |service| match service {
+            ServiceName::Billing => port,
+            ServiceName::Licensing | ServiceName::Notification => 0,
+        })
+        .unwrap_err();
+        assert_eq!(error.exit_code(), 69);
+        let message = error.to_string();
+        assert!(message.contains(&port.to_string()) && message.contains("--billing-port"));
+    }
+}

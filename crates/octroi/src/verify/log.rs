@@ -1,0 +1,70 @@
+//! The event log, its deliveries, and the records of requests: the same in every service's schema.
+
+use super::Check;
+
+/// Which service's events go to which.
+const ROUTES: [(&str, &str); 4] = [
+    ("licensing", "billing"),
+    ("licensing", "notification"),
+    ("billing", "licensing"),
+    ("billing", "notification"),
+];
+
+/// The checks of each schema, and of each way that events take.
+pub(super) fn checks() -> Vec<Check> {
+    let mut checks = Vec::new();
+    for schema in ["licensing", "billing", "notification"] {
+        let mut add = |name: &str, sql: &str| {
+            checks.push(Check {
+                name: format!("{schema}: {name}"),
+                sql: sql.replace("{schema}", schema),
+            });
+        };
+        add("events of an aggregate are numbered without gaps", EVENTS);
+        add("no delivery is parked or more than an hour old", DELIVERIES);
+        add("each request that was kept has its answer", IDEMPOTENCY);
+    }
+    for (source, subscriber) in ROUTES {
+        checks.push(Check {
+            name: format!("{source} to {subscriber}: each event was applied once or is on its way"),
+            sql: INBOX
+                .replace("{source}", source)
+                .replace("{subscriber}", subscriber),
+        });
+    }
+    checks
+}
+
+const EVENTS: &str = "
+    SELECT aggregate AS what, min(sequence) <> 1 OR max(sequence) <> count(*) AS broken
+    FROM {schema}.event GROUP BY account, aggregate";
+
+const DELIVERIES: &str = "
+    SELECT concat_ws(' ', d.subscriber, d.aggregate, d.sequence, d.last_error) AS what,
+           d.parked OR e.recorded_at < current_setting('octroi.now')::timestamptz - interval '1 hour' AS broken
+    FROM {schema}.delivery d JOIN {schema}.event e ON e.account = d.account AND e.id = d.event_id";
+
+const IDEMPOTENCY: &str = "
+    SELECT concat_ws(' ', account, method, request_id) AS what, answer IS NULL AS broken FROM {schema}.idempotency";
+
+// A delivery that was applied and not yet acknowledged counts on both sides, so the inbox lies between the first
+// undelivered event and the last one.
+const INBOX: &str = "
+    WITH sent AS (
+        SELECT e.account, e.aggregate, max(e.sequence) AS last,
+               min(e.sequence) FILTER (WHERE d.event_id IS NOT NULL) AS first_undelivered,
+               count(d.event_id) AS undelivered
+        FROM {source}.event e
+        LEFT JOIN {source}.delivery d
+            ON d.account = e.account AND d.subscriber = '{subscriber}' AND d.aggregate = e.aggregate
+           AND d.sequence = e.sequence
+        GROUP BY e.account, e.aggregate
+    ), applied AS (
+        SELECT account, aggregate, sequence FROM {subscriber}.inbox WHERE source = '{source}'
+    )
+    SELECT aggregate AS what,
+           sent.account IS NULL
+           OR coalesce(applied.sequence, 0) > sent.last
+           OR coalesce(applied.sequence, 0) < coalesce(sent.first_undelivered - 1, sent.last)
+           OR sent.undelivered > 0 AND sent.undelivered <> sent.last - sent.first_undelivered + 1 AS broken
+    FROM sent FULL JOIN applied USING (account, aggregate)";

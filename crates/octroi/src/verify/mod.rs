@@ -1,0 +1,223 @@
+//! `octroi verify`: the invariants of the stored data, across the three schemas.
+//!
+//! Every check is one query that looks at rows and says of each whether it breaks the rule. All run in one snapshot,
+//! so that Octroi may go on serving; where facts travel between services, a check allows for those on their way and
+//! for nothing else.
+
+mod billing;
+mod crossing;
+mod licensing;
+mod log;
+mod notification;
+
+use std::fmt;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use octroi_platform::clock::system_micros;
+use tokio_postgres::{Client, Config, IsolationLevel, NoTls, Transaction};
+
+use crate::failure::Failure;
+use crate::place::{PlaceArgs, find_admin};
+
+/// How many breaches of one rule are named.
+const NAMED: i64 = 5;
+
+/// A rule and the query that checks it.
+pub(crate) struct Check {
+    /// What holds, in words.
+    pub(crate) name: String,
+    /// A query of two columns for each row looked at: `what` names it, `broken` says whether the rule is broken.
+    pub(crate) sql: String,
+}
+
+/// What the checks found.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Every rule, in the order of the checks.
+    pub findings: Vec<Finding>,
+}
+
+/// What one check found.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The rule.
+    pub check: String,
+    /// How many rows were looked at.
+    pub rows: i64,
+    /// How many of them break the rule.
+    pub breaches: i64,
+    /// The first of these, by name.
+    pub examples: Vec<String>,
+}
+
+impl Report {
+    /// Whether every rule holds.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.findings.iter().all(|finding| finding.breaches == 0)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self
+            .findings
+            .iter()
+            .map(|finding| finding.check.chars().count());
+        let width = names.max().unwrap_or_default();
+        writeln!(f, "{:<width$}  {:>9}  {:>8}", "check", "rows", "breaches")?;
+        for finding in &self.findings {
+            writeln!(
+                f,
+                "{:<width$}  {:>9}  {:>8}",
+                finding.check, finding.rows, finding.breaches
+            )?;
+            for example in &finding.examples {
+                writeln!(f, "    {example}")?;
+            }
+        }
+        let breached = self.findings.iter().filter(|finding| finding.breaches > 0);
+        match breached.count() {
+            0 => writeln!(f, "\n{} checks, no breach", self.findings.len()),
+            breached => writeln!(f, "\n{} checks, {breached} breached", self.findings.len()),
+        }
+    }
+}
+
+/// Prints the table; the exit code is 1 when a rule is broken.
+///
+/// # Errors
+/// When there is no installation or its database cannot be read.
+pub async fn verify(args: &PlaceArgs) -> Result<ExitCode, Failure> {
+    let (admin, place) = find_admin(args).await?;
+    let report = run(&admin).await;
+    if let Some(place) = place {
+        place.close().await?;
+    }
+    let report = report?;
+    print!("{report}");
+    Ok(ExitCode::from(u8::from(!report.is_clean())))
+}
+
+/// Checks every rule on the database that the administrator's connection names.
+///
+/// # Errors
+/// The database's.
+pub async fn run(admin: &Config) -> anyhow::Result<Report> {
+    let (mut client, connection) = admin
+        .connect(NoTls)
+        .await
+        .context("cannot connect to the database")?;
+    tokio::spawn(connection);
+    let offset = clock_offset(&client).await?;
+    let snapshot = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await?;
+    // Business time, for the rules that know what is past.
+    let now = jiff::Timestamp::from_microsecond(system_micros().saturating_add(offset))?;
+    snapshot
+        .execute(
+            "SELECT set_config('octroi.now', $1, true)",
+            &[&now.to_string()],
+        )
+        .await?;
+    let mut findings = Vec::new();
+    for check in checks() {
+        let finding = look(&snapshot, &check).await;
+        findings.push(finding.with_context(|| format!("cannot check {:?}", check.name))?);
+    }
+    Ok(Report { findings })
+}
+
+/// By how much business time differs from the system's, in microseconds.
+async fn clock_offset(client: &Client) -> anyhow::Result<i64> {
+    let row = client
+        .query_one("SELECT to_regclass('testing.clock') IS NOT NULL", &[])
+        .await?;
+    if !row.try_get::<_, bool>(0)? {
+        return Ok(0);
+    }
+    let row = client
+        .query_opt("SELECT offset_micros FROM testing.clock", &[])
+        .await?;
+    Ok(row.map_or(Ok(0), |row| row.try_get(0))?)
+}
+
+async fn look(snapshot: &Transaction<'_>, check: &Check) -> anyhow::Result<Finding> {
+    // The examples come sorted, so that two runs on the same data say the same.
+    let sql = format!(
+        "WITH looked AS MATERIALIZED ({})
+         SELECT count(*) AS rows, count(*) FILTER (WHERE broken) AS breaches,
+                coalesce((SELECT array_agg(what)
+                          FROM (SELECT what FROM looked WHERE broken ORDER BY what LIMIT {NAMED}) AS first),
+                         ARRAY[]::text[]) AS examples
+         FROM looked",
+        check.sql
+    );
+    let row = snapshot.query_one(&sql, &[]).await?;
+    Ok(Finding {
+        check: check.name.clone(),
+        rows: row.try_get("rows")?,
+        breaches: row.try_get("breaches")?,
+        examples: row.try_get("examples")?,
+    })
+}
+
+/// Every check, those of one schema before those across schemas.
+fn checks() -> Vec<Check> {
+    let named = |(name, sql): &(&str, &str)| Check {
+        name: (*name).to_owned(),
+        sql: (*sql).to_owned(),
+    };
+    let mut checks: Vec<Check> = licensing::CHECKS
+        .iter()
+        .chain(billing::CHECKS)
+        .chain(notification::CHECKS)
+        .chain(crossing::CHECKS)
+        .map(named)
+        .collect();
+    checks.extend(log::checks());
+    checks
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_check_has_a_name_of_its_own() {
+        let names: Vec<String> = checks().into_iter().map(|check| check.name).collect();
+        let distinct: BTreeSet<&String> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len());
+        assert!(names.iter().all(|name| name.chars().count() <= 80));
+    }
+
+    #[test]
+    fn a_report_is_a_table_that_names_breaches() {
+        let finding = |check: &str, rows, examples: &[&str]| Finding {
+            check: check.to_owned(),
+            rows,
+            breaches: i64::try_from(examples.len()).unwrap(),
+            examples: examples.iter().map(|text| (*text).to_owned()).collect(),
+        };
+        let report = Report {
+            findings: vec![
+                finding("first", 12, &[]),
+                finding("second one", 3, &["acme/x"]),
+            ],
+        };
+        assert!(!report.is_clean());
+        assert_eq!(
+            report.to_string(),
+            "check            rows  breaches\n\
+             first              12         0\n\
+             second one          3         1\n    acme/x\n\n2 checks, 1 breached\n"
+        );
+    }
+}
