@@ -3,18 +3,19 @@
 use jiff::Timestamp;
 use octroi_api::event::v1::event::Payload;
 use octroi_api::event::v1::license_deactivated::Cause;
-use octroi_api::event::v1::{LicenseDeactivated, LicenseGroupChanged, LicenseGroupTerminated};
+use octroi_api::event::v1::{LicenseGroupChanged, LicenseGroupTerminated};
 use octroi_platform::event::to_proto;
 use octroi_platform::name::check_etag;
 use octroi_platform::{Call, Db, Error as Platform, NewEvent, Page, Tx, row_get};
 use prost::Message;
 use serde_json::{Value, json};
 
+use crate::app::license::deactivated;
 use crate::domain::group::{self, Farewell, Group, State};
-use crate::domain::{account, offer, order};
+use crate::domain::{account, order};
 use crate::error::Error;
 use crate::store;
-use crate::store::license::{ClosedSeat, Seats, close_seats};
+use crate::store::license::{Seats, close_seats};
 
 /// Groups of licences.
 #[derive(Clone)]
@@ -220,24 +221,9 @@ pub(crate) async fn close(
 ) -> Result<i64, Error> {
     let closed = close_seats(tx, &group.account, &group.id, which, at).await?;
     for seat in &closed.active {
-        tx.emit(deactivated_event(group, seat, cause));
+        tx.emit(deactivated(&seat.id, &seat.offer, cause, seat.ended_at));
     }
     Ok(closed.licenses)
-}
-
-fn deactivated_event(group: &Group, seat: &ClosedSeat, cause: Cause) -> NewEvent {
-    NewEvent::new(
-        "licensing.license.deactivated",
-        &group.account,
-        seat.id.to_string(),
-        seat.ended_at,
-        Payload::LicenseDeactivated(LicenseDeactivated {
-            license_group: group.name(),
-            seat: seat.id.number,
-            offer: offer::name(&seat.offer),
-            cause: cause.into(),
-        }),
-    )
 }
 
 /// The event that tells what others show of a group.

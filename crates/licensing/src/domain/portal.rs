@@ -1,6 +1,6 @@
 //! The portal: how many sign-ins may fail, and what can be installed.
 
-use std::net::{IpAddr, Ipv6Addr};
+use core::net::{IpAddr, Ipv6Addr};
 
 use crate::domain::device::Platform;
 

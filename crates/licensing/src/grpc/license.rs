@@ -89,8 +89,8 @@ impl LicenseService for LicenseApi {
         check_request_id(&request_id, &mut violations);
         let domain = &self.activation_domain;
         let fields = activation_fields(&request, domain, &mut violations);
-        let call = call_of(call, &request_id, "", &request, violations.is_empty())?;
         let (id, user, activation_email) = valid(fields, violations)?;
+        let call = call.idempotent(&request_id, "", &request)?;
         let asked = Activation {
             id,
             user,
@@ -114,8 +114,8 @@ impl LicenseService for LicenseApi {
         let id = license_id("license.name", &license.name, &mut violations);
         let paths = request.update_mask.as_ref().map(|mask| &mask.paths);
         let changes = changes(&license, paths.map_or(&[], Vec::as_slice), &mut violations);
-        let call = call_of(call, &request_id, "", &request, violations.is_empty())?;
         let id = valid(id, violations)?;
+        let call = call.idempotent(&request_id, "", &request)?;
         let answer = self
             .licenses
             .update(&call, &id, &license.etag, changes, to_wire)
@@ -132,13 +132,16 @@ impl LicenseService for LicenseApi {
         let mut violations = Violations::default();
         check_request_id(&request_id, &mut violations);
         let id = license_id("name", &request.name, &mut violations);
-        let call = call_of(call, &request_id, "", &request, violations.is_empty())?;
         // With a name the licence is known, and the password's rules join what is wrong so far.
         let Some(id) = id else {
             if !request.password.is_empty() {
                 check_password("password", &request.password.into(), "", &mut violations);
             }
             return Err(invalid(violations).into());
+        };
+        let call = match violations.is_empty() {
+            true => call.idempotent(&request_id, "", &request)?,
+            false => call,
         };
         let asked = PasswordChange {
             id,
@@ -162,8 +165,8 @@ impl LicenseService for LicenseApi {
         let mut violations = Violations::default();
         check_request_id(&request_id, &mut violations);
         let id = license_id("name", &request.name, &mut violations);
-        let call = call_of(call, &request_id, "", &request, violations.is_empty())?;
         let id = valid(id, violations)?;
+        let call = call.idempotent(&request_id, "", &request)?;
         let answer = self
             .licenses
             .release(&call, &id, &request.etag, to_wire)
@@ -180,8 +183,8 @@ impl LicenseService for LicenseApi {
         let mut violations = Violations::default();
         check_request_id(&request_id, &mut violations);
         let id = license_id("name", &request.name, &mut violations);
-        let call = call_of(call, &request_id, "", &request, violations.is_empty())?;
         let id = valid(id, violations)?;
+        let call = call.idempotent(&request_id, "", &request)?;
         let answer = self
             .licenses
             .delete(&call, &id, &request.etag, to_wire)
@@ -282,20 +285,6 @@ pub(crate) fn numbered(account: &str, group: &str, number: &str) -> Option<Licen
         group: group.to_owned(),
         number: parsed,
     })
-}
-
-/// Makes the call repeatable, unless its fields are bad already.
-pub(crate) fn call_of<M: prost::Message>(
-    call: Call,
-    request_id: &str,
-    about: &str,
-    message: &M,
-    good: bool,
-) -> Result<Call, Error> {
-    match good {
-        true => Ok(call.idempotent(request_id, about, message)?),
-        false => Ok(call),
-    }
 }
 
 /// The value that the fields gave, when every one was good.

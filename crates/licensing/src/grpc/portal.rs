@@ -15,7 +15,7 @@ use crate::domain::license::LicenseId;
 use crate::domain::portal::{Installer, client};
 use crate::error::Error;
 use crate::grpc::check_request_id;
-use crate::grpc::license::{call_of, numbered, valid};
+use crate::grpc::license::{numbered, valid};
 
 /// Longer than any address or password that could be right.
 const MAX_TYPED: usize = 512;
@@ -90,7 +90,11 @@ impl PortalService for PortalApi {
         );
         check_typed("new_password", &request.new_password, &mut violations);
         let about = key.license.to_string();
-        let call = call_of(call, &request_id, &about, &request, violations.is_empty())?;
+        // The password's rules, which need the session's licence, join what is wrong so far.
+        let call = match violations.is_empty() {
+            true => call.idempotent(&request_id, &about, &request)?,
+            false => call,
+        };
         let asked = OwnPasswordChange {
             current: SecretString::from(request.current_password),
             new: SecretString::from(request.new_password),
@@ -126,8 +130,8 @@ impl PortalService for PortalApi {
         let given = request.device.clone().unwrap_or_default();
         let new = new_device(&given, &mut violations);
         let about = key.license.to_string();
-        let call = call_of(call, &request_id, &about, &request, violations.is_empty())?;
         let new = valid(new, violations)?;
+        let call = call.idempotent(&request_id, &about, &request)?;
         let answer = self
             .portal
             .register_device(&call, &key, new, device_to_wire)
@@ -183,8 +187,8 @@ impl PortalService for PortalApi {
             );
         }
         let about = key.license.to_string();
-        let call = call_of(call, &request_id, &about, &request, violations.is_empty())?;
         let (license, device) = valid(parsed, violations)?;
+        let call = call.idempotent(&request_id, &about, &request)?;
         if license != key.license {
             let name = request.name;
             return Err(Error::from(PlatformError::NotFound {
