@@ -114,7 +114,7 @@ impl App {
         check_etag(etag, before.version, &before.name())?;
         let seller = SellerDefaults {
             id: row_get::<Option<String>>(row, "default_seller")?.ok_or_else(no_seller)?,
-            currency: store::currency(row, "default_currency")?,
+            currency: store::currency(row, "seller", "default_currency")?,
             zone: row_get(row, "default_zone")?,
         };
         let account =

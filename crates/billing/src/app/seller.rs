@@ -1,6 +1,6 @@
 //! Sellers and the catalogue that starts come with.
 
-use jiff::civil::date;
+use jiff::civil::{Date, date};
 use jiff::{Timestamp, tz::TimeZone};
 use octroi_platform::Call;
 use octroi_platform::calendar::day_start;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::App;
 use crate::domain::money::{Currency, Rate};
-use crate::domain::price::{Price, UsagePolicy};
+use crate::domain::price::{self, Price, UsagePolicy};
 use crate::domain::seller::Seller;
 use crate::domain::tax::{TaxCategory, TaxRate};
 use crate::error::Error;
@@ -20,6 +20,8 @@ const SPECIMEN_PRICES: [(&str, i64); 2] = [
     ("offers/apps-for-business", 9_99),
     ("offers/apps-for-enterprise", 13_99),
 ];
+/// From when the specimen's prices and tax are in force.
+const SINCE: Date = date(2014, 1, 1);
 /// France's standard rate of VAT since 2014.
 const FRENCH_VAT_PPM: i32 = 200_000;
 
@@ -60,22 +62,31 @@ impl App {
             .begin_work(&call, store::seller::LOCK, &[&seller.id])
             .await?;
         let zone = TimeZone::get(&seller.zone).unwrap_or(TimeZone::UTC);
-        let valid_from = day_start(date(2014, 1, 1), &zone);
+        let valid_from = day_start(SINCE, &zone);
+        let (sold, taxed) = tokio::try_join!(
+            store::price::offers_from(&tx, euro, valid_from),
+            store::tax::countries_from(&tx, SINCE),
+        )?;
         for (offer, monthly) in SPECIMEN_PRICES {
-            store::price::add(
-                &mut tx,
-                &specimen_price(offer, euro, monthly, valid_from),
-                call.now,
-            );
+            if sold.iter().all(|known| known != offer) {
+                let price = specimen_price(offer, euro, monthly, valid_from);
+                store::price::insert(&mut tx, &price, call.now);
+                let after = json!({ "offer": offer, "currency": euro.code(), "monthly": monthly });
+                tx.audit(&price::name(price.id), None, Some(after));
+            }
         }
-        let vat = TaxRate {
-            id: Uuid::now_v7(),
-            country: seller.address.country.clone(),
-            category: TaxCategory::Standard,
-            rate,
-            valid_from: date(2014, 1, 1),
-        };
-        store::tax::add(&mut tx, &vat, call.now);
+        if !taxed.contains(&seller.address.country) {
+            let vat = TaxRate {
+                id: Uuid::now_v7(),
+                country: seller.address.country,
+                category: TaxCategory::Standard,
+                rate,
+                valid_from: SINCE,
+            };
+            store::tax::insert(&mut tx, &vat, call.now);
+            let after = json!({ "country": vat.country, "rate_ppm": rate.ppm() });
+            tx.audit(&format!("taxRates/{}", vat.id), None, Some(after));
+        }
         Ok(tx.commit_work().await?)
     }
 }

@@ -103,20 +103,15 @@ impl App {
     async fn settle_attempt(&self, now: Timestamp, attempt: &Attempt) -> anyhow::Result<bool> {
         let call = Call::background(now, "octroi.billing.v1.SettlementService/SettleOrder");
         let (account, order) = (&attempt.account, &attempt.order);
-        let (tx, rows) = self
+        let row = self
             .db
-            .begin_work(
-                &call,
-                store::settlement::LOCK,
-                &[account, order, &attempt.number],
-            )
+            .read_opt(store::settlement::GET, &[account, order, &attempt.number])
             .await?;
-        let settlement = rows
-            .first()
+        let Some(settlement) = row
+            .as_ref()
             .map(store::settlement::settlement)
-            .transpose()?;
-        tx.rollback().await;
-        let Some(settlement) = settlement else {
+            .transpose()?
+        else {
             return Ok(false);
         };
         match self.look(&settlement).await? {

@@ -120,11 +120,6 @@ impl Currency {
     pub fn code(self) -> &'static str {
         self.code
     }
-
-    /// Digits of the minor unit: 2 for euros and cents, 0 for yen.
-    pub fn digits(self) -> u32 {
-        self.digits
-    }
 }
 
 impl fmt::Debug for Currency {

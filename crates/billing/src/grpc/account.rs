@@ -9,6 +9,7 @@ use octroi_platform::name::{ID_RULE, is_id, parse};
 use octroi_platform::{Call, Page, Violations};
 use tonic::{Request, Response, Status};
 
+use super::checked;
 use crate::app::App;
 use crate::domain::account::{
     Account, AccountChange, Locale, NewAccount, Rule, check_email, check_legal_name, check_zone,
@@ -120,14 +121,7 @@ fn new_account(request: pb::CreateAccountRequest) -> Result<(Option<String>, New
         violations: &mut violations,
     };
     let new = fields.new_account();
-    violations.finish()?;
-    match new {
-        Some(new) => Ok((id, new)),
-        None => Err(octroi_platform::Error::Internal(anyhow::anyhow!(
-            "a bad field that no rule named"
-        ))
-        .into()),
-    }
+    Ok((id, checked(new, violations)?))
 }
 
 fn account_change(

@@ -11,8 +11,11 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::account::account_id;
+use super::checked;
 use crate::app::App;
-use crate::domain::payment_method::{GATEWAY, NewMethod, PaymentMethod};
+use crate::domain::payment_method::{
+    GATEWAY, NewMethod, PaymentMethod, TestToken, check_display_name,
+};
 
 /// Ways to pay.
 pub struct PaymentMethodApi(pub Arc<App>);
@@ -29,21 +32,8 @@ impl PaymentMethodService for PaymentMethodApi {
         let mut violations = Violations::default();
         let account = account_id("parent", &request.parent, &mut violations);
         let given = request.payment_method.unwrap_or_default();
-        let new = NewMethod::new(&given.gateway_token, &given.display_name);
-        let new = match new {
-            Ok(new) => new,
-            Err([token, name]) => {
-                let fields = [("gateway_token", token), ("display_name", name)];
-                for (field, rule) in fields {
-                    if let Some(rule) = rule {
-                        violations.add(format!("payment_method.{field}"), rule.0);
-                    }
-                }
-                violations.finish()?;
-                return Err(Status::invalid_argument("payment_method"));
-            }
-        };
-        violations.finish()?;
+        let new = new_method("payment_method", &given, &mut violations);
+        let new = checked(new, violations)?;
         let answer = self
             .0
             .create_payment_method(&call, &account, new, request.make_default, to_wire)
@@ -92,6 +82,22 @@ impl PaymentMethodService for PaymentMethodApi {
             next_page_token,
         }))
     }
+}
+
+/// A method to put on file.
+pub(super) fn new_method(
+    field: &str,
+    given: &pb::NewPaymentMethod,
+    violations: &mut Violations,
+) -> Option<NewMethod> {
+    let token = TestToken::parse(&given.gateway_token);
+    let token = violations.check(&format!("{field}.gateway_token"), token);
+    let display_name = check_display_name(&given.display_name, &given.gateway_token);
+    let display_name = violations.check(&format!("{field}.display_name"), display_name);
+    Some(NewMethod {
+        token: token?,
+        display_name: display_name?,
+    })
 }
 
 /// Account and id of a resource name with a UUID under an account.

@@ -10,10 +10,10 @@ use octroi_platform::{Call, Violations};
 use tonic::{Request, Response, Status};
 
 use super::account::account_id;
-use super::quote;
+use super::payment_method::new_method;
+use super::{checked, quote};
 use crate::app::App;
 use crate::app::settlement::{PayWith, Settle};
-use crate::domain::payment_method::NewMethod;
 use crate::domain::settlement::{Attempt, Settlement, SettlementState};
 use crate::domain::{invoice, payment};
 use crate::error::Error;
@@ -68,27 +68,19 @@ fn settle(request: pb::SettleOrderRequest) -> Result<Settle, Error> {
     // A token or a name that is no good declines the attempt: the order's payment has then failed, and is not in doubt.
     let with = match request.new_payment_method {
         None => PayWith::Default,
-        Some(given) => match NewMethod::new(&given.gateway_token, &given.display_name) {
-            Ok(new) => PayWith::New(new),
-            Err(_) => PayWith::Unknown,
-        },
+        Some(given) => new_method("", &given, &mut Violations::default())
+            .map_or(PayWith::Unknown, PayWith::New),
     };
-    violations.finish()?;
-    match (order, quote) {
-        (Some([account, order]), Some(quote)) => Ok(Settle {
-            attempt: Attempt {
-                account: account.to_owned(),
-                order: order.to_owned(),
-                number: request.attempt,
-            },
-            quote,
-            with,
-        }),
-        _ => Err(octroi_platform::Error::Internal(anyhow::anyhow!(
-            "a bad field that no rule named"
-        ))
-        .into()),
-    }
+    let settle = order.zip(quote).map(|([account, order], quote)| Settle {
+        attempt: Attempt {
+            account: account.to_owned(),
+            order: order.to_owned(),
+            number: request.attempt,
+        },
+        quote,
+        with,
+    });
+    Ok(checked(settle, violations)?)
 }
 
 fn answer(settlement: &Settlement) -> pb::SettleOrderResponse {

@@ -72,7 +72,7 @@ pub fn account(row: &Row) -> Result<Account, Error> {
             country: row_get(row, "country")?,
         },
         vat_number: row_get(row, "vat_number")?,
-        currency: currency(row, "currency").map_err(|_| corrupt("currency"))?,
+        currency: currency(row, "account", "currency")?,
         seller: row_get(row, "seller")?,
         locale: Locale::parse(row_get(row, "locale")?).ok_or_else(|| corrupt("locale"))?,
         zones: zones.collect(),

@@ -21,12 +21,12 @@ use tokio_postgres::Row;
 
 use crate::domain::money::Currency;
 
-/// A currency's column.
-pub(crate) fn currency(row: &Row, column: &'static str) -> Result<Currency, Error> {
+/// The currency of a row that reads it as `column`, from a table that calls it "currency".
+pub(crate) fn currency(row: &Row, table: &'static str, column: &str) -> Result<Currency, Error> {
     let code: &str = row_get(row, column)?;
     Currency::find(code).ok_or_else(|| Error::Corrupt {
-        table: "",
-        column,
+        table,
+        column: "currency",
         id: code.to_owned(),
     })
 }

@@ -63,7 +63,10 @@ pub fn payment(row: &Row) -> Result<Payment, Error> {
     Ok(Payment {
         account: row_get(row, "account")?,
         id,
-        amount: Money::new(row_get(row, "amount")?, currency(row, "currency")?),
+        amount: Money::new(
+            row_get(row, "amount")?,
+            currency(row, "payment", "currency")?,
+        ),
         state,
         order: row_get(row, "order_id")?,
         attempt: row_get(row, "attempt")?,

@@ -6,6 +6,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::currency;
+use crate::domain::money::Currency;
 use crate::domain::price::{Price, UsagePolicy};
 
 /// The columns that [`price`] reads, of a price under the alias `p`.
@@ -24,7 +25,7 @@ pub fn price(row: &Row) -> Result<Price, Error> {
     Ok(Price {
         id,
         offer: row_get(row, "price_offer")?,
-        currency: currency(row, "price_currency")?,
+        currency: currency(row, "price", "price_currency")?,
         monthly: row_get(row, "price_monthly")?,
         setup: row_get(row, "price_setup")?,
         policy: UsagePolicy::parse(policy).ok_or_else(|| Error::Corrupt {
@@ -47,12 +48,28 @@ pub async fn named(tx: &Tx, ids: &[Uuid]) -> Result<Vec<Price>, Error> {
     tx.query(SQL, &[&ids]).await?.iter().map(price).collect()
 }
 
-/// Queues a price, unless there is one of its offer and currency from the same instant.
-pub fn add(tx: &mut Tx, price: &Price, now: Timestamp) {
+/// The offers that have a price in a currency from exactly this instant.
+pub async fn offers_from(
+    tx: &Tx,
+    currency: Currency,
+    valid_from: Timestamp,
+) -> Result<Vec<String>, Error> {
+    let rows = tx
+        .query(
+            "-- offers_from
+             SELECT offer FROM price WHERE currency = $1 AND valid_from = $2",
+            &[&currency.code(), &valid_from],
+        )
+        .await?;
+    rows.iter().map(|row| row_get(row, "offer")).collect()
+}
+
+/// Queues a price. "price_once" refuses a second one of the same offer, currency and instant.
+pub fn insert(tx: &mut Tx, price: &Price, now: Timestamp) {
     tx.write(
-        "-- add_price
+        "-- insert_price
          INSERT INTO price (id, offer, currency, monthly, setup, usage_policy, valid_from, create_time)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT ON CONSTRAINT price_once DO NOTHING",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         params![
             price.id,
             price.offer.clone(),
@@ -63,6 +80,6 @@ pub fn add(tx: &mut Tx, price: &Price, now: Timestamp) {
             price.valid_from,
             now,
         ],
-        Rows::Any,
+        Rows::Exactly(1),
     );
 }

@@ -68,7 +68,7 @@ pub fn seller(row: &Row) -> Result<Seller, Error> {
         vat_number: row_get(row, "seller_vat_number")?,
         vat_on_debits: row_get(row, "seller_vat_on_debits")?,
         zone: row_get(row, "seller_time_zone")?,
-        currency: currency(row, "seller_currency")?,
+        currency: currency(row, "seller", "seller_currency")?,
         payment_terms_days: row_get(row, "seller_payment_terms_days")?,
         late_penalty,
         recovery_indemnity: row_get(row, "seller_recovery_indemnity")?,

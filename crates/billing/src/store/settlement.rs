@@ -20,6 +20,14 @@ macro_rules! settlement_columns {
     };
 }
 
+/// One attempt.
+pub const GET: &str = concat!(
+    "-- get_settlement
+     SELECT ",
+    settlement_columns!(),
+    " FROM settlement t WHERE t.account = $1 AND t.order_id = $2 AND t.attempt = $3"
+);
+
 /// One attempt, locked.
 pub const LOCK: &str = concat!(
     "-- lock_settlement
@@ -51,7 +59,7 @@ pub fn settlement(row: &Row) -> Result<Settlement, Error> {
     };
     Ok(Settlement {
         charge: Charge {
-            currency: currency(row, "currency")?,
+            currency: currency(row, "settlement", "currency")?,
             seller: row_get(row, "seller")?,
             tax_category: TaxCategory::parse(row_get(row, "tax_category")?)
                 .ok_or_else(|| corrupt("tax_category"))?,

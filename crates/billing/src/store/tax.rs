@@ -60,12 +60,24 @@ pub fn rates(row: &Row, country: &str) -> Result<Vec<TaxRate>, Error> {
         .collect()
 }
 
-/// Queues a tax rate, unless its country has one from the same day.
-pub fn add(tx: &mut Tx, rate: &TaxRate, now: Timestamp) {
+/// The countries that have a tax rate from exactly this day.
+pub async fn countries_from(tx: &Tx, valid_from: Date) -> Result<Vec<String>, Error> {
+    let rows = tx
+        .query(
+            "-- countries_from
+             SELECT country FROM tax_rate WHERE valid_from = $1",
+            &[&valid_from],
+        )
+        .await?;
+    rows.iter().map(|row| row_get(row, "country")).collect()
+}
+
+/// Queues a tax rate. "tax_rate_once" refuses a second one of the same country and day.
+pub fn insert(tx: &mut Tx, rate: &TaxRate, now: Timestamp) {
     tx.write(
-        "-- add_tax_rate
+        "-- insert_tax_rate
          INSERT INTO tax_rate (id, country, category, rate_ppm, valid_from, create_time)
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT ON CONSTRAINT tax_rate_once DO NOTHING",
+         VALUES ($1, $2, $3, $4, $5, $6)",
         params![
             rate.id,
             rate.country.clone(),
@@ -74,6 +86,6 @@ pub fn add(tx: &mut Tx, rate: &TaxRate, now: Timestamp) {
             rate.valid_from,
             now,
         ],
-        Rows::Any,
+        Rows::Exactly(1),
     );
 }
