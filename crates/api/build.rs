@@ -31,6 +31,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     tonic_prost_build::configure()
         .btree_map(".")
+        // These carry a password or a session, which a derived Debug would print.
+        .skip_debug([
+            "octroi.licensing.v1.ActivateLicenseRequest",
+            "octroi.licensing.v1.ChangePasswordRequest",
+            "octroi.licensing.v1.SignInRequest",
+            "octroi.licensing.v1.SignInResponse",
+            "octroi.licensing.v1.ChangeOwnPasswordRequest",
+        ])
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

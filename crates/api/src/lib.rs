@@ -1,5 +1,5 @@
 //! The generated contracts of Octroi: messages, clients and servers, the descriptor set that reflection serves, and
-//! the table of methods and scopes. Nothing here is written by hand but this page; the contracts are in `proto/`.
+//! the table of methods and scopes. The contracts are in `proto/`.
 
 #![allow(
     missing_docs,
@@ -36,6 +36,8 @@ impl Method {
 }
 
 include!(concat!(env!("OUT_DIR"), "/methods.rs"));
+
+mod secret;
 
 pub mod licensing {
     pub mod v1 {
