@@ -17,7 +17,7 @@ use proptest::test_runner::TestRunner;
 use uuid::Uuid;
 
 /// Accounts of one statement, and statements: thousands of accounts' months in all.
-const ACCOUNTS: usize = 100;
+const ACCOUNTS: usize = 50;
 const STATEMENTS: usize = 40;
 
 const ZONES: &[&str] = &[

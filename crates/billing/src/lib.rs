@@ -36,6 +36,13 @@ use crate::grpc::payment_method::PaymentMethodApi;
 use crate::grpc::settlement::SettlementApi;
 pub use crate::settings::Settings;
 
+/// The count of usage, for the test that holds its SQL to a naive count.
+pub mod usage {
+    pub use crate::domain::price::UsagePolicy;
+    pub use crate::domain::usage::{DayUse, Usage};
+    pub use crate::store::usage::{Asked, count};
+}
+
 /// The billing service.
 pub static SERVICE: Service = Service {
     name: "billing",

@@ -14,9 +14,9 @@ use crate::domain::usage::{DayUse, Entry, GroupName, Opening, Seat, Usage};
 /// bill runs alike. Days come as instants: SQL knows no time zone. `$1` account and `$2` calendar of each item, `$3`
 /// calendar, `$4` number, `$5` start and `$6` end of each day. One row per item, group and offer with any activity.
 ///
-/// Half-open intervals are clipped to the month, then to its days; what is empty counts nowhere. Within a day the
-/// running sum of openings and closings is the number active; closings come first at the same instant, so that a seat
-/// that leaves and one that comes then do not stack.
+/// Half-open intervals are clipped to the month; what is empty counts nowhere. The running sum of openings and closings
+/// is the number active; closings come first at the same instant, so that a seat that leaves and one that comes then do
+/// not stack. Each day's start is an edge without a change, so that a day's peak knows the seats carried over.
 pub const COUNT: &str = "-- count
 WITH day AS (
     SELECT * FROM unnest($3::integer[], $4::integer[], $5::timestamptz[], $6::timestamptz[])
@@ -35,39 +35,43 @@ WITH day AS (
         AND usage.start_time < month.ends
         AND coalesce(usage.end_time, 'infinity') > month.starts
         AND coalesce(usage.end_time, 'infinity') > usage.start_time
-), piece AS (
-    SELECT item, group_id, offer, seat, day.number,
-        greatest(active.starts, day.starts) AS starts,
-        least(active.ends, day.ends) AS ends,
-        active.ends >= day.ends AS to_the_end
-    FROM active
-    JOIN day ON day.calendar = active.calendar AND day.starts < active.ends AND day.ends > active.starts
+), edge AS (
+    SELECT item, calendar, group_id, offer, starts AS instant, 1 AS change FROM active
+    UNION ALL
+    SELECT item, calendar, group_id, offer, ends, -1 FROM active
+    UNION ALL
+    SELECT DISTINCT item, calendar, group_id, offer, day.starts, 0 FROM active JOIN day USING (calendar)
 ), running AS (
-    SELECT item, group_id, offer, number, sum(change) OVER (
-        PARTITION BY item, group_id, offer, number ORDER BY instant, change
+    SELECT item, calendar, group_id, offer, instant, sum(change) OVER (
+        PARTITION BY item, group_id, offer ORDER BY instant, change
     ) AS active
-    FROM piece, LATERAL (VALUES (piece.starts, 1), (piece.ends, -1)) AS edge (instant, change)
-), peak AS (
-    SELECT item, group_id, offer, number, max(active) AS peak
-    FROM running GROUP BY item, group_id, offer, number
-), seats AS (
-    SELECT item, group_id, offer, number, count(DISTINCT seat) AS seats,
-        count(DISTINCT seat) FILTER (WHERE to_the_end) AS end_of_day
-    FROM piece GROUP BY item, group_id, offer, number
-), evidence AS (
-    SELECT item, group_id, offer,
-        array_agg(number ORDER BY number) AS numbers,
-        array_agg(peak::integer ORDER BY number) AS peaks,
-        array_agg(end_of_day::integer ORDER BY number) AS ends_of_day,
-        array_agg(seats::integer ORDER BY number) AS seats
-    FROM peak JOIN seats USING (item, group_id, offer, number)
-    GROUP BY item, group_id, offer
-), month_seats AS (
-    SELECT item, group_id, offer, count(DISTINCT seat)::integer AS seats
-    FROM active GROUP BY item, group_id, offer
+    FROM edge
+), sighting AS (
+    SELECT item, group_id, offer, day.number, active, NULL::integer AS seat, NULL::boolean AS to_the_end
+    FROM running
+    JOIN day ON day.calendar = running.calendar AND instant >= day.starts AND instant < day.ends
+    UNION ALL
+    SELECT item, group_id, offer, day.number, NULL, seat, active.ends >= day.ends
+    FROM active
+    JOIN day ON day.calendar = active.calendar AND active.starts < day.ends AND active.ends > day.starts
+    UNION ALL
+    SELECT item, group_id, offer, NULL, NULL, seat, NULL FROM active
+), counted AS (
+    SELECT item, group_id, offer, number,
+        max(active)::integer AS peak,
+        count(DISTINCT seat)::integer AS seats,
+        count(DISTINCT seat) FILTER (WHERE to_the_end)::integer AS end_of_day
+    FROM sighting GROUP BY item, group_id, offer, number
 )
-SELECT item, group_id, offer, month_seats.seats AS month_seats, numbers, peaks, ends_of_day, evidence.seats
-FROM evidence JOIN month_seats USING (item, group_id, offer)
+SELECT item, group_id, offer,
+    max(seats) FILTER (WHERE number IS NULL) AS month_seats,
+    array_agg(number ORDER BY number) FILTER (WHERE number IS NOT NULL) AS numbers,
+    array_agg(peak ORDER BY number) FILTER (WHERE number IS NOT NULL) AS peaks,
+    array_agg(end_of_day ORDER BY number) FILTER (WHERE number IS NOT NULL) AS ends_of_day,
+    array_agg(seats ORDER BY number) FILTER (WHERE number IS NOT NULL) AS seats
+FROM counted
+WHERE seats > 0
+GROUP BY item, group_id, offer
 ORDER BY item, group_id, offer";
 
 /// The arrays that [`COUNT`] takes.
