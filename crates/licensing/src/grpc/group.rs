@@ -11,7 +11,7 @@ use crate::app::group::{Change, Groups};
 use crate::app::usage::Usages;
 use crate::domain::group::{BillingMode, Farewell, Group, Reason, Seats, State, Termination};
 use crate::domain::offer;
-use crate::grpc::{check_length, check_request_id, ids, usage};
+use crate::grpc::{check_request_id, check_text, ids, usage};
 
 const LONGEST_NAME: usize = 100;
 const LONGEST_TEXT: usize = 1000;
@@ -163,7 +163,7 @@ fn change(given: &wire::LicenseGroup, paths: &[String], violations: &mut Violati
                 if given.display_name.is_empty() {
                     violations.add(field, "must not be empty");
                 }
-                check_length(field, &given.display_name, LONGEST_NAME, violations);
+                check_text(field, &given.display_name, LONGEST_NAME, violations);
                 change.display_name = Some(given.display_name.clone());
             }
             "auto_renew" => {
@@ -193,8 +193,8 @@ fn farewell(request: &wire::TerminateLicenseGroupRequest, violations: &mut Viola
     if reasons.contains(&Reason::Other) && request.comment.trim().is_empty() {
         violations.add("comment", "must be given with the reason OTHER");
     }
-    check_length("future_use", &request.future_use, LONGEST_TEXT, violations);
-    check_length("comment", &request.comment, LONGEST_TEXT, violations);
+    check_text("future_use", &request.future_use, LONGEST_TEXT, violations);
+    check_text("comment", &request.comment, LONGEST_TEXT, violations);
     Farewell {
         reasons,
         future_use: request.future_use.clone(),

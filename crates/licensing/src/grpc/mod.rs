@@ -18,7 +18,7 @@ fn ids<'a, const N: usize>(
     collections: [&str; N],
     violations: &mut Violations,
 ) -> Option<[&'a str; N]> {
-    let ids = name::parse(given, collections);
+    let ids = name::parse(given, collections).filter(|_| is_plain(given));
     if ids.is_none() {
         let shape: Vec<String> = collections
             .iter()
@@ -36,9 +36,18 @@ fn check_request_id(given: &str, violations: &mut Violations) {
     }
 }
 
-/// Holds a text to a number of characters.
-fn check_length(field: &str, given: &str, most: usize, violations: &mut Violations) {
+/// Holds a text to a number of characters, and to characters that can be kept and shown.
+fn check_text(field: &str, given: &str, most: usize, violations: &mut Violations) {
     if given.chars().count() > most {
         violations.add(field, format!("must have at most {most} characters"));
     }
+    if !is_plain(given) {
+        violations.add(field, "must not hold control characters");
+    }
+}
+
+fn is_plain(given: &str) -> bool {
+    given
+        .chars()
+        .all(|c| !c.is_control() || matches!(c, '\n' | '\r' | '\t'))
 }

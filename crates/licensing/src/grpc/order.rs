@@ -18,7 +18,7 @@ use crate::domain::order::{Line, NewGroup, Order, Receipt, State, Wish};
 use crate::domain::payment::Method;
 use crate::domain::{group, offer};
 use crate::error::Error;
-use crate::grpc::{check_length, check_request_id, ids};
+use crate::grpc::{check_request_id, check_text, ids};
 
 const MOST_LINES: usize = 20;
 const MOST_LICENSES: i32 = 100_000;
@@ -135,9 +135,9 @@ fn method(given: &NewPaymentMethod, violations: &mut Violations) -> Method {
         violations.add(field("gateway_token"), "must be given");
     }
     let token = field("gateway_token");
-    check_length(&token, &given.gateway_token, LONGEST_TOKEN, violations);
+    check_text(&token, &given.gateway_token, LONGEST_TOKEN, violations);
     let name = field("display_name");
-    check_length(&name, &given.display_name, LONGEST_NAME, violations);
+    check_text(&name, &given.display_name, LONGEST_NAME, violations);
     Method {
         gateway_token: given.gateway_token.clone(),
         display_name: given.display_name.clone(),
@@ -193,7 +193,7 @@ fn existing_group(order: &wire::Order, account: &str, violations: &mut Violation
         return String::new();
     }
     match parse(&order.license_group, ["accounts", "licenseGroups"]) {
-        Some([of, group]) if of == account => group.to_owned(),
+        Some([of, group]) if of == account && is_id(group) => group.to_owned(),
         _ => {
             violations.add(
                 "order.license_group",
@@ -213,7 +213,7 @@ fn new_group(new: &wire::NewLicenseGroup, violations: &mut Violations) -> Option
         given => given,
     };
     let field = "order.new_group.display_name";
-    check_length(field, display_name, LONGEST_NAME, violations);
+    check_text(field, display_name, LONGEST_NAME, violations);
     if wire::BillingMode::try_from(new.billing_mode).is_err() {
         violations.add(
             "order.new_group.billing_mode",
