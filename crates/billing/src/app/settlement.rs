@@ -275,6 +275,7 @@ impl App {
         Ok(settlement)
     }
 
+    /// Issues the order's invoice; its id.
     async fn invoice_order(
         &self,
         tx: &mut Tx,
@@ -291,9 +292,13 @@ impl App {
                 .filter(|line| line.setup_amount > 0)
                 .collect(),
         };
-        Ok(invoice::issue_order(tx, &order, self.clock.is_test(), now)
-            .await?
-            .id)
+        match invoice::issue_order(tx, &order, self.clock.is_test(), now).await {
+            Ok(invoice) => Ok(invoice.id),
+            Err(Error::Platform(error)) => Err(error.into()),
+            // The money is taken. A refusal now would tell licensing that it was not: this is a fault, and the attempt
+            // stays undecided until it is mended.
+            Err(refusal) => Err(Shared::Internal(anyhow::Error::new(refusal)).into()),
+        }
     }
 }
 
