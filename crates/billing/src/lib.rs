@@ -53,7 +53,10 @@ pub static SERVICE: Service = Service {
             "V1__accounts_and_payments.sql",
             include_str!("../migrations/V1__accounts_and_payments.sql"),
         ),
-        ("V2__invoicing.sql", include_str!("../migrations/V2__invoicing.sql")),
+        (
+            "V2__invoicing.sql",
+            include_str!("../migrations/V2__invoicing.sql"),
+        ),
     ],
     minimum_schema: 2,
 };
@@ -103,9 +106,13 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
         async move { app.work_on_bill_runs(worker, now).await }
     });
     let routes = Routes::new(AccountServiceServer::new(AccountApi(Arc::clone(&app))))
-        .add_service(PaymentMethodServiceServer::new(PaymentMethodApi(Arc::clone(&app))))
+        .add_service(PaymentMethodServiceServer::new(PaymentMethodApi(
+            Arc::clone(&app),
+        )))
         .add_service(PaymentServiceServer::new(PaymentApi(Arc::clone(&app))))
-        .add_service(SettlementServiceServer::new(SettlementApi(Arc::clone(&app))))
+        .add_service(SettlementServiceServer::new(SettlementApi(Arc::clone(
+            &app,
+        ))))
         .add_service(InvoiceServiceServer::new(InvoiceApi(Arc::clone(&app))))
         .add_service(BillRunServiceServer::new(BillRunApi { app, wake }));
     shell.serve(routes, UsageIntake, None).await
