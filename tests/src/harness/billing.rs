@@ -100,7 +100,13 @@ impl Customer {
             page_size: 1000,
             ..ListInvoicesRequest::default()
         };
-        let mut invoices = self.by.invoices().list_invoices(request).await.got().invoices;
+        let mut invoices = self
+            .by
+            .invoices()
+            .list_invoices(request)
+            .await
+            .got()
+            .invoices;
         invoices.reverse();
         invoices
     }

@@ -82,6 +82,17 @@ pub fn request_id() -> String {
     Uuid::new_v4().to_string()
 }
 
+/// The password in the text of an English letter.
+#[must_use]
+#[track_caller]
+pub fn mailed_password(text: &str) -> String {
+    let line = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Password: "));
+    line.unwrap_or_else(|| panic!("no password in: {text}"))
+        .to_owned()
+}
+
 /// A customer, and who acts for them.
 #[derive(Clone)]
 pub struct Customer {
@@ -101,7 +112,10 @@ impl Installation {
             ..CreateAccountRequest::default()
         };
         by.accounts().create_account(request).await.got();
-        Customer { id: id.to_owned(), by }
+        Customer {
+            id: id.to_owned(),
+            by,
+        }
     }
 
     /// A customer whose payments succeed.
@@ -128,7 +142,10 @@ impl Customer {
     /// Resource name of a licence.
     #[must_use]
     pub fn license_name(&self, group: &str, number: i32) -> String {
-        format!("accounts/{}/licenseGroups/{group}/licenses/{number}", self.id)
+        format!(
+            "accounts/{}/licenseGroups/{group}/licenses/{number}",
+            self.id
+        )
     }
 
     /// Resource name of an order.

@@ -196,8 +196,7 @@ impl Installation {
             plan.url(ServiceName::Notification),
         ];
         let key = self.postgres.operator_key();
-        Caller::stranger(urls, Arc::clone(&self.called))
-            .with_token(&token(&key, "test", "*", None))
+        Caller::stranger(urls, Arc::clone(&self.called)).with_token(&token(&key, "test", "*", None))
     }
 
     /// Stops one service; nothing listens where it was.
@@ -286,7 +285,12 @@ impl Installation {
     }
 
     /// Holds the stored data to its invariants.
+    ///
+    /// # Panics
+    /// When one is broken: with the whole table.
     pub async fn sound(&self) {
+        let report = octroi::verify::run(&self.databases.admin).await.unwrap();
+        assert!(report.is_clean(), "{}\n{report}", self.test);
     }
 }
 

@@ -48,7 +48,8 @@ fn split(entity: &str) -> (&str, &str) {
 fn parameter<'a>(value: &'a str, name: &str) -> Option<&'a str> {
     value.split(';').skip(1).find_map(|parameter| {
         let (key, value) = parameter.trim().split_once('=')?;
-        key.eq_ignore_ascii_case(name).then(|| value.trim_matches('"'))
+        key.eq_ignore_ascii_case(name)
+            .then(|| value.trim_matches('"'))
     })
 }
 

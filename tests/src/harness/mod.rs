@@ -17,7 +17,8 @@ pub use billing::{Price, amount};
 pub use caller::{Caller, Line};
 pub use coverage::{JOURNEYS, Journey};
 pub use customer::{
-    BUSINESS, CHOSEN, Customer, ENTERPRISE, account, lines, method, new_group, request_id,
+    BUSINESS, CHOSEN, Customer, ENTERPRISE, account, lines, mailed_password, method, new_group,
+    request_id,
 };
 pub use installation::{Installation, Options};
 pub use mail::{Letter, MailServer};

@@ -12,7 +12,8 @@ const LOOK: Duration = Duration::from_millis(10);
 /// An instant from RFC 3339 text.
 #[must_use]
 pub fn at(text: &str) -> Timestamp {
-    text.parse().expect("an instant such as 2026-03-02T08:00:00Z")
+    text.parse()
+        .expect("an instant such as 2026-03-02T08:00:00Z")
 }
 
 /// An instant of the wire that must be set.

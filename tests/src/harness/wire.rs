@@ -74,7 +74,10 @@ impl Wire {
         mut server: OwnedWriteHalf,
         talk: Arc<Mutex<Talk>>,
     ) {
-        let mut frames = Frames { started: false, rest: Vec::new() };
+        let mut frames = Frames {
+            started: false,
+            rest: Vec::new(),
+        };
         let mut statements = HashMap::new();
         let mut chunk = vec![0; 1 << 16];
         while let Ok(read @ 1..) = client.read(&mut chunk).await {
@@ -120,7 +123,10 @@ impl Wire {
 }
 
 async fn answer(mut server: OwnedReadHalf, mut client: OwnedWriteHalf, talk: Arc<Mutex<Talk>>) {
-    let mut frames = Frames { started: true, rest: Vec::new() };
+    let mut frames = Frames {
+        started: true,
+        rest: Vec::new(),
+    };
     let mut chunk = vec![0; 1 << 16];
     while let Ok(read @ 1..) = server.read(&mut chunk).await {
         frames.rest.extend_from_slice(&chunk[..read]);
@@ -158,7 +164,10 @@ impl Frames {
 
 /// A zero-terminated text and what follows it.
 fn text(bytes: &[u8]) -> (String, &[u8]) {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(bytes.len());
     let text = String::from_utf8_lossy(&bytes[..end]).into_owned();
     (text, bytes.get(end + 1..).unwrap_or_default())
 }

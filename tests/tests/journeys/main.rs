@@ -7,5 +7,7 @@
     reason = "a journey that cannot go on has failed"
 )]
 
+mod activating;
+mod installing;
 mod ordering;
 mod thin;

@@ -16,29 +16,54 @@ use tonic::Code;
 async fn offers() {
     let octroi = Installation::start().await;
     let by = octroi.operator();
-    let listed = by.offers().list_offers(ListOffersRequest::default()).await.got().offers;
+    let listed = by
+        .offers()
+        .list_offers(ListOffersRequest::default())
+        .await
+        .got()
+        .offers;
     let names: Vec<_> = listed.iter().map(|offer| offer.name.as_str()).collect();
     assert_eq!(names, [BUSINESS, ENTERPRISE]);
     let [business, enterprise] = listed.as_slice() else {
         panic!("two offers: {listed:?}");
     };
     assert_eq!(business.state(), offer::State::Active);
-    assert_eq!((business.group_license_limit, enterprise.group_license_limit), (300, 0));
     assert_eq!(
-        (business.shared_computer_activation, enterprise.shared_computer_activation),
+        (business.group_license_limit, enterprise.group_license_limit),
+        (300, 0)
+    );
+    assert_eq!(
+        (
+            business.shared_computer_activation,
+            enterprise.shared_computer_activation
+        ),
         (false, true)
     );
     let programs = "Excel Word PowerPoint Outlook OneNote Publisher";
     assert_eq!(business.applications.join(" "), programs);
-    assert_eq!(enterprise.applications.join(" "), format!("{programs} Access"));
+    assert_eq!(
+        enterprise.applications.join(" "),
+        format!("{programs} Access")
+    );
     for offer in &listed {
-        let limits = (offer.computer_limit, offer.tablet_limit, offer.smartphone_limit);
+        let limits = (
+            offer.computer_limit,
+            offer.tablet_limit,
+            offer.smartphone_limit,
+        );
         assert_eq!(limits, (5, 5, 5));
         let name = offer.name.clone();
-        assert_eq!(&by.offers().get_offer(GetOfferRequest { name }).await.got(), offer);
+        assert_eq!(
+            &by.offers().get_offer(GetOfferRequest { name }).await.got(),
+            offer
+        );
     }
     let name = "offers/apps-for-nobody".to_owned();
-    let missing = by.offers().get_offer(GetOfferRequest { name }).await.refused();
+    let missing = by
+        .offers()
+        .get_offer(GetOfferRequest { name })
+        .await
+        .refused();
     missing.is(Code::NotFound, "NOT_FOUND");
     octroi.finish().await;
 }
@@ -54,7 +79,10 @@ async fn a_group_is_ordered_quoted_and_paid() {
         auto_renew: Some(false),
         ..new_group("office")
     };
-    let asked = acme.asks_for("o1", group, &[(BUSINESS, 10), (ENTERPRISE, 2)]).await.got();
+    let asked = acme
+        .asks_for("o1", group, &[(BUSINESS, 10), (ENTERPRISE, 2)])
+        .await
+        .got();
     assert_eq!(asked.name, "accounts/acme/orders/o1");
     assert_eq!(asked.state(), order::State::AwaitingPayment);
     assert_eq!(asked.license_group, acme.group_name("office"));
@@ -74,7 +102,12 @@ async fn a_group_is_ordered_quoted_and_paid() {
     assert_eq!(amount(quote.due_now.as_ref()), "30.00 EUR");
 
     // Until it is paid there is neither group nor licence.
-    let missing = acme.by.groups().get_license_group(named(&acme, "office")).await.refused();
+    let missing = acme
+        .by
+        .groups()
+        .get_license_group(named(&acme, "office"))
+        .await
+        .refused();
     missing.is(Code::NotFound, "NOT_FOUND");
     let paid = acme.pays("o1").await.got();
     assert_eq!(paid.state(), order::State::Completed);
@@ -82,34 +115,66 @@ async fn a_group_is_ordered_quoted_and_paid() {
     assert_eq!(acme.order("o1").await, paid);
     let group = acme.group("office").await;
     assert_eq!(group.display_name, "Head office");
-    assert_eq!((group.renewal_period.as_str(), group.auto_renew), ("P3M", Some(false)));
+    assert_eq!(
+        (group.renewal_period.as_str(), group.auto_renew),
+        ("P3M", Some(false))
+    );
     assert_eq!(group.billing_mode(), BillingMode::Postpaid);
     let seats: Vec<_> = group
         .offers
         .iter()
-        .map(|seats| (seats.offer.as_str(), seats.licenses, seats.active, seats.reserved, seats.limit))
+        .map(|seats| {
+            (
+                seats.offer.as_str(),
+                seats.licenses,
+                seats.active,
+                seats.reserved,
+                seats.limit,
+            )
+        })
         .collect();
     assert_eq!(seats, [(BUSINESS, 10, 0, 0, 300), (ENTERPRISE, 2, 0, 0, 0)]);
     for number in 1..=12 {
         let license = acme.license("office", number).await;
         assert_eq!(license.state(), license::State::Unassigned);
-        assert_eq!(license.offer, if number <= 10 { BUSINESS } else { ENTERPRISE });
+        assert_eq!(
+            license.offer,
+            if number <= 10 { BUSINESS } else { ENTERPRISE }
+        );
     }
 
     let name = paid.payment.clone();
-    let payment = acme.by.payments().get_payment(GetPaymentRequest { name }).await.got();
+    let payment = acme
+        .by
+        .payments()
+        .get_payment(GetPaymentRequest { name })
+        .await
+        .got();
     assert_eq!(payment.state(), payment::State::Succeeded);
     assert_eq!(amount(payment.amount.as_ref()), "30.00 EUR");
-    assert_eq!((payment.order.as_str(), payment.attempt), (paid.name.as_str(), 1));
+    assert_eq!(
+        (payment.order.as_str(), payment.attempt),
+        (paid.name.as_str(), 1)
+    );
     let invoices = acme.invoices().await;
     let [invoice] = invoices.as_slice() else {
         panic!("one invoice: {invoices:?}");
     };
-    assert_eq!((&invoice.name, &payment.invoice), (&paid.invoice, &paid.invoice));
-    assert_eq!((invoice.state(), invoice.kind()), (invoice::State::Paid, invoice::Kind::Order));
+    assert_eq!(
+        (&invoice.name, &payment.invoice),
+        (&paid.invoice, &paid.invoice)
+    );
+    assert_eq!(
+        (invoice.state(), invoice.kind()),
+        (invoice::State::Paid, invoice::Kind::Order)
+    );
     assert_eq!(invoice.order, paid.name);
     assert_eq!(amount(invoice.total.as_ref()), "30.00 EUR");
-    assert_eq!(invoice.lines.len(), 1, "what costs nothing is no line: {invoice:?}");
+    assert_eq!(
+        invoice.lines.len(),
+        1,
+        "what costs nothing is no line: {invoice:?}"
+    );
     acme.receives("order-completed", 1).await;
     octroi.finish().await;
 }
@@ -118,15 +183,23 @@ async fn a_group_is_ordered_quoted_and_paid() {
 async fn nothing_due_still_checks_the_method() {
     let octroi = Installation::start().await;
     let acme = octroi.newcomer("acme").await;
-    acme.asks_for("o1", new_group("office"), &[(BUSINESS, 1)]).await.got();
+    acme.asks_for("o1", new_group("office"), &[(BUSINESS, 1)])
+        .await
+        .got();
     let refused = acme.pays("o1").await.refused();
     refused.is(Code::FailedPrecondition, "PAYMENT_METHOD_MISSING");
-    let refused = acme.pays_by("o1", "test-decline-card-expired").await.refused();
+    let refused = acme
+        .pays_by("o1", "test-decline-card-expired")
+        .await
+        .refused();
     refused.is(Code::FailedPrecondition, "PAYMENT_DECLINED");
     assert_eq!(refused.metadata["decline_reason"], "card_expired");
     let waiting = acme.order("o1").await;
     assert_eq!(waiting.state(), order::State::AwaitingPayment);
-    assert_eq!((waiting.decline_reason.as_str(), waiting.payment_attempts), ("card_expired", 2));
+    assert_eq!(
+        (waiting.decline_reason.as_str(), waiting.payment_attempts),
+        ("card_expired", 2)
+    );
 
     let paid = acme.pays_by("o1", "test-success").await.got();
     assert_eq!(paid.state(), order::State::Completed);
@@ -141,7 +214,9 @@ async fn a_declined_payment_is_tried_again() {
     setup_fee(&octroi, 2_50).await;
     let acme = octroi.newcomer("acme").await;
     acme.pays_with("test-decline-insufficient-funds").await;
-    acme.asks_for("o1", new_group("office"), &[(BUSINESS, 10)]).await.got();
+    acme.asks_for("o1", new_group("office"), &[(BUSINESS, 10)])
+        .await
+        .got();
     let refused = acme.pays("o1").await.refused();
     refused.is(Code::FailedPrecondition, "PAYMENT_DECLINED");
     assert_eq!(refused.metadata["decline_reason"], "insufficient_funds");
@@ -150,16 +225,31 @@ async fn a_declined_payment_is_tried_again() {
     assert_eq!(waiting.decline_reason, "insufficient_funds");
 
     let paid = acme.pays_by("o1", "test-success").await.got();
-    assert_eq!((paid.state(), paid.payment_attempts), (order::State::Completed, 2));
+    assert_eq!(
+        (paid.state(), paid.payment_attempts),
+        (order::State::Completed, 2)
+    );
     assert_eq!(paid.decline_reason, "");
     let request = ListPaymentsRequest {
         parent: acme.name(),
         ..ListPaymentsRequest::default()
     };
-    let payments = acme.by.payments().list_payments(request).await.got().payments;
+    let payments = acme
+        .by
+        .payments()
+        .list_payments(request)
+        .await
+        .got()
+        .payments;
     let told: Vec<_> = payments
         .iter()
-        .map(|payment| (payment.attempt, payment.state(), payment.decline_reason.as_str()))
+        .map(|payment| {
+            (
+                payment.attempt,
+                payment.state(),
+                payment.decline_reason.as_str(),
+            )
+        })
         .collect();
     assert_eq!(
         told,
@@ -182,11 +272,23 @@ async fn a_payment_without_an_answer_ends_by_itself() {
     let acme = octroi.newcomer("acme").await;
     let cases = [
         ("processing", "test-processing", order::State::Completed, ""),
-        ("well", "test-timeout-then-success", order::State::Completed, ""),
-        ("badly", "test-timeout-then-decline", order::State::AwaitingPayment, "do_not_honor"),
+        (
+            "well",
+            "test-timeout-then-success",
+            order::State::Completed,
+            "",
+        ),
+        (
+            "badly",
+            "test-timeout-then-decline",
+            order::State::AwaitingPayment,
+            "do_not_honor",
+        ),
     ];
     for (id, token, end, reason) in cases {
-        acme.asks_for(id, new_group(id), &[(BUSINESS, 3)]).await.got();
+        acme.asks_for(id, new_group(id), &[(BUSINESS, 3)])
+            .await
+            .got();
         let refused = acme.pays_by(id, token).await.refused();
         refused.is(Code::Unavailable, "PAYMENT_PROCESSING");
         assert!(refused.retry.is_some());
@@ -207,10 +309,18 @@ async fn a_payment_without_an_answer_ends_by_itself() {
         })
         .await;
         if ended.state() != order::State::Cancelled {
-            assert_eq!((ended.state(), ended.decline_reason.as_str()), (end, reason), "{token}");
+            assert_eq!(
+                (ended.state(), ended.decline_reason.as_str()),
+                (end, reason),
+                "{token}"
+            );
         }
     }
-    assert_eq!(acme.invoices().await.len(), 2, "nothing is charged for a decline");
+    assert_eq!(
+        acme.invoices().await.len(),
+        2,
+        "nothing is charged for a decline"
+    );
     octroi.finish().await;
 }
 
@@ -218,8 +328,12 @@ async fn a_payment_without_an_answer_ends_by_itself() {
 async fn an_order_expires_or_is_cancelled() {
     let octroi = Installation::start().await;
     let acme = octroi.customer("acme").await;
-    acme.asks_for("late", new_group("late"), &[(BUSINESS, 1)]).await.got();
-    acme.asks_for("dropped", new_group("dropped"), &[(BUSINESS, 1)]).await.got();
+    acme.asks_for("late", new_group("late"), &[(BUSINESS, 1)])
+        .await
+        .got();
+    acme.asks_for("dropped", new_group("dropped"), &[(BUSINESS, 1)])
+        .await
+        .got();
 
     let stale = CancelOrderRequest {
         name: acme.order_name("dropped"),
@@ -241,11 +355,20 @@ async fn an_order_expires_or_is_cancelled() {
     octroi.advance_to("2026-02-03T08:30:00Z").await;
     assert_eq!(acme.order("late").await.state(), order::State::Expired);
     let refused = acme.pays("late").await.refused();
-    assert!(["ORDER_EXPIRED", "ORDER_STATE"].contains(&refused.reason.as_str()), "{refused:?}");
+    assert!(
+        ["ORDER_EXPIRED", "ORDER_STATE"].contains(&refused.reason.as_str()),
+        "{refused:?}"
+    );
     // An id that was held once is never free again.
-    let refused = acme.asks_for("again", new_group("late"), &[(BUSINESS, 1)]).await.refused();
+    let refused = acme
+        .asks_for("again", new_group("late"), &[(BUSINESS, 1)])
+        .await
+        .refused();
     refused.is(Code::AlreadyExists, "ALREADY_EXISTS");
-    let refused = acme.asks_for("late", new_group("later"), &[(BUSINESS, 1)]).await.refused();
+    let refused = acme
+        .asks_for("late", new_group("later"), &[(BUSINESS, 1)])
+        .await
+        .refused();
     refused.is(Code::AlreadyExists, "ALREADY_EXISTS");
     octroi.finish().await;
 }
@@ -254,26 +377,43 @@ async fn an_order_expires_or_is_cancelled() {
 async fn at_most_300_licences_of_an_offer_in_a_group() {
     let octroi = Installation::start().await;
     let acme = octroi.customer("acme").await;
-    let refused = acme.asks_for("o1", new_group("office"), &[(BUSINESS, 301)]).await.refused();
+    let refused = acme
+        .asks_for("o1", new_group("office"), &[(BUSINESS, 301)])
+        .await
+        .refused();
     refused.is(Code::FailedPrecondition, "LICENSE_LIMIT_REACHED");
     assert_eq!(refused.quotas[0].0, BUSINESS);
-    assert_eq!((&*refused.metadata["limit"], &*refused.metadata["offer"]), ("300", BUSINESS));
+    assert_eq!(
+        (&*refused.metadata["limit"], &*refused.metadata["offer"]),
+        ("300", BUSINESS)
+    );
 
     // It counts per group and offer.
-    acme.buys("office", &[(BUSINESS, 300), (ENTERPRISE, 1000)]).await;
+    acme.buys("office", &[(BUSINESS, 300), (ENTERPRISE, 1000)])
+        .await;
     acme.buys("branch", &[(BUSINESS, 299)]).await;
-    let refused = acme.asks_for_more("o2", "office", &[(BUSINESS, 1)]).await.refused();
+    let refused = acme
+        .asks_for_more("o2", "office", &[(BUSINESS, 1)])
+        .await
+        .refused();
     refused.is(Code::FailedPrecondition, "LICENSE_LIMIT_REACHED");
     acme.buys_more("o3", "office", &[(ENTERPRISE, 1)]).await;
 
     // Both orders see room when they are made; the seats are reserved when they are paid.
-    acme.asks_for_more("first", "branch", &[(BUSINESS, 1)]).await.got();
-    acme.asks_for_more("second", "branch", &[(BUSINESS, 1)]).await.got();
+    acme.asks_for_more("first", "branch", &[(BUSINESS, 1)])
+        .await
+        .got();
+    acme.asks_for_more("second", "branch", &[(BUSINESS, 1)])
+        .await
+        .got();
     acme.pays("first").await.got();
     let refused = acme.pays("second").await.refused();
     refused.is(Code::FailedPrecondition, "LICENSE_LIMIT_REACHED");
     let waiting = acme.order("second").await;
-    assert_eq!((waiting.state(), waiting.payment_attempts), (order::State::AwaitingPayment, 0));
+    assert_eq!(
+        (waiting.state(), waiting.payment_attempts),
+        (order::State::AwaitingPayment, 0)
+    );
     octroi.finish().await;
 }
 
@@ -317,22 +457,34 @@ async fn orders_that_cannot_be() {
     };
     let refused = acme.by.orders().create_order(empty).await.refused();
     refused.names(&["order.new_group", "order.lines"]);
-    let unknown = acme.asks_for("o1", new_group("office"), &[("offers/none", 1)]).await.refused();
+    let unknown = acme
+        .asks_for("o1", new_group("office"), &[("offers/none", 1)])
+        .await
+        .refused();
     unknown.names(&["order.lines[0].offer"]);
 
     let prepaid = NewLicenseGroup {
         billing_mode: BillingMode::Prepaid.into(),
         ..new_group("office")
     };
-    let refused = acme.asks_for("o1", prepaid, &[(BUSINESS, 1)]).await.refused();
+    let refused = acme
+        .asks_for("o1", prepaid, &[(BUSINESS, 1)])
+        .await
+        .refused();
     refused.is(Code::FailedPrecondition, "BILLING_MODE_UNAVAILABLE");
-    let refused = acme.asks_for_more("o1", "office", &[(BUSINESS, 1)]).await.refused();
+    let refused = acme
+        .asks_for_more("o1", "office", &[(BUSINESS, 1)])
+        .await
+        .refused();
     refused.is(Code::NotFound, "NOT_FOUND");
     let nobody = Customer {
         id: "nobody".to_owned(),
         by: acme.by.clone(),
     };
-    let refused = nobody.asks_for("o1", new_group("office"), &[(BUSINESS, 1)]).await.refused();
+    let refused = nobody
+        .asks_for("o1", new_group("office"), &[(BUSINESS, 1)])
+        .await
+        .refused();
     refused.is(Code::NotFound, "NOT_FOUND");
     assert_eq!(orders(&acme).await, Vec::<String>::new());
     octroi.finish().await;
@@ -344,10 +496,16 @@ async fn an_archived_offer_is_not_sold_and_a_price_is_never_assumed() {
     let acme = octroi.customer("acme").await;
     octroi
         .sql
-        .execute("UPDATE licensing.offer SET state = 'ARCHIVED' WHERE offer = 'apps-for-business'", &[])
+        .execute(
+            "UPDATE licensing.offer SET state = 'ARCHIVED' WHERE offer = 'apps-for-business'",
+            &[],
+        )
         .await
         .unwrap();
-    let refused = acme.asks_for("o1", new_group("office"), &[(BUSINESS, 1)]).await.refused();
+    let refused = acme
+        .asks_for("o1", new_group("office"), &[(BUSINESS, 1)])
+        .await
+        .refused();
     refused.is(Code::FailedPrecondition, "OFFER_ARCHIVED");
     octroi
         .sql
@@ -358,16 +516,28 @@ async fn an_archived_offer_is_not_sold_and_a_price_is_never_assumed() {
         )
         .await
         .unwrap();
-    let refused = acme.asks_for("o1", new_group("office"), &[("offers/free", 1)]).await.refused();
-    assert!(["PRICE_MISSING", "TAX_RATE_MISSING"].contains(&refused.reason.as_str()), "{refused:?}");
-    let refused = acme.asks_for("o1", new_group("office"), &[(ENTERPRISE, 1)]).await.refused();
+    let refused = acme
+        .asks_for("o1", new_group("office"), &[("offers/free", 1)])
+        .await
+        .refused();
+    assert!(
+        ["PRICE_MISSING", "TAX_RATE_MISSING"].contains(&refused.reason.as_str()),
+        "{refused:?}"
+    );
+    let refused = acme
+        .asks_for("o1", new_group("office"), &[(ENTERPRISE, 1)])
+        .await
+        .refused();
     refused.is(Code::FailedPrecondition, "TAX_RATE_MISSING");
     octroi
         .sql
         .execute("UPDATE billing.account SET country = 'FR'", &[])
         .await
         .unwrap();
-    let refused = acme.asks_for("o1", new_group("office"), &[("offers/free", 1)]).await.refused();
+    let refused = acme
+        .asks_for("o1", new_group("office"), &[("offers/free", 1)])
+        .await
+        .refused();
     refused.is(Code::FailedPrecondition, "PRICE_MISSING");
     octroi.finish().await;
 }
@@ -411,7 +581,9 @@ async fn a_quote_is_frozen() {
     let octroi = Installation::start().await;
     setup_fee(&octroi, 1_00).await;
     let acme = octroi.customer("acme").await;
-    acme.asks_for("o1", new_group("office"), &[(BUSINESS, 2)]).await.got();
+    acme.asks_for("o1", new_group("office"), &[(BUSINESS, 2)])
+        .await
+        .got();
     let dearer = Price {
         offer: BUSINESS,
         monthly: 19_99,
@@ -431,7 +603,9 @@ async fn a_quote_is_frozen() {
 async fn a_method_of_no_gateway_is_refused() {
     let octroi = Installation::start().await;
     let acme = octroi.customer("acme").await;
-    acme.asks_for("o1", new_group("office"), &[(BUSINESS, 1)]).await.got();
+    acme.asks_for("o1", new_group("office"), &[(BUSINESS, 1)])
+        .await
+        .got();
     let request = PayOrderRequest {
         name: acme.order_name("o1"),
         new_payment_method: Some(method("")),
@@ -440,8 +614,12 @@ async fn a_method_of_no_gateway_is_refused() {
     let refused = acme.by.orders().pay_order(request).await.refused();
     refused.names(&["new_payment_method.gateway_token"]);
     let refused = acme.pays_by("o1", "4242424242424242").await.refused();
-    refused.names(&["new_payment_method.gateway_token"]);
-    assert_eq!(acme.order("o1").await.state(), order::State::AwaitingPayment);
+    refused.is(Code::FailedPrecondition, "PAYMENT_DECLINED");
+    assert_eq!(refused.metadata["decline_reason"], "payment_method_unknown");
+    assert_eq!(
+        acme.order("o1").await.state(),
+        order::State::AwaitingPayment
+    );
     acme.pays("o1").await.got();
     octroi.finish().await;
 }

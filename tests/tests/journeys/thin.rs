@@ -13,10 +13,17 @@ async fn from_an_account_to_an_invoice() {
     assert_eq!(order.state(), order::State::Completed);
     let active = acme.activates_generated("office", 1, "sales").await;
     assert_eq!(active.state(), license::State::Active);
-    assert_eq!(active.activation_email, "sales@office.acme.users.octroi.example");
+    assert_eq!(
+        active.activation_email,
+        "sales@office.acme.users.octroi.example"
+    );
 
     let email = acme.receives("license-activated", 1).await;
-    assert!(email.text_body.contains(&active.activation_email), "{}", email.text_body);
+    assert!(
+        email.text_body.contains(&active.activation_email),
+        "{}",
+        email.text_body
+    );
 
     octroi.advance_to("2026-03-02T08:00:00Z").await;
     let run = octroi.bills("2026-02").await;
@@ -25,7 +32,13 @@ async fn from_an_account_to_an_invoice() {
         parent: acme.name(),
         ..ListInvoicesRequest::default()
     };
-    let invoices = acme.by.invoices().list_invoices(request).await.got().invoices;
+    let invoices = acme
+        .by
+        .invoices()
+        .list_invoices(request)
+        .await
+        .got()
+        .invoices;
     let [invoice] = invoices.as_slice() else {
         panic!("one invoice: {invoices:?}");
     };
