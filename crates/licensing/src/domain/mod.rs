@@ -8,6 +8,7 @@ pub(crate) mod offer;
 pub(crate) mod order;
 pub(crate) mod password;
 pub(crate) mod payment;
+pub(crate) mod period;
 pub(crate) mod portal;
 pub(crate) mod session;
 pub(crate) mod usage;

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::domain::group::RenewalPeriod;
+use crate::domain::period::RenewalPeriod;
 use crate::error::Error;
 
 /// How long an order can be paid.

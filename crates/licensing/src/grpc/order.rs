@@ -13,9 +13,9 @@ use tonic::{Request, Response, Status};
 
 use crate::app::order::Orders;
 use crate::app::payment::Payments;
-use crate::domain::group::RenewalPeriod;
 use crate::domain::order::{Line, NewGroup, Order, Receipt, State, Wish};
 use crate::domain::payment::Method;
+use crate::domain::period::RenewalPeriod;
 use crate::domain::{group, offer};
 use crate::error::Error;
 use crate::grpc::{check_request_id, check_text, ids};

@@ -3,7 +3,8 @@
 use octroi_platform::{Db, Error, Page, Rows, Tx, params, row_get};
 use tokio_postgres::Row;
 
-use crate::domain::group::{BillingMode, Group, Period, Reason, Seats, State, Termination};
+use crate::domain::group::{BillingMode, Group, Reason, Seats, State, Termination};
+use crate::domain::period::Period;
 
 macro_rules! select {
     ($name:literal, $rest:literal) => {
