@@ -8,6 +8,11 @@
 )]
 
 mod activating;
+mod adding;
+mod deleting;
 mod installing;
 mod ordering;
+mod reading_again;
+mod renewing;
+mod terminating;
 mod thin;
