@@ -198,8 +198,8 @@ BEGIN
 END
 $$;
 
--- Lines, days and taxes join an invoice in the transaction that issues it, and no later.
-CREATE FUNCTION invoice_is_being_issued() RETURNS trigger LANGUAGE plpgsql AS $$
+-- Lines, days and taxes join an invoice in the transaction that issues it, and no later, whoever's search path it is.
+CREATE FUNCTION invoice_is_being_issued() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     IF EXISTS (
         SELECT FROM invoice

@@ -132,23 +132,30 @@ const INVOICE_TAXES: &str = "
            OR t.amount <> div(t.base::numeric * rate_ppm + 500000, 1000000) AS broken
     FROM billing.invoice_tax t FULL JOIN line USING (account, invoice, category, rate_ppm)";
 
+// A month that is charged again, for usage told late, charges what its evidence says beyond what was charged before.
 const INVOICE_EVIDENCE: &str = "
-    SELECT concat_ws('/', l.account, i.number, l.line) AS what,
+    WITH line AS (
+        SELECT l.*, i.number, sum(l.quantity) OVER (
+                   PARTITION BY l.account, l.month, l.group_id, l.offer ORDER BY i.create_time, l.invoice, l.line
+               ) AS charged
+        FROM billing.invoice_line l
+        JOIN billing.invoice i ON i.account = l.account AND i.id = l.invoice
+    )
+    SELECT concat_ws('/', l.account, l.number, l.line) AS what,
            CASE l.usage_policy
-               WHEN 'PEAK' THEN l.quantity <> coalesce(max(d.peak), 0)
-               WHEN 'DAILY' THEN l.quantity <> coalesce(sum(d.seats), 0)
+               WHEN 'PEAK' THEN l.charged <> coalesce(max(d.peak), 0)
+               WHEN 'DAILY' THEN l.charged <> coalesce(sum(d.seats), 0)
                    OR l.price_base_quantity <> extract(day FROM
                        to_date(l.month, 'YYYY-MM') + interval '1 month' - interval '1 day')
-               WHEN 'DISTINCT' THEN l.quantity < coalesce(max(d.seats), 0)
-                   OR l.quantity > coalesce(sum(d.seats), 0)
+               WHEN 'DISTINCT' THEN l.charged < coalesce(max(d.seats), 0)
+                   OR l.charged > coalesce(sum(d.seats), 0)
                ELSE count(d.day) > 0
            END
            OR coalesce(bool_or(to_char(d.day, 'YYYY-MM') <> l.month), false) AS broken
-    FROM billing.invoice_line l
-    JOIN billing.invoice i ON i.account = l.account AND i.id = l.invoice
+    FROM line l
     LEFT JOIN billing.invoice_line_day d
         ON d.account = l.account AND d.invoice = l.invoice AND d.line = l.line
-    GROUP BY l.account, l.invoice, i.number, l.line, l.usage_policy, l.quantity, l.price_base_quantity, l.month";
+    GROUP BY l.account, l.invoice, l.number, l.line, l.charged, l.usage_policy, l.price_base_quantity, l.month";
 
 const NUMBERS: &str = "
     WITH issued AS (
