@@ -54,6 +54,10 @@ pub(crate) struct Payments {
 }
 
 /// What the first step found or did.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is made per call and taken apart at once"
+)]
 enum Started {
     /// This request began the attempt and holds its lease.
     Mine(Order, Attempt, Uuid),
@@ -164,6 +168,11 @@ impl Payments {
                 _ => {}
             }
         }
+        if let Some(last) = &locked.attempt
+            && let Some(outcome) = last.outcome_for(request.as_ref(), call.now)
+        {
+            return answer(before, outcome).map(Started::Done);
+        }
         let after = before.clone().pay(call.now)?;
         if let Some(group) = &locked.group {
             group.check_open(call.now)?;
@@ -183,6 +192,7 @@ impl Payments {
             method,
             tries: 0,
             outcome: None,
+            settled_at: None,
         };
         let lease = Uuid::now_v7();
         store::order::update(&mut tx, &after);

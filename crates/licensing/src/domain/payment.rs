@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 /// The longest pause between two questions to billing.
@@ -26,6 +27,8 @@ pub(crate) struct Attempt {
     pub(crate) tries: i32,
     /// How it ended; none while it is under way.
     pub(crate) outcome: Option<Outcome>,
+    /// When it ended; none while it is under way.
+    pub(crate) settled_at: Option<Timestamp>,
 }
 
 /// What tells a repetition from another request.
@@ -80,6 +83,19 @@ impl Attempt {
             (Some(own), Some(other)) if own.id == other.id => Kinship::Reused,
             _ => Kinship::Other,
         }
+    }
+
+    /// The outcome that a repetition sent at `sent` waits for: that of the same request, when it had not ended yet. A
+    /// repetition sent after a decline is a new try.
+    pub(crate) fn outcome_for(
+        &self,
+        request: Option<&Request>,
+        sent: Timestamp,
+    ) -> Option<&Outcome> {
+        let in_flight = self.settled_at.is_some_and(|settled| sent <= settled);
+        self.outcome
+            .as_ref()
+            .filter(|_| in_flight && self.kinship(request) == Kinship::Same)
     }
 
     /// How long to wait before billing is asked again: twice as long each time, up to a minute.

@@ -13,7 +13,7 @@ use crate::domain::payment::{Attempt, Method, Outcome, Request};
 /// The last attempt of an order.
 pub(crate) const READ_LAST: &str = "-- read_last_attempt
     SELECT account, order_id, attempt, outcome, decline_reason, request_id, fingerprint, tries,
-           gateway_token, method_display_name
+           gateway_token, method_display_name, settled_at
     FROM payment_attempt WHERE account = $1 AND order_id = $2 ORDER BY attempt DESC LIMIT 1";
 
 /// How one attempt stands.
@@ -27,7 +27,7 @@ pub(crate) async fn read(
         .read_opt(
             "-- read_attempt
              SELECT account, order_id, attempt, outcome, decline_reason, request_id, fingerprint, tries,
-                    gateway_token, method_display_name
+                    gateway_token, method_display_name, settled_at
              FROM payment_attempt WHERE account = $1 AND order_id = $2 AND attempt = $3",
             &[&account, &order, &number],
         )
@@ -202,7 +202,7 @@ pub(crate) async fn claim(
              ) d
              WHERE p.account = d.account AND p.order_id = d.order_id AND p.attempt = d.attempt
              RETURNING p.account, p.order_id, p.attempt, p.outcome, p.decline_reason, p.request_id, p.fingerprint,
-                       p.tries, p.gateway_token, p.method_display_name",
+                       p.tries, p.gateway_token, p.method_display_name, p.settled_at",
             &[&lease, &millis(lease_for), &most],
         )
         .await?;
@@ -266,6 +266,7 @@ pub(crate) fn from_row(row: &Row) -> Result<Attempt, Error> {
         }),
         tries: row_get(row, "tries")?,
         outcome,
+        settled_at: row_get(row, "settled_at")?,
     })
 }
 
