@@ -76,7 +76,8 @@ impl ServeArgs {
 /// # Errors
 /// Why it could not start, or what ended by itself.
 pub async fn serve(args: ServeArgs) -> Result<ExitCode, Failure> {
-    process::log();
+    // What the migrations do is said twice otherwise, and at each start.
+    process::log_from("info,refinery_core=warn");
     let shutdown = process::until_signal();
     // A taken port is told at once, before the database takes its time.
     let listeners = Listeners::bind(args.listen_host, |service| args.port(service))?;

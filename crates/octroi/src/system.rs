@@ -3,7 +3,8 @@
 //! [`Plan`] says what they share and gives each service's settings; [`System`] starts them from it, one by one or
 //! together, and stops them so.
 
-use std::fmt;
+mod listen;
+
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -26,6 +27,9 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::bootstrap::Databases;
 use crate::keys::{ISSUER, Keys};
 
+use self::listen::bind;
+pub use self::listen::{Listeners, ServiceName};
+
 /// Connections to the database that each service holds at most, unless the plan says otherwise.
 pub const POOL: usize = 8;
 /// Where a specimen's logins and installers lie.
@@ -35,63 +39,13 @@ const DOWNLOAD_URL: &str = "https://downloads.octroi.example";
 const READY: Duration = Duration::from_secs(30);
 const READY_POLL: Duration = Duration::from_millis(10);
 
-/// One of the three services.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ServiceName {
-    /// Offers, orders, groups, licences and their users.
-    Licensing,
-    /// Accounts, settlement, invoices.
-    Billing,
-    /// E-mails.
-    Notification,
-}
-
-impl ServiceName {
-    /// Every service.
-    pub const ALL: [Self; 3] = [Self::Licensing, Self::Billing, Self::Notification];
-
-    /// The name, which is also its schema's.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        self.service().name
-    }
-
-    /// The port that it listens on by default.
-    #[must_use]
-    pub fn port(self) -> u16 {
-        self.service().port
-    }
-
-    fn service(self) -> &'static Service {
-        match self {
-            Self::Licensing => &octroi_licensing::SERVICE,
-            Self::Billing => &octroi_billing::SERVICE,
-            Self::Notification => &octroi_notification::SERVICE,
-        }
-    }
-
-    fn index(self) -> usize {
-        match self {
-            Self::Licensing => 0,
-            Self::Billing => 1,
-            Self::Notification => 2,
-        }
-    }
-}
-
-impl fmt::Display for ServiceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// Why the services do not run.
 #[derive(Debug, thiserror::Error)]
 pub enum SystemError {
     /// An address is taken, or not ours.
     #[error(
-        "cannot listen on {address}: {source}. End the program that uses it, or choose another port with \
-         --{service}-port (or address with --listen-host)"
+        "cannot listen on {address}: end the program that uses it, or choose another port with --{service}-port or \
+         another address with --listen-host"
     )]
     Listen {
         /// Whose address it was to be.
@@ -124,47 +78,6 @@ impl SystemError {
             Self::Migrate(..) | Self::NotReady(_) | Self::Ended(..) => 70,
             Self::Start(_, error) => error.exit_code(),
         }
-    }
-}
-
-/// The sockets that the services listen on, bound before anything else is started.
-#[derive(Debug)]
-pub struct Listeners([TcpListener; 3]);
-
-impl Listeners {
-    /// Binds the services' ports on a host; port 0 takes any that is free.
-    ///
-    /// # Errors
-    /// [`SystemError::Listen`].
-    pub fn bind(host: IpAddr, port: impl Fn(ServiceName) -> u16) -> Result<Self, SystemError> {
-        let bind = |service| bind(service, SocketAddr::new(host, port(service)));
-        Ok(Self([
-            bind(ServiceName::Licensing)?,
-            bind(ServiceName::Billing)?,
-            bind(ServiceName::Notification)?,
-        ]))
-    }
-
-    /// Binds free ports of this machine.
-    ///
-    /// # Errors
-    /// [`SystemError::Listen`].
-    pub fn free() -> Result<Self, SystemError> {
-        Self::bind(Ipv4Addr::LOCALHOST.into(), |_| 0)
-    }
-
-    fn addresses(&self) -> Result<[SocketAddr; 3], SystemError> {
-        let mut addresses = Plan::NOWHERE;
-        for service in ServiceName::ALL {
-            let at = service.index();
-            let local = self.0[at].local_addr();
-            addresses[at] = local.map_err(|source| SystemError::Listen {
-                service,
-                address: addresses[at],
-                source,
-            })?;
-        }
-        Ok(addresses)
     }
 }
 
@@ -385,6 +298,7 @@ impl System {
         if let Some(member) = self.members[service.index()].take() {
             member.shutdown.cancel();
             report(service, member.task.await);
+            tracing::debug!(%service, "stopped");
         }
     }
 
@@ -454,14 +368,6 @@ impl Member {
     }
 }
 
-fn bind(service: ServiceName, address: SocketAddr) -> Result<TcpListener, SystemError> {
-    TcpListener::bind(address).map_err(|source| SystemError::Listen {
-        service,
-        address,
-        source,
-    })
-}
-
 /// An address that listens on every interface is reached on this machine's own.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
@@ -496,19 +402,5 @@ mod tests {
         ] {
             assert_eq!(reachable(listens.parse().unwrap()).to_string(), reached);
         }
-    }
-
-    #[test]
-    fn a_taken_port_is_named_with_what_to_do() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = taken.local_addr().unwrap().port();
-        let error = Listeners::bind(Ipv4Addr::LOCALHOST.into(), |service| match service {
-            ServiceName::Billing => port,
-            ServiceName::Licensing | ServiceName::Notification => 0,
-        })
-        .unwrap_err();
-        assert_eq!(error.exit_code(), 69);
-        let message = error.to_string();
-        assert!(message.contains(&port.to_string()) && message.contains("--billing-port"));
     }
 }

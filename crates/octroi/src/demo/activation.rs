@@ -6,8 +6,18 @@ use octroi_api::notification::v1::{Email, EmailView, ListEmailsRequest, email};
 
 use super::stage::{ACCOUNT, GROUP, Stage, done, eventually};
 
+const CHOSEN_PASSWORD: &str = "Chosen-by-us-7";
+
+/// Seats, users and logins that follow the first one. The last two are of the larger offer.
+const USERS: [(i32, (&str, &str), &str); 4] = [
+    (2, ("Front", "Office"), "front"),
+    (3, ("Back", "Office"), "back"),
+    (16, ("Data", "Team"), "data"),
+    (17, ("Night", "Shift"), "night"),
+];
+
 /// "Activate your licence"; answers the password that was mailed.
-pub(super) async fn play(stage: &mut Stage) -> anyhow::Result<String> {
+pub(super) async fn first(stage: &mut Stage) -> anyhow::Result<String> {
     stage.at("2026-11-25T09:10").await?;
     stage.chapter("Activate a licence");
     let license = activate(stage, 1, ("Sales", "Desk"), "sales", "").await?;
@@ -33,8 +43,25 @@ pub(super) async fn play(stage: &mut Stage) -> anyhow::Result<String> {
     Ok(password.trim().to_owned())
 }
 
+/// More users, with a password of the customer's choice.
+pub(super) async fn more(stage: &mut Stage) -> anyhow::Result<()> {
+    stage.at("2026-11-26T14:00").await?;
+    stage.chapter("Activate more licences");
+    for (seat, user, login) in USERS {
+        let license = activate(stage, seat, user, login, CHOSEN_PASSWORD).await?;
+        stage.tell(
+            "ActivateLicense",
+            format!(
+                "seat {seat}, {}: {}",
+                license.offer, license.activation_email
+            ),
+        );
+    }
+    Ok(())
+}
+
 /// Names the user of a licence; an empty password has one generated.
-pub(super) async fn activate(
+async fn activate(
     stage: &mut Stage,
     seat: i32,
     (first_name, last_name): (&str, &str),

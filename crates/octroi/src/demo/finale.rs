@@ -5,7 +5,7 @@ use std::path::Path;
 use octroi_api::billing::v1::{Invoice, InvoiceLine, InvoiceParty, ListInvoicesRequest};
 use octroi_api::notification::v1::{Email, ListEmailsRequest, email};
 
-use super::stage::{ACCOUNT, Stage, amount, done, eventually};
+use super::stage::{ACCOUNT, Stage, amount, done, eventually, state};
 
 /// Shows what the story left behind.
 pub(super) async fn play(stage: &mut Stage, mail: &Path) -> anyhow::Result<()> {
@@ -69,17 +69,23 @@ fn table(invoice: &Invoice) -> String {
         invoice.number,
         invoice.issue_date,
         invoice.due_date,
-        invoice.state().as_str_name().trim_start_matches("STATE_"),
+        state(invoice.state().as_str_name()),
         party(invoice.seller.as_ref()),
         party(invoice.buyer.as_ref()),
     );
+    let descriptions = invoice
+        .lines
+        .iter()
+        .map(|line| line.description.chars().count());
+    let width = descriptions.max().unwrap_or_default();
     text += &format!(
-        "  {:<64}{:>10}{:>14}{:>14}\n",
+        "  {:<width$}{:>10}{:>14}{:>14}\n",
         "line", "quantity", "unit price", "amount"
     );
     for line in &invoice.lines {
-        text += &rows(line);
+        text += &rows(line, width);
     }
+    let total = |name: &str, amount: &str| format!("  {name:>0$}{amount:>14}\n", width + 24);
     text += &total("net", &amount(invoice.net.as_ref()));
     for tax in &invoice.taxes {
         text += &total(
@@ -95,9 +101,9 @@ fn table(invoice: &Invoice) -> String {
 }
 
 /// A line, and the days that prove it.
-fn rows(line: &InvoiceLine) -> String {
+fn rows(line: &InvoiceLine, width: usize) -> String {
     let mut text = format!(
-        "  {:<64}{:>10}{:>14}{:>14}\n",
+        "  {:<width$}{:>10}{:>14}{:>14}\n",
         line.description,
         line.quantity,
         amount(line.unit_price.as_ref()),
@@ -114,10 +120,6 @@ fn rows(line: &InvoiceLine) -> String {
         );
     }
     text
-}
-
-fn total(name: &str, amount: &str) -> String {
-    format!("  {name:>88}{amount:>14}\n")
 }
 
 fn party(party: Option<&InvoiceParty>) -> String {

@@ -8,7 +8,7 @@ mod installation;
 mod month;
 mod order;
 mod removal;
-mod stage;
+pub(crate) mod stage;
 mod termination;
 
 use std::fs;
@@ -73,38 +73,20 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A directory in which a cluster of root's may lie too: others may pass through it and see nothing.
-fn temporary_directory() -> io::Result<TempDir> {
+/// A directory for the demo. PostgreSQL's user may pass through one of root's, and sees nothing there.
+pub(crate) fn temporary_directory() -> io::Result<TempDir> {
     let dir = tempfile::Builder::new().prefix("octroi-demo-").tempdir()?;
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711))?;
+    if rustix::process::geteuid().is_root() {
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711))?;
+    }
     Ok(dir)
 }
 
-/// Starts the services, plays every chapter and checks what is left; answers where the mail lies.
+/// Plays every chapter and checks what is left; answers where the mail lies.
 async fn play(cluster: &Cluster, listeners: Listeners) -> Result<PathBuf, Failure> {
-    let keys = Keys::open(cluster.data_dir())?;
-    let tokens = Tokens::renew(&keys, cluster.data_dir())?;
-    let options = BootstrapOptions {
-        database: None,
-        passwords: keys.passwords().clone(),
-        test_clock: true,
-    };
-    let databases = bootstrap(&cluster.admin(), &options).await?;
-    let start = stage::instant(stage::START)?;
-    TestClock(Some(start)).begin(&databases.admin).await?;
-    let mail = complete_mail(MailSettings::default(), cluster.data_dir());
-    let plan = Plan {
-        databases,
-        keys,
-        addresses: Plan::NOWHERE,
-        test_clock: true,
-        mail,
-        pool_size: POOL,
-    };
-    let system = System::start(plan, listeners).await?;
+    let (system, mut stage) = set_up(cluster, listeners).await?;
     let mail = cluster.data_dir().join("mail");
-    let api = Api::new(system.plan(), &tokens.operator)?;
-    let told = chapters(Stage::new(api)?, &mail).await;
+    let told = chapters(&mut stage, &mail).await;
     let verified = match told {
         Ok(()) => verify::run(&system.plan().databases.admin).await,
         Err(error) => Err(error),
@@ -121,20 +103,54 @@ async fn play(cluster: &Cluster, listeners: Listeners) -> Result<PathBuf, Failur
     Ok(mail)
 }
 
-async fn chapters(mut stage: Stage, mail: &Path) -> anyhow::Result<()> {
+/// Starts the services on a database that is born with a test clock.
+pub(crate) async fn set_up(
+    cluster: &Cluster,
+    listeners: Listeners,
+) -> Result<(System, Stage), Failure> {
+    let keys = Keys::open(cluster.data_dir())?;
+    let tokens = Tokens::renew(&keys, cluster.data_dir())?;
+    let options = BootstrapOptions {
+        database: None,
+        passwords: keys.passwords().clone(),
+        test_clock: true,
+    };
+    let databases = bootstrap(&cluster.admin(), &options).await?;
+    let start = stage::instant(stage::START)?;
+    TestClock(Some(start)).begin(&databases.admin).await?;
+    let plan = Plan {
+        databases,
+        keys,
+        addresses: Plan::NOWHERE,
+        test_clock: true,
+        mail: complete_mail(MailSettings::default(), cluster.data_dir()),
+        pool_size: POOL,
+    };
+    let system = System::start(plan, listeners).await?;
+    let api = Api::new(system.plan(), &tokens.operator)?;
+    Ok((system, Stage::new(api)?))
+}
+
+async fn chapters(stage: &mut Stage, mail: &Path) -> anyhow::Result<()> {
     println!(
         "The customer guide, played through the public API on a test clock. Times are those of {}.",
         stage::ZONE
     );
-    order::first(&mut stage).await?;
-    let password = activation::play(&mut stage).await?;
-    installation::play(&mut stage, &password).await?;
-    order::more(&mut stage).await?;
-    removal::play(&mut stage).await?;
-    month::close(&mut stage, "2026-11", "2026-12-01T08:00").await?;
-    termination::play(&mut stage).await?;
-    month::close(&mut stage, "2026-12", "2027-01-01T08:00").await?;
-    finale::play(&mut stage, mail).await
+    until_the_first_invoice(stage).await?;
+    termination::play(stage).await?;
+    month::close(stage, "2026-12", "2027-01-01T08:00").await?;
+    finale::play(stage, mail).await
+}
+
+/// The first half of the story: it leaves users, devices, orders and an invoice behind.
+pub(crate) async fn until_the_first_invoice(stage: &mut Stage) -> anyhow::Result<()> {
+    order::first(stage).await?;
+    let password = activation::first(stage).await?;
+    installation::play(stage, &password).await?;
+    order::more(stage).await?;
+    activation::more(stage).await?;
+    removal::play(stage).await?;
+    month::close(stage, "2026-11", "2026-12-01T08:00").await
 }
 
 /// Keeps the directory with the mail alone in it.

@@ -5,7 +5,7 @@ use octroi_api::billing::v1::{
 };
 use octroi_platform::event::from_proto;
 
-use super::stage::{ACCOUNT, GROUP, Stage, amount, done, eventually};
+use super::stage::{ACCOUNT, GROUP, Stage, amount, done, eventually, state};
 
 /// Moves beyond the end of a month and invoices it.
 pub(super) async fn close(stage: &mut Stage, month: &str, after: &str) -> anyhow::Result<()> {
@@ -21,7 +21,7 @@ pub(super) async fn close(stage: &mut Stage, month: &str, after: &str) -> anyhow
         let end = stage.show(end);
         stage.tell(
             "GetLicenseGroup",
-            format!("{:?}, period ends {end}", group.state()),
+            format!("{}, period ends {end}", state(group.state().as_str_name())),
         );
     }
     let request = CreateBillRunRequest {

@@ -1,31 +1,11 @@
-//! More users, and a licence deleted: what it consumed this month is still billed.
+//! A licence deleted: what it consumed this month is still billed.
 
 use octroi_api::licensing::v1::{DeleteLicenseRequest, GetLicenseGroupRequest, QueryUsageRequest};
 
-use super::activation::activate;
 use super::stage::{GROUP, Stage, done};
-
-/// Seats, users and logins that follow the first one. The last two are of the larger offer.
-const USERS: [(i32, (&str, &str), &str); 4] = [
-    (2, ("Front", "Office"), "front"),
-    (3, ("Back", "Office"), "back"),
-    (16, ("Data", "Team"), "data"),
-    (17, ("Night", "Shift"), "night"),
-];
 
 /// "Delete a licence".
 pub(super) async fn play(stage: &mut Stage) -> anyhow::Result<()> {
-    stage.at("2026-11-26T14:00").await?;
-    for (seat, user, login) in USERS {
-        let license = activate(stage, seat, user, login, "Chosen-by-us-7").await?;
-        stage.tell(
-            "ActivateLicense",
-            format!(
-                "seat {seat}, {}: {}",
-                license.offer, license.activation_email
-            ),
-        );
-    }
     stage.at("2026-11-28T11:00").await?;
     stage.chapter("Delete a licence");
     let request = DeleteLicenseRequest {

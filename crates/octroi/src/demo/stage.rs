@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The clients, and the time that the story has reached.
-pub(super) struct Stage {
+pub(crate) struct Stage {
     pub(super) api: Api,
     zone: TimeZone,
     now: Timestamp,
@@ -143,4 +143,9 @@ pub(super) fn amount(money: Option<&Money>) -> String {
     money.map_or_else(String::new, |money| {
         format!("{} {}", money.amount, money.currency_code)
     })
+}
+
+/// A state as people say it: "STATE_ACTIVE" is ACTIVE.
+pub(super) fn state(name: &str) -> &str {
+    name.trim_start_matches("STATE_")
 }

@@ -2,7 +2,7 @@
 
 use octroi_api::licensing::v1::{TerminateLicenseGroupRequest, TerminationReason};
 
-use super::stage::{GROUP, Stage, done, refused};
+use super::stage::{GROUP, Stage, done, refused, state};
 
 /// "Terminate the group".
 pub(super) async fn play(stage: &mut Stage) -> anyhow::Result<()> {
@@ -33,9 +33,9 @@ pub(super) async fn play(stage: &mut Stage) -> anyhow::Result<()> {
     stage.tell(
         "TerminateLicenseGroup",
         format!(
-            "{}: {:?}, because NOT_NEEDED and TOO_EXPENSIVE",
+            "{}: {}, because NOT_NEEDED and TOO_EXPENSIVE",
             group.name,
-            group.state()
+            state(group.state().as_str_name())
         ),
     );
     for seats in group.offers {

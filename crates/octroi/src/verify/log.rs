@@ -2,8 +2,10 @@
 
 use super::Check;
 
+pub(super) const SCHEMAS: [&str; 3] = ["licensing", "billing", "notification"];
+
 /// Which service's events go to which.
-const ROUTES: [(&str, &str); 4] = [
+pub(super) const ROUTES: [(&str, &str); 4] = [
     ("licensing", "billing"),
     ("licensing", "notification"),
     ("billing", "licensing"),
@@ -13,7 +15,7 @@ const ROUTES: [(&str, &str); 4] = [
 /// The checks of each schema, and of each way that events take.
 pub(super) fn checks() -> Vec<Check> {
     let mut checks = Vec::new();
-    for schema in ["licensing", "billing", "notification"] {
+    for schema in SCHEMAS {
         let mut add = |name: &str, sql: &str| {
             checks.push(Check {
                 name: format!("{schema}: {name}"),
@@ -26,13 +28,18 @@ pub(super) fn checks() -> Vec<Check> {
     }
     for (source, subscriber) in ROUTES {
         checks.push(Check {
-            name: format!("{source} to {subscriber}: each event was applied once or is on its way"),
+            name: inbox_name(source, subscriber),
             sql: INBOX
                 .replace("{source}", source)
                 .replace("{subscriber}", subscriber),
         });
     }
     checks
+}
+
+/// What the check of a way that events take is called.
+pub(super) fn inbox_name(source: &str, subscriber: &str) -> String {
+    format!("{source} to {subscriber}: each event was applied once or is on its way")
 }
 
 const EVENTS: &str = "
