@@ -238,7 +238,7 @@ async fn what_was_issued_stays_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_runs_on_two_instances_invoice_everyone_once() {
+async fn runs_on_two_instances_invoice_everyone_once_but_who_fails() {
     const ACCOUNTS: i32 = 450;
     let octroi = Installation::start().await;
     octroi.newcomer("acme").await;
@@ -259,6 +259,17 @@ async fn two_runs_on_two_instances_invoice_everyone_once() {
              SELECT 'a' || n, 'office', 1, gen_random_uuid(), 'offers/apps-for-business', '2026-02-03', NULL
              FROM generate_series(1, $1) AS n",
             &[&ACCOUNTS],
+        )
+        .await
+        .unwrap();
+    octroi
+        .sql
+        .batch_execute(
+            "CREATE FUNCTION billing.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 RAISE EXCEPTION 'not this one';
+             END $$;
+             CREATE TRIGGER refuse BEFORE INSERT ON billing.invoice
+                 FOR EACH ROW WHEN (NEW.account = 'a7') EXECUTE FUNCTION billing.refuse()",
         )
         .await
         .unwrap();
@@ -303,8 +314,8 @@ async fn two_runs_on_two_instances_invoice_everyone_once() {
         }
     };
     let (one, two, three) = tokio::join!(ask("r1"), ask("r2"), ask("r3"));
-    assert_eq!(one.invoices + two.invoices + three.invoices, ACCOUNTS);
-    assert_eq!([one.failed, two.failed, three.failed], [0; 3], "{one:?}");
+    assert_eq!(one.invoices + two.invoices + three.invoices, ACCOUNTS - 1);
+    assert_eq!([one.failed, two.failed, three.failed], [1; 3], "{one:?}");
     let row = octroi
         .sql
         .query_one(
@@ -314,11 +325,11 @@ async fn two_runs_on_two_instances_invoice_everyone_once() {
         )
         .await
         .unwrap();
-    let all = i64::from(ACCOUNTS);
+    let all = i64::from(ACCOUNTS - 1);
     assert_eq!([row.get::<_, i64>(0), row.get(1), row.get(2)], [all; 3]);
     assert_eq!(
         (row.get::<_, &str>(3), row.get::<_, &str>(4)),
-        ("F-2026-000450", "F-2026-000001")
+        ("F-2026-000449", "F-2026-000001")
     );
     shutdown.cancel();
     second.stopped().await.unwrap();

@@ -93,12 +93,13 @@ pub fn insert(tx: &mut Tx, run: &BillRun) {
     );
 }
 
-/// Takes or prolongs the lease of the oldest run under way that nobody else works on, in machine time.
+/// Takes or prolongs the lease of the oldest run under way that nobody else works on, in machine time. A lease lasts a
+/// little longer than a chunk's transaction may.
 pub async fn lease(db: &Db, token: Uuid) -> Result<Option<Leased>, Error> {
     let row = db
         .read_opt(
             "-- lease_bill_run
-             UPDATE bill_run SET lease_token = $1, lease_until = clock_timestamp() + interval '1 minute'
+             UPDATE bill_run SET lease_token = $1, lease_until = clock_timestamp() + interval '35 seconds'
              WHERE id = (
                  SELECT id FROM bill_run
                  WHERE state = 'RUNNING'
