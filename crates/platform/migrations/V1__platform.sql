@@ -44,7 +44,9 @@ CREATE TABLE delivery (
     lease_until  timestamptz,
     PRIMARY KEY (account, subscriber, aggregate, sequence),
     FOREIGN KEY (account, event_id) REFERENCES event (account, id)
-);
+)
+-- It is a queue: rows come and go all the time, and what is dead must not be walked through.
+WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
 CREATE INDEX delivery_due ON delivery (subscriber, due_at) WHERE NOT parked;
 CREATE INDEX delivery_effective ON delivery (subscriber, effective_at);
 

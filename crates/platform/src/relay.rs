@@ -11,6 +11,7 @@ use octroi_api::event::v1::delivery_outcome::Result as Outcome;
 use octroi_api::event::v1::event_intake_service_client::EventIntakeServiceClient;
 use octroi_api::event::v1::{DeliverEventsRequest, Delivery, DeliveryOutcome};
 use tokio::sync::{Notify, watch};
+use tokio_postgres::types::Type;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -146,7 +147,14 @@ impl Relay {
     async fn lease(&self, token: Uuid) -> Result<Vec<Leased>, Error> {
         let heads = self
             .db
-            .read(LEASE, &[&self.subscriber, &token, &AGGREGATES])
+            .read_planned(
+                LEASE,
+                &[
+                    (&self.subscriber, Type::TEXT),
+                    (&token, Type::UUID),
+                    (&AGGREGATES, Type::INT8),
+                ],
+            )
             .await?;
         if heads.is_empty() {
             return Ok(Vec::new());
@@ -159,9 +167,14 @@ impl Relay {
         }
         let rows = self
             .db
-            .read(
+            .read_planned(
                 FETCH,
-                &[&self.subscriber, &accounts, &aggregates, &EVENTS_EACH],
+                &[
+                    (&self.subscriber, Type::TEXT),
+                    (&accounts, Type::TEXT_ARRAY),
+                    (&aggregates, Type::TEXT_ARRAY),
+                    (&EVENTS_EACH, Type::INT8),
+                ],
             )
             .await?;
         rows.iter()
@@ -189,14 +202,14 @@ impl Relay {
         }
         let row = self
             .db
-            .read_opt(
+            .read_planned(
                 "-- undelivered
                  SELECT min(effective_at) AS earliest FROM delivery WHERE subscriber = $1",
-                &[&self.subscriber],
+                &[(&self.subscriber, Type::TEXT)],
             )
             .await?;
-        if let Some(row) = row
-            && let Some(earliest) = row_get::<Option<Timestamp>>(&row, "earliest")?
+        if let Some(row) = row.first()
+            && let Some(earliest) = row_get::<Option<Timestamp>>(row, "earliest")?
         {
             complete = complete.min(earliest - tick);
         }
@@ -230,13 +243,18 @@ impl Relay {
             let aggregates: Vec<&str> = taken.keys().map(|(_, aggregate)| *aggregate).collect();
             let sequences: Vec<i64> = taken.values().copied().collect();
             self.db
-                .execute(
+                .read_planned(
                     "-- taken
                      DELETE FROM delivery d
                      USING unnest($2::text[], $3::text[], $4::bigint[]) AS t (account, aggregate, sequence)
                      WHERE d.account = t.account AND d.subscriber = $1
                        AND d.aggregate = t.aggregate AND d.sequence <= t.sequence",
-                    &[&self.subscriber, &accounts, &aggregates, &sequences],
+                    &[
+                        (&self.subscriber, Type::TEXT),
+                        (&accounts, Type::TEXT_ARRAY),
+                        (&aggregates, Type::TEXT_ARRAY),
+                        (&sequences, Type::INT8_ARRAY),
+                    ],
                 )
                 .await?;
         }

@@ -239,24 +239,6 @@ impl Tx {
         );
     }
 
-    /// Queues the record of an answer given outside the call that asked for it. A record that stands already stays.
-    pub fn remember(&mut self, key: &IdempotencyKey, answer: Vec<u8>) {
-        let params = params![
-            key.account.clone(),
-            key.method.clone(),
-            key.request_id,
-            key.fingerprint.clone(),
-            answer,
-        ];
-        self.write(
-            "-- remember
-             INSERT INTO idempotency (account, method, request_id, fingerprint, answer)
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-            params,
-            Rows::Any,
-        );
-    }
-
     /// Sends everything with COMMIT, and keeps the answer when the call is repeatable.
     ///
     /// # Errors
