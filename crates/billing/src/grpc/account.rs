@@ -9,7 +9,7 @@ use octroi_platform::name::{ID_RULE, is_id, parse};
 use octroi_platform::{Call, Page, Violations};
 use tonic::{Request, Response, Status};
 
-use super::checked;
+use super::{check_request_id, checked};
 use crate::app::App;
 use crate::domain::account::{
     Account, AccountChange, Locale, NewAccount, Rule, check_email, check_legal_name, check_zone,
@@ -31,8 +31,8 @@ impl AccountService for AccountApi {
     ) -> Result<Response<pb::Account>, Status> {
         let (call, mut request) = Call::open(request)?;
         let request_id = std::mem::take(&mut request.request_id);
+        let (id, new) = new_account(&request, &request_id)?;
         let call = call.idempotent(&request_id, "", &request)?;
-        let (id, new) = new_account(request)?;
         Ok(Response::new(
             self.0.create_account(&call, id, new, to_wire).await?,
         ))
@@ -80,13 +80,14 @@ impl AccountService for AccountApi {
     ) -> Result<Response<pb::Account>, Status> {
         let (call, mut request) = Call::open(request)?;
         let request_id = std::mem::take(&mut request.request_id);
-        let call = call.idempotent(&request_id, "", &request)?;
-        let account = request.account.unwrap_or_default();
-        let paths = request.update_mask.unwrap_or_default().paths;
+        let account = request.account.clone().unwrap_or_default();
+        let paths = request.update_mask.as_ref().map(|mask| &mask.paths[..]);
         let mut violations = Violations::default();
+        check_request_id(&request_id, &mut violations);
         let id = account_id("account.name", &account.name, &mut violations);
-        let change = account_change(&account, &paths, &mut violations);
+        let change = account_change(&account, paths.unwrap_or_default(), &mut violations);
         violations.finish()?;
+        let call = call.idempotent(&request_id, "", &request)?;
         let answer = self
             .0
             .update_account(&call, &id, &account.etag, change, to_wire)
@@ -106,13 +107,17 @@ pub(super) fn account_id(field: &str, name: &str, violations: &mut Violations) -
     }
 }
 
-fn new_account(request: pb::CreateAccountRequest) -> Result<(Option<String>, NewAccount), Error> {
+fn new_account(
+    request: &pb::CreateAccountRequest,
+    request_id: &str,
+) -> Result<(Option<String>, NewAccount), Error> {
     let mut violations = Violations::default();
-    let id = Some(request.account_id).filter(|id| !id.is_empty());
+    check_request_id(request_id, &mut violations);
+    let id = Some(request.account_id.clone()).filter(|id| !id.is_empty());
     if id.as_deref().is_some_and(|id| !is_id(id)) {
         violations.add("account_id", ID_RULE);
     }
-    let account = request.account.unwrap_or_else(|| {
+    let account = request.account.clone().unwrap_or_else(|| {
         violations.add("account", "is required");
         pb::Account::default()
     });

@@ -12,7 +12,7 @@ use octroi_platform::{Call, Page, Violations};
 use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 
-use super::money;
+use super::{check_request_id, money};
 use crate::app::App;
 use crate::domain::account;
 use crate::domain::bill_run::{BillRun, State};
@@ -34,8 +34,8 @@ impl BillRunService for BillRunApi {
     ) -> Result<Response<pb::BillRun>, Status> {
         let (call, mut request) = Call::open(request)?;
         let request_id = std::mem::take(&mut request.request_id);
+        let new = new_run(&request, &request_id)?;
         let call = call.idempotent(&request_id, "", &request)?;
-        let new = new_run(request)?;
         let run = self
             .app
             .create_bill_run(&call, new.id, new.month, new.dry_run, to_wire)
@@ -88,13 +88,14 @@ struct NewRun {
     dry_run: bool,
 }
 
-fn new_run(request: pb::CreateBillRunRequest) -> Result<NewRun, Error> {
+fn new_run(request: &pb::CreateBillRunRequest, request_id: &str) -> Result<NewRun, Error> {
     let mut violations = Violations::default();
-    let id = Some(request.bill_run_id).filter(|id| !id.is_empty());
+    check_request_id(request_id, &mut violations);
+    let id = Some(request.bill_run_id.clone()).filter(|id| !id.is_empty());
     if id.as_deref().is_some_and(|id| !is_id(id)) {
         violations.add("bill_run_id", ID_RULE);
     }
-    let asked = request.bill_run.unwrap_or_default();
+    let asked = request.bill_run.clone().unwrap_or_default();
     let month = violations.check("bill_run.month", asked.month.parse::<Month>());
     violations.finish()?;
     let month = month.ok_or(Error::MonthNotEnded { month: asked.month })?;

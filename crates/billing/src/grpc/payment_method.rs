@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::account::account_id;
-use super::checked;
+use super::{check_request_id, checked};
 use crate::app::App;
 use crate::domain::payment_method::{
     GATEWAY, NewMethod, PaymentMethod, TestToken, check_display_name,
@@ -28,12 +28,13 @@ impl PaymentMethodService for PaymentMethodApi {
     ) -> Result<Response<pb::PaymentMethod>, Status> {
         let (call, mut request) = Call::open(request)?;
         let request_id = std::mem::take(&mut request.request_id);
-        let call = call.idempotent(&request_id, "", &request)?;
         let mut violations = Violations::default();
+        check_request_id(&request_id, &mut violations);
         let account = account_id("parent", &request.parent, &mut violations);
-        let given = request.payment_method.unwrap_or_default();
+        let given = request.payment_method.clone().unwrap_or_default();
         let new = new_method("payment_method", &given, &mut violations);
         let new = checked(new, violations)?;
+        let call = call.idempotent(&request_id, "", &request)?;
         let answer = self
             .0
             .create_payment_method(&call, &account, new, request.make_default, to_wire)
