@@ -7,10 +7,12 @@
     reason = "a journey that cannot go on has failed"
 )]
 
+mod accounts;
 mod activating;
 mod adding;
 mod deleting;
 mod installing;
+mod invoicing;
 mod ordering;
 mod reading_again;
 mod renewing;
