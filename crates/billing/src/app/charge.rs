@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashMap};
 
 use octroi_platform::Tx;
 use octroi_platform::calendar::{Day, Month, Zones};
-use uuid::Uuid;
 
 use crate::domain::account::Account;
 use crate::domain::bill::{Bill, Charged};
@@ -143,37 +142,25 @@ impl Facts {
                 )
             })
             .collect();
-        let billed = match late.is_empty() {
-            true => HashMap::new(),
-            false => store::charge::billed(tx, &late).await?,
-        };
-        if used.is_empty() {
-            return Ok(Facts {
-                sold: HashMap::new(),
-                billed,
-                prices: Vec::new(),
-                rates: Vec::new(),
-            });
-        }
         let offers: BTreeSet<&str> = used.iter().map(|(.., offer)| *offer).collect();
+        let offers: Vec<&str> = offers.into_iter().collect();
         let countries: BTreeSet<&str> = dues
             .iter()
             .map(|due| due.account.address.country.as_str())
             .collect();
-        let offers: Vec<&str> = offers.into_iter().collect();
         let countries: Vec<&str> = countries.into_iter().collect();
-        let sold = store::charge::sold(tx, &used).await?;
-        let quoted: Vec<Uuid> = sold
-            .values()
-            .flatten()
-            .filter_map(|sold| sold.entry)
-            .map(|(_, price)| price)
-            .collect();
+        // Polled together they travel together: one round trip.
+        let (billed, sold, prices, rates) = tokio::try_join!(
+            store::charge::billed(tx, &late),
+            store::charge::sold(tx, &used),
+            store::charge::prices(tx, &offers),
+            store::charge::rates(tx, &countries),
+        )?;
         Ok(Facts {
             sold,
             billed,
-            prices: store::charge::prices(tx, &offers, &quoted).await?,
-            rates: store::charge::rates(tx, &countries).await?,
+            prices,
+            rates,
         })
     }
 

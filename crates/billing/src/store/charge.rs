@@ -123,15 +123,15 @@ pub async fn billed(
     Ok(billed)
 }
 
-/// Every price of some offers, and the prices with these ids.
-pub async fn prices(tx: &Tx, offers: &[&str], ids: &[Uuid]) -> Result<Vec<Price>, Error> {
+/// Every price of some offers, those that their orders quoted among them.
+pub async fn prices(tx: &Tx, offers: &[&str]) -> Result<Vec<Price>, Error> {
     const SQL: &str = concat!(
         "-- prices_of_offers
          SELECT ",
         price_columns!(),
-        " FROM price p WHERE p.offer = ANY ($1) OR p.id = ANY ($2)"
+        " FROM price p WHERE p.offer = ANY ($1)"
     );
-    let rows = tx.query(SQL, &[&offers, &ids]).await?;
+    let rows = tx.query(SQL, &[&offers]).await?;
     rows.iter().map(price::price).collect()
 }
 
