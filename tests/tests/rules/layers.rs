@@ -111,7 +111,13 @@ fn methods_know_no_sql() {
 
 #[test]
 fn every_statement_names_its_function() {
-    let keywords = ["SELECT ", "INSERT INTO ", "UPDATE ", "DELETE FROM ", "WITH "];
+    let keywords = [
+        "SELECT ",
+        "INSERT INTO ",
+        "UPDATE ",
+        "DELETE FROM ",
+        "WITH ",
+    ];
     let mut breaches = Vec::new();
     for file in layer("store") {
         let pieces: Vec<&str> = file.text.split('"').collect();
