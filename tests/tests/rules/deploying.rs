@@ -8,7 +8,7 @@ use octroi::bootstrap::{BootstrapOptions, bootstrap};
 use octroi_platform::auth::Verifier;
 use octroi_platform::seal::SealingKeys;
 use octroi_platform::settings::public_jwk;
-use octroi_tests::harness::Installation;
+use octroi_tests::harness::{Answer as _, BUSINESS, ENTERPRISE, Installation, new_group};
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::documents::every_setting;
@@ -99,6 +99,31 @@ async fn the_bootstrap_script_gives_the_rights_that_the_program_gives() {
         let drop = format!("DROP DATABASE {database} WITH (FORCE)");
         installation.sql.batch_execute(&drop).await.unwrap();
     }
+    installation.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_catalogue_of_the_documentation_lets_customers_order() {
+    let installation = Installation::start().await;
+    installation
+        .sql
+        // Triggers refuse to let go of the specimen's.
+        .batch_execute(
+            "SET session_replication_role = replica; DELETE FROM billing.price; DELETE FROM billing.tax_rate;
+             RESET session_replication_role",
+        )
+        .await
+        .unwrap();
+    let document = read("deploy/README.md");
+    let (_, statements) = document.split_once("```sql\n").unwrap();
+    let statements = statements.split("```").next().unwrap();
+    installation.sql.batch_execute(statements).await.unwrap();
+    let customer = installation.customer("acme").await;
+    let wanted = [(BUSINESS, 2), (ENTERPRISE, 1)];
+    customer
+        .asks_for("o1", new_group("office"), &wanted)
+        .await
+        .got();
     installation.finish().await;
 }
 
