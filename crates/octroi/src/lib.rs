@@ -10,6 +10,7 @@ pub mod clock;
 pub mod cluster;
 pub mod demo;
 pub mod failure;
+mod interrupt;
 pub mod keys;
 pub mod place;
 pub mod serve;

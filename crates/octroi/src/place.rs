@@ -92,15 +92,7 @@ impl Place {
     pub fn location(&self) -> String {
         match self {
             Self::Private(cluster) => cluster.location().display().to_string(),
-            Self::Shared(_, admin) => admin
-                .get_hosts()
-                .iter()
-                .map(|host| match host {
-                    Host::Tcp(name) => name.clone(),
-                    Host::Unix(path) => path.display().to_string(),
-                })
-                .collect::<Vec<_>>()
-                .join(", "),
+            Self::Shared(_, admin) => shared_location(admin),
         }
     }
 
@@ -186,6 +178,18 @@ fn named(admin: &Config) -> Config {
     admin
 }
 
+/// The database and the server that it is on: "octroi on db.example:5432".
+fn shared_location(admin: &Config) -> String {
+    let port = admin.get_ports().first().copied().unwrap_or(5432);
+    let host = match admin.get_hosts().first() {
+        Some(Host::Tcp(name)) => name.clone(),
+        Some(Host::Unix(path)) => path.display().to_string(),
+        None => "localhost".to_owned(),
+    };
+    let database = admin.get_dbname().unwrap_or(DATABASE);
+    format!("{database} on {host}:{port}")
+}
+
 /// A connection by Unix socket in libpq's key=value form.
 fn conninfo(admin: &Config) -> Option<String> {
     let Some(Host::Unix(host)) = admin.get_hosts().first() else {
@@ -206,6 +210,17 @@ fn conninfo(admin: &Config) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_servers_database_is_told_without_its_password() {
+        let location = |url: &str| shared_location(&url.parse().unwrap());
+        let url = "postgres://boss:secret@db.example/shop";
+        assert_eq!(location(url), "shop on db.example:5432");
+        assert_eq!(
+            location("postgres://db.example:6432"),
+            "octroi on db.example:6432"
+        );
+    }
 
     #[test]
     fn a_connection_that_is_written_down_reads_the_same() {

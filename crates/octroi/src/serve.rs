@@ -16,6 +16,7 @@ use self::greeting::Greeting;
 use crate::bootstrap::{BootstrapOptions, bootstrap};
 use crate::clock::TestClock;
 use crate::failure::Failure;
+use crate::interrupt::unless_interrupted;
 use crate::keys::{Keys, Tokens};
 use crate::place::{Place, PlaceArgs};
 use crate::system::{Listeners, POOL, Plan, ServiceName, System};
@@ -81,9 +82,8 @@ pub async fn serve(args: ServeArgs) -> Result<ExitCode, Failure> {
     let shutdown = process::until_signal();
     // A taken port is told at once, before the database takes its time.
     let listeners = Listeners::bind(args.listen_host, |service| args.port(service))?;
-    let place = tokio::select! {
-        () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
-        place = Place::open(&args.place) => place?,
+    let Some(place) = unless_interrupted(&shutdown, Place::open(&args.place)).await? else {
+        return Ok(ExitCode::SUCCESS);
     };
     let served = run(&args, &place, listeners, &shutdown).await;
     let closed = place.close().await;
@@ -98,12 +98,16 @@ async fn run(
     listeners: Listeners,
     shutdown: &CancellationToken,
 ) -> Result<(), Failure> {
+    if shutdown.is_cancelled() {
+        return Ok(());
+    }
     let started = tokio::select! {
-        () = shutdown.cancelled() => return Ok(()),
         error = place.ended() => return Err(error.into()),
-        started = start(args, place, listeners) => started?,
+        started = unless_interrupted(shutdown, start(args, place, listeners)) => started?,
     };
-    let (mut system, tokens, time) = started;
+    let Some((mut system, tokens, time)) = started else {
+        return Ok(());
+    };
     let greeting = Greeting {
         system: system.plan(),
         place,

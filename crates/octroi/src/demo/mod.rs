@@ -21,6 +21,7 @@ use clap::Args;
 use octroi_notification::MailSettings;
 use octroi_platform::process;
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use self::stage::Stage;
 use crate::api::Api;
@@ -28,6 +29,7 @@ use crate::bootstrap::{BootstrapOptions, bootstrap};
 use crate::clock::TestClock;
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::failure::Failure;
+use crate::interrupt::unless_interrupted;
 use crate::keys::{Keys, Tokens};
 use crate::serve::complete_mail;
 use crate::system::{Listeners, POOL, Plan, System};
@@ -46,7 +48,7 @@ pub struct DemoArgs {
 /// # Errors
 /// What could not be started, or which step did not go as the guide says.
 pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
-    process::log_from("warn");
+    process::log_from("error");
     let shutdown = process::until_signal();
     let listeners = Listeners::free()?;
     let dir = temporary_directory().map_err(anyhow::Error::new)?;
@@ -56,14 +58,12 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
         durable: false,
         ..ClusterOptions::new(dir.path())
     };
-    let cluster = tokio::select! {
-        () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
-        cluster = Cluster::start(options) => cluster?,
+    let Some(cluster) = unless_interrupted(&shutdown, Cluster::start(options)).await? else {
+        return Ok(ExitCode::SUCCESS);
     };
     let played = tokio::select! {
-        () = shutdown.cancelled() => Ok(None),
         error = cluster.ended() => Err(error.into()),
-        played = play(&cluster, listeners) => played.map(Some),
+        played = play(&cluster, listeners, &shutdown) => played,
     };
     cluster.destroy().await?;
     match played? {
@@ -82,17 +82,29 @@ pub(crate) fn temporary_directory() -> io::Result<TempDir> {
     Ok(dir)
 }
 
-/// Plays every chapter and checks what is left; answers where the mail lies.
-async fn play(cluster: &Cluster, listeners: Listeners) -> Result<PathBuf, Failure> {
-    let (system, mut stage) = set_up(cluster, listeners).await?;
+/// Plays every chapter and checks what is left; answers where the mail lies, or none when it was interrupted.
+async fn play(
+    cluster: &Cluster,
+    listeners: Listeners,
+    shutdown: &CancellationToken,
+) -> Result<Option<PathBuf>, Failure> {
+    let set_up = unless_interrupted(shutdown, set_up(cluster, listeners)).await?;
+    let Some((system, mut stage)) = set_up else {
+        return Ok(None);
+    };
     let mail = cluster.data_dir().join("mail");
-    let told = chapters(&mut stage, &mail).await;
-    let verified = match told {
-        Ok(()) => verify::run(&system.plan().databases.admin).await,
-        Err(error) => Err(error),
+    let admin = system.plan().databases.admin.clone();
+    let told = tokio::select! {
+        () = shutdown.cancelled() => Ok(None),
+        told = async {
+            chapters(&mut stage, &mail).await?;
+            verify::run(&admin).await.map(Some)
+        } => told,
     };
     system.stop().await;
-    let report = verified?;
+    let Some(report) = told? else {
+        return Ok(None);
+    };
     if !report.is_clean() {
         return Err(anyhow::anyhow!("the stored data breaks its own rules:\n{report}").into());
     }
@@ -100,7 +112,7 @@ async fn play(cluster: &Cluster, listeners: Listeners) -> Result<PathBuf, Failur
         "\n{} rules of the stored data were checked; none is broken.",
         report.findings.len()
     );
-    Ok(mail)
+    Ok(Some(mail))
 }
 
 /// Starts the services on a database that is born with a test clock.
