@@ -6,3 +6,15 @@
     clippy::panic,
     reason = "a test that cannot go on has failed"
 )]
+
+mod race;
+
+/// How many rounds a test plays: what this variable says, or else as many as an ordinary run has time for.
+fn rounds(variable: &str, ordinary: usize) -> usize {
+    match std::env::var(variable) {
+        Ok(rounds) => rounds
+            .parse()
+            .unwrap_or_else(|_| panic!("{variable} must be a number of rounds")),
+        Err(_) => ordinary,
+    }
+}
