@@ -139,21 +139,6 @@ impl Db {
             .await?;
         row.map_or(Ok(None), |row| replayed(&row, &key.fingerprint))
     }
-
-    /// Up to which instant another service has told everything; none before it first did.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn complete_through(&self, source: &str) -> Result<Option<jiff::Timestamp>, Error> {
-        let row = self
-            .read_opt(
-                "-- complete_through
-                 SELECT complete_through FROM intake_progress WHERE source = $1",
-                &[&source],
-            )
-            .await?;
-        row.map(|row| row_get(&row, "complete_through")).transpose()
-    }
 }
 
 /// The record of a request id.

@@ -199,7 +199,16 @@ impl ClockService for ClockApi {
             violations.add("time", "must be an instant");
         }
         violations.finish()?;
-        self.move_to(target.unwrap_or_default()).await
+        let target = target.unwrap_or_default();
+        if target < self.clock.now() {
+            return Err(Refusal::shared(
+                Code::FailedPrecondition,
+                ErrorReason::ClockBackwards,
+                format!("the clock is past {target} already and cannot go back"),
+            )
+            .status());
+        }
+        self.move_to(target).await
     }
 
     async fn advance_clock(
@@ -230,14 +239,6 @@ impl ClockApi {
     }
 
     async fn move_to(&self, target: Timestamp) -> Result<Response<ClockAnswer>, Status> {
-        if target < self.clock.now() {
-            return Err(Refusal::shared(
-                Code::FailedPrecondition,
-                ErrorReason::ClockBackwards,
-                format!("the clock is past {target} already and cannot go back"),
-            )
-            .status());
-        }
         loop {
             let left = target - self.clock.now();
             let left =

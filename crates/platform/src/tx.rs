@@ -15,7 +15,7 @@ use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 use crate::call::{Call, IdempotencyKey};
-use crate::db::{Db, Params, REPLAY, replayed};
+use crate::db::{Db, Params, REPLAY, replayed, row_get};
 use crate::error::Error;
 use crate::event::NewEvent;
 use crate::name::account_of;
@@ -181,6 +181,23 @@ impl Tx {
         let client = self.client()?;
         let statement = client.prepare_cached(sql).await?;
         Ok(client.query(&statement, params).await?)
+    }
+
+    /// Up to which instant another service has told everything; none before it first did. One more round trip, on this
+    /// transaction's own connection: who holds one and waits for another can starve the pool.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn complete_through(&self, source: &str) -> Result<Option<jiff::Timestamp>, Error> {
+        let rows = self
+            .query(
+                "-- complete_through
+                 SELECT complete_through FROM intake_progress WHERE source = $1",
+                &[&source],
+            )
+            .await?;
+        let row = rows.first();
+        row.map(|row| row_get(row, "complete_through")).transpose()
     }
 
     /// Sends the writes queued so far, in one round trip, without committing. For the rare command that must read what

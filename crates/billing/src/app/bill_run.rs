@@ -89,7 +89,7 @@ impl App {
             .map(store::bill_run::calendar)
             .collect::<Result<Vec<Zones>, _>>()?;
         let cut_off = cut_off(month, &calendars, now)?;
-        let complete = self.db.complete_through("licensing").await?;
+        let complete = tx.complete_through("licensing").await?;
         if complete.is_none_or(|complete| complete < cut_off) {
             return Err(Error::UsageBehind {
                 cut_off: cut_off.to_string(),
