@@ -147,9 +147,31 @@ impl Installation {
     /// Somebody with these scopes alone.
     #[must_use]
     pub fn caller(&self, scopes: &str) -> Caller {
-        let key = self.postgres.operator_key();
-        self.stranger()
-            .with_token(&token(&key, "test", scopes, None))
+        self.stranger().with_token(&self.token(scopes))
+    }
+
+    /// A token with these scopes.
+    #[must_use]
+    pub fn token(&self, scopes: &str) -> String {
+        token(&self.postgres.operator_key(), "test", scopes, None)
+    }
+
+    /// A token with every scope and a good signature that says it comes from elsewhere.
+    #[must_use]
+    pub fn token_of_another_issuer(&self) -> String {
+        let pem = std::fs::read(self.postgres.operator_key()).unwrap();
+        let signer = Signer::new(&pem, &key_id(&pem).unwrap(), "elsewhere").unwrap();
+        signer.sign("test", "*", None, TOKEN).unwrap()
+    }
+
+    /// A token with every scope that was good until a moment ago.
+    pub async fn expired_token(&self) -> String {
+        let pem = std::fs::read(self.postgres.operator_key()).unwrap();
+        let signer = Signer::new(&pem, &key_id(&pem).unwrap(), octroi::keys::ISSUER).unwrap();
+        let token = signer.sign("test", "*", None, Duration::ZERO).unwrap();
+        // Tokens are good to the second.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        token
     }
 
     /// Somebody with every scope, for one account alone.
@@ -274,6 +296,11 @@ impl Installation {
     pub async fn finish(self) {
         self.drained().await;
         self.sound().await;
+        self.abandon().await;
+    }
+
+    /// The end of a test that did by hand what only services do, and left data that no installation would.
+    pub async fn abandon(self) {
         for second in self.seconds {
             second.shutdown.cancel();
             second.running.stopped().await.unwrap();

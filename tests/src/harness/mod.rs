@@ -9,6 +9,7 @@ mod installation;
 mod mail;
 mod mime;
 mod postgres;
+mod raw;
 mod refusal;
 mod time;
 mod wire;
@@ -23,6 +24,7 @@ pub use customer::{
 pub use installation::{Installation, Options};
 pub use mail::{Letter, MailServer};
 pub use octroi::system::ServiceName;
+pub use raw::server;
 pub use refusal::{Answer, Refused};
 pub use time::{at, eventually, instant, within};
 pub use wire::{Turn, Wire};

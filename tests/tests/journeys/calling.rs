@@ -1,0 +1,315 @@
+//! Who may call what: tokens, scopes, accounts, services and their ports. Every declared method is held to it.
+
+use std::collections::BTreeSet;
+
+use octroi_api::{METHODS, Method};
+use octroi_tests::harness::{Answer as _, Caller, Installation, Refused, ServiceName, server};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::methods::{every_request, with_everything};
+
+/// Methods that name no account, and whom they show what.
+const WITHOUT_ACCOUNT: &[&str] = &[
+    "/octroi.billing.v1.AccountService/ListAccounts",
+    "/octroi.billing.v1.BillRunService/CreateBillRun",
+    "/octroi.billing.v1.BillRunService/GetBillRun",
+    "/octroi.billing.v1.BillRunService/ListBillRuns",
+    "/octroi.event.v1.EventIntakeService/DeliverEvents",
+    "/octroi.licensing.v1.OfferService/GetOffer",
+    "/octroi.licensing.v1.OfferService/ListOffers",
+    "/octroi.testing.v1.ClockService/AdvanceClock",
+    "/octroi.testing.v1.ClockService/GetClock",
+    "/octroi.testing.v1.ClockService/SetClock",
+];
+
+/// Methods whose account is the session's.
+const OF_THE_SESSION: &[&str] = &[
+    "/octroi.licensing.v1.PortalService/ChangeOwnPassword",
+    "/octroi.licensing.v1.PortalService/DeactivateOwnDevice",
+    "/octroi.licensing.v1.PortalService/ListInstallers",
+    "/octroi.licensing.v1.PortalService/ListOwnDevices",
+    "/octroi.licensing.v1.PortalService/RegisterDevice",
+    "/octroi.licensing.v1.PortalService/SignOut",
+];
+
+fn method(path: &str) -> &'static Method {
+    Method::find(path).unwrap_or_else(|| panic!("{path} is not declared"))
+}
+
+async fn refusal(caller: &Caller, path: &str, message: &[u8]) -> Refused {
+    let service = server(method(path));
+    let answer = caller.call(service, path, message.to_vec()).await;
+    match answer {
+        Ok(_) => panic!("{path} was not refused"),
+        Err(status) => Refused::of(&status),
+    }
+}
+
+/// The rest of this file speaks of every method: none may be missing.
+#[tokio::test]
+async fn every_method_is_spoken_of() {
+    let octroi = Installation::start().await;
+    let (_, known) = with_everything(&octroi, "acme").await;
+    let requests = every_request("acme", &known);
+    let spoken: BTreeSet<_> = requests.iter().map(|(path, _)| *path).collect();
+    let declared: BTreeSet<_> = METHODS.iter().map(|method| method.path).collect();
+    assert_eq!(spoken, declared);
+    assert_eq!(spoken.len(), requests.len());
+    octroi.finish().await;
+}
+
+#[tokio::test]
+async fn with_a_token_that_can_be_believed() {
+    let octroi = Installation::start().await;
+    let (_, known) = with_everything(&octroi, "acme").await;
+    let good = octroi.token("*");
+    let (head, signature) = good.rsplit_once('.').unwrap();
+    let forged = format!("{head}.{}", signature.chars().rev().collect::<String>());
+    let bad = [
+        octroi.stranger(),
+        octroi.stranger().with_token("nonsense"),
+        octroi.stranger().with_token(&forged),
+        octroi
+            .stranger()
+            .with_token(&octroi.token_of_another_issuer()),
+        octroi.stranger().with_token(&octroi.expired_token().await),
+    ];
+    for (path, message) in every_request("acme", &known) {
+        for caller in &bad {
+            let refused = refusal(caller, path, &message).await;
+            refused.is(Code::Unauthenticated, "UNAUTHENTICATED");
+        }
+    }
+    octroi.finish().await;
+}
+
+#[tokio::test]
+async fn with_the_methods_scope() {
+    let octroi = Installation::start().await;
+    let (_, known) = with_everything(&octroi, "acme").await;
+    let scopes: BTreeSet<_> = METHODS.iter().map(|method| method.scope).collect();
+    for (path, message) in every_request("acme", &known) {
+        let needed = method(path).scope;
+        let others: Vec<_> = scopes
+            .iter()
+            .filter(|scope| **scope != needed)
+            .copied()
+            .collect();
+        let refused = refusal(&octroi.caller(&others.join(" ")), path, &message).await;
+        if needed == "service" {
+            refused.is(Code::PermissionDenied, "SERVICES_ONLY");
+            // An operator may do everything that people may.
+            let refused = refusal(&octroi.operator(), path, &message).await;
+            refused.is(Code::PermissionDenied, "SERVICES_ONLY");
+            continue;
+        }
+        refused.is(Code::PermissionDenied, "SCOPE_MISSING");
+        assert_eq!(refused.metadata["scope"], needed);
+    }
+    // A service may nothing else.
+    let service = octroi.service(ServiceName::Licensing);
+    for (path, message) in every_request("acme", &known) {
+        if method(path).scope != "service" {
+            refusal(&service, path, &message)
+                .await
+                .is(Code::PermissionDenied, "SCOPE_MISSING");
+        }
+    }
+    octroi.finish().await;
+}
+
+/// With the scope alone each method does what it does.
+#[tokio::test]
+async fn and_no_more_than_that() {
+    let octroi = Installation::start().await;
+    let (_, known) = with_everything(&octroi, "acme").await;
+    for (path, message) in every_request("acme", &known) {
+        let scope = method(path).scope;
+        if scope == "service" || scope == "testing.clock.write" {
+            continue;
+        }
+        let caller = octroi.caller(scope).with_session(&known.session);
+        let answer = caller.call(server(method(path)), path, message).await;
+        if let Err(status) = answer {
+            let refused = Refused::of(&status);
+            assert!(
+                !["SCOPE_MISSING", "UNAUTHENTICATED"].contains(&&*refused.reason),
+                "{path}: {refused:?}"
+            );
+        }
+    }
+    octroi.finish().await;
+}
+
+/// A token bound to an account learns nothing of another: the answer is that of a resource that does not exist.
+#[tokio::test]
+async fn for_one_account_alone() {
+    let octroi = Installation::start().await;
+    let (_, known) = with_everything(&octroi, "acme").await;
+    octroi.newcomer("other").await;
+    let bound = octroi.bound_to("other");
+    let there = every_request("acme", &known);
+    let missing = every_request("missing", &known);
+    for ((path, there), (_, missing)) in there.into_iter().zip(missing) {
+        if method(path).scope == "service" {
+            continue;
+        }
+        let (mut one, mut two) = (bound.clone(), bound.clone());
+        if OF_THE_SESSION.contains(&path) {
+            one = one.with_session(&known.session);
+            two = two.with_session(&known.session.replacen("acme", "missing", 1));
+        } else {
+            let named = there != missing;
+            assert_eq!(named, !WITHOUT_ACCOUNT.contains(&path), "{path}");
+            if !named {
+                continue;
+            }
+        }
+        let service = server(method(path));
+        let one = one.call(service, path, there).await.unwrap_err();
+        let two = two.call(service, path, missing).await.unwrap_err();
+        assert_eq!(told(&one), told(&two), "{path}");
+        let refused = Refused::of(&one);
+        let as_missing = ["NOT_FOUND", "SESSION_INVALID", "SIGN_IN_FAILED"];
+        assert!(
+            as_missing.contains(&&*refused.reason),
+            "{path}: {refused:?}"
+        );
+    }
+    let sees = octroi_api::billing::v1::ListAccountsRequest::default();
+    let accounts = bound.accounts().list_accounts(sees).await.got().accounts;
+    let names: Vec<_> = accounts
+        .iter()
+        .map(|account| account.name.as_str())
+        .collect();
+    assert_eq!(names, ["accounts/other"]);
+    let run = octroi_api::billing::v1::CreateBillRunRequest {
+        bill_run: Some(octroi_api::billing::v1::BillRun {
+            month: "2026-01".to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    bound
+        .bill_runs()
+        .create_bill_run(run)
+        .await
+        .refused()
+        .is(Code::NotFound, "NOT_FOUND");
+    let own = octroi_api::billing::v1::GetAccountRequest {
+        name: "accounts/other".to_owned(),
+    };
+    bound.accounts().get_account(own).await.got();
+    octroi.finish().await;
+}
+
+/// All that a caller is told, with the account's id masked.
+fn told(status: &Status) -> String {
+    let details = format!("{:?}", status.get_error_details());
+    let told = format!("{:?} {} {details}", status.code(), status.message());
+    told.replace("acme", "(account)")
+        .replace("missing", "(account)")
+}
+
+/// A method called at another service's port is told where it is served.
+#[tokio::test]
+async fn at_the_right_port() {
+    let octroi = Installation::start().await;
+    let (_, known) = with_everything(&octroi, "acme").await;
+    let operator = octroi.operator();
+    for (path, message) in every_request("acme", &known) {
+        let area = method(path).area();
+        let port = match area {
+            "licensing" => "50051",
+            "billing" => "50052",
+            "notification" => "50053",
+            _ => continue,
+        };
+        for service in ServiceName::ALL {
+            if service.as_str() == area {
+                continue;
+            }
+            let status = operator
+                .call(service, path, message.clone())
+                .await
+                .unwrap_err();
+            let refused = Refused::of(&status);
+            refused.is(Code::Unimplemented, "WRONG_SERVICE");
+            assert_eq!(
+                (&*refused.metadata["service"], &*refused.metadata["port"]),
+                (area, port)
+            );
+        }
+    }
+    let unknown = "/octroi.licensing.v1.OrderService/EatOrder";
+    let status = operator
+        .call(ServiceName::Licensing, unknown, Vec::new())
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    octroi.finish().await;
+}
+
+/// Services alone quote and settle.
+#[tokio::test]
+async fn settlement_is_for_services() {
+    let octroi = Installation::start().await;
+    let (_, known) = with_everything(&octroi, "acme").await;
+    let licensing = octroi.service(ServiceName::Licensing);
+    for (path, message) in every_request("acme", &known) {
+        if !path.contains("SettlementService") {
+            continue;
+        }
+        let answer = licensing.call(ServiceName::Billing, path, message).await;
+        if let Err(status) = answer {
+            let refused = Refused::of(&status);
+            assert_ne!(refused.code, Code::PermissionDenied, "{refused:?}");
+        }
+    }
+    let request = octroi_api::billing::v1::QuoteOrderRequest {
+        account: "accounts/acme".to_owned(),
+        lines: vec![octroi_api::billing::v1::QuotedLine {
+            offer: octroi_tests::harness::BUSINESS.to_owned(),
+            quantity: 3,
+        }],
+        prepaid: false,
+    };
+    let quoted = licensing
+        .settlement()
+        .quote_order(request.clone())
+        .await
+        .got();
+    assert_eq!(quoted.account.unwrap().currency_code, "EUR");
+    let prepaid = octroi_api::billing::v1::QuoteOrderRequest {
+        prepaid: true,
+        ..request
+    };
+    let refused = licensing.settlement().quote_order(prepaid).await.refused();
+    refused.is(Code::FailedPrecondition, "BILLING_MODE_UNAVAILABLE");
+    let settled = octroi_api::billing::v1::SettleOrderRequest {
+        order: "accounts/acme/orders/free".to_owned(),
+        attempt: 1,
+        quote: quoted.quote,
+        new_payment_method: None,
+    };
+    let first = licensing
+        .settlement()
+        .settle_order(settled.clone())
+        .await
+        .got();
+    let again = licensing
+        .settlement()
+        .settle_order(settled.clone())
+        .await
+        .got();
+    assert_eq!(first, again, "one charge however often it is asked for");
+    let second = octroi_api::billing::v1::SettleOrderRequest {
+        attempt: 2,
+        ..settled
+    };
+    let refused = licensing.settlement().settle_order(second).await.refused();
+    refused.is(Code::FailedPrecondition, "ORDER_SETTLED");
+    // Nothing in licensing knows this order: its charge would be money without licences.
+    octroi.abandon().await;
+}

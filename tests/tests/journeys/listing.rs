@@ -1,0 +1,272 @@
+//! Lists: in pages, each with the next one's token; nothing that is not available yet is ignored in silence.
+
+use std::collections::BTreeSet;
+
+use octroi_api::METHODS;
+use octroi_api::billing::v1::{
+    BillRun, CreateBillRunRequest, ListAccountsRequest, ListBillRunsRequest, ListInvoicesRequest,
+    ListPaymentMethodsRequest, ListPaymentsRequest,
+};
+use octroi_api::event::v1::ListEventsRequest;
+use octroi_api::licensing::v1::{
+    ListLicenseGroupsRequest, ListLicensesRequest, ListOffersRequest, ListOrdersRequest,
+    ListOwnDevicesRequest,
+};
+use octroi_api::notification::v1::ListEmailsRequest;
+use octroi_tests::harness::{Answer as _, BUSINESS, Installation, ServiceName, new_group};
+
+use crate::methods::with_everything;
+
+/// Pages through a list one by one and holds it to the whole; then hands it everything that it must refuse.
+macro_rules! pages {
+    ($client:expr, $list:ident, $request:expr, $items:ident, $key:ident) => {{
+        let whole = $client.$list($request).await.got();
+        assert_eq!(whole.next_page_token, "", "one page holds it all");
+        assert!(
+            whole.$items.len() >= 2,
+            "{} has too little",
+            stringify!($list)
+        );
+        let keys: BTreeSet<_> = whole.$items.iter().map(|item| item.$key.clone()).collect();
+        assert_eq!(keys.len(), whole.$items.len(), "each once");
+        let mut request = $request;
+        request.page_size = 1;
+        let mut paged = Vec::new();
+        let mut token = None;
+        loop {
+            let page = $client.$list(request.clone()).await.got();
+            assert_eq!(page.$items.len(), 1);
+            paged.extend(page.$items);
+            request.page_token = page.next_page_token.clone();
+            if page.next_page_token.is_empty() {
+                break;
+            }
+            token.get_or_insert(page.next_page_token);
+        }
+        assert_eq!(paged, whole.$items, "{}", stringify!($list));
+        let mut huge = $request;
+        huge.page_size = i32::MAX;
+        assert_eq!($client.$list(huge).await.got().$items, whole.$items);
+        let mut bad = $request;
+        bad.page_size = -1;
+        bad.page_token = "bm9uc2Vuc2U".to_owned();
+        bad.filter = "state = ACTIVE".to_owned();
+        bad.order_by = "name desc".to_owned();
+        let refused = $client.$list(bad).await.refused();
+        refused.names(&["page_size", "page_token", "filter", "order_by"]);
+        token.unwrap()
+    }};
+}
+
+/// A token continues its own query and no other.
+macro_rules! refuses_token {
+    ($client:expr, $list:ident, $request:expr, $token:expr) => {{
+        let mut request = $request;
+        request.page_token = $token.clone();
+        $client
+            .$list(request)
+            .await
+            .refused()
+            .names(&["page_token"]);
+    }};
+}
+
+#[tokio::test]
+async fn every_list_has_pages() {
+    let octroi = Installation::start().await;
+    let (acme, known) = with_everything(&octroi, "acme").await;
+    let user = acme.by.with_session(&known.session);
+    let device = octroi_api::licensing::v1::RegisterDeviceRequest {
+        device: Some(octroi_api::licensing::v1::Device {
+            platform: octroi_api::licensing::v1::Platform::Ios.into(),
+            display_name: "A phone".to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    user.portal().register_device(device).await.got();
+    acme.buys("branch", &[(BUSINESS, 2)]).await;
+    acme.asks_for("third", new_group("third"), &[(BUSINESS, 1)])
+        .await
+        .got();
+    acme.pays_with("test-processing").await;
+    let other = octroi.newcomer("other").await;
+    octroi.bills("2026-01").await;
+    octroi.tries_to_bill("2026-01").await;
+    octroi.mailed().await;
+    let by = &acme.by;
+    let parent = acme.name();
+
+    let offers = pages!(
+        by.offers(),
+        list_offers,
+        ListOffersRequest::default(),
+        offers,
+        name
+    );
+    let accounts = pages!(
+        by.accounts(),
+        list_accounts,
+        ListAccountsRequest::default(),
+        accounts,
+        name
+    );
+    let runs = pages!(
+        by.bill_runs(),
+        list_bill_runs,
+        ListBillRunsRequest::default(),
+        bill_runs,
+        name
+    );
+    refuses_token!(
+        by.accounts(),
+        list_accounts,
+        ListAccountsRequest::default(),
+        runs
+    );
+    refuses_token!(
+        by.bill_runs(),
+        list_bill_runs,
+        ListBillRunsRequest::default(),
+        accounts
+    );
+    refuses_token!(by.offers(), list_offers, ListOffersRequest::default(), runs);
+
+    macro_rules! of_an_account {
+        ($client:expr, $list:ident, $request:ident, $items:ident) => {{
+            let of = |parent: &str| $request {
+                parent: parent.to_owned(),
+                ..$request::default()
+            };
+            let token = pages!($client, $list, of(&parent), $items, name);
+            refuses_token!($client, $list, of(&other.name()), token);
+            refuses_token!($client, $list, of(&parent), offers);
+        }};
+    }
+    of_an_account!(by.orders(), list_orders, ListOrdersRequest, orders);
+    of_an_account!(
+        by.groups(),
+        list_license_groups,
+        ListLicenseGroupsRequest,
+        license_groups
+    );
+    of_an_account!(
+        by.payment_methods(),
+        list_payment_methods,
+        ListPaymentMethodsRequest,
+        payment_methods
+    );
+    of_an_account!(by.payments(), list_payments, ListPaymentsRequest, payments);
+    of_an_account!(by.invoices(), list_invoices, ListInvoicesRequest, invoices);
+    of_an_account!(by.emails(), list_emails, ListEmailsRequest, emails);
+
+    let events = ListEventsRequest {
+        parent: parent.clone(),
+        ..ListEventsRequest::default()
+    };
+    for service in [ServiceName::Licensing, ServiceName::Billing] {
+        let token = pages!(by.events(service), list_events, events.clone(), events, id);
+        let others = ListEventsRequest {
+            parent: other.name(),
+            ..ListEventsRequest::default()
+        };
+        refuses_token!(by.events(service), list_events, others, token);
+    }
+    let licenses = ListLicensesRequest {
+        parent: acme.group_name("office"),
+        ..ListLicensesRequest::default()
+    };
+    let token = pages!(
+        by.licenses(),
+        list_licenses,
+        licenses.clone(),
+        licenses,
+        name
+    );
+    let deleted = ListLicensesRequest {
+        show_deleted: true,
+        ..licenses
+    };
+    refuses_token!(by.licenses(), list_licenses, deleted, token);
+    let devices = ListOwnDevicesRequest::default();
+    let token = pages!(
+        user.portal(),
+        list_own_devices,
+        devices.clone(),
+        devices,
+        name
+    );
+    let all = ListOwnDevicesRequest {
+        show_deactivated: true,
+        ..devices
+    };
+    refuses_token!(user.portal(), list_own_devices, all, token);
+    octroi.finish().await;
+}
+
+/// The journey above knows every list that is declared.
+#[test]
+fn no_list_is_forgotten() {
+    let lists: Vec<_> = METHODS
+        .iter()
+        .filter_map(|method| method.path.rsplit_once('/'))
+        .map(|(_, name)| name)
+        .filter(|name| name.starts_with("List") && *name != "ListInstallers")
+        .collect();
+    let source = include_str!("listing.rs");
+    for list in lists {
+        let shown = format!("{list}Request");
+        assert!(
+            source.matches(&shown).count() > 1,
+            "{list} is not paged through"
+        );
+    }
+}
+
+/// A parent that does not exist has no list, as it has no name.
+#[tokio::test]
+async fn a_bad_parent_is_named() {
+    let octroi = Installation::start().await;
+    let by = octroi.operator();
+    let bad = || "account/acme".to_owned();
+    let orders = ListOrdersRequest {
+        parent: bad(),
+        page_size: -5,
+        ..ListOrdersRequest::default()
+    };
+    by.orders()
+        .list_orders(orders)
+        .await
+        .refused()
+        .names(&["parent", "page_size"]);
+    let invoices = ListInvoicesRequest {
+        parent: bad(),
+        filter: "x".to_owned(),
+        ..ListInvoicesRequest::default()
+    };
+    by.invoices()
+        .list_invoices(invoices)
+        .await
+        .refused()
+        .names(&["parent", "filter"]);
+    let emails = ListEmailsRequest {
+        parent: bad(),
+        order_by: "x".to_owned(),
+        ..ListEmailsRequest::default()
+    };
+    by.emails()
+        .list_emails(emails)
+        .await
+        .refused()
+        .names(&["parent", "order_by"]);
+    let run = CreateBillRunRequest {
+        bill_run: Some(BillRun::default()),
+        ..CreateBillRunRequest::default()
+    };
+    by.bill_runs()
+        .create_bill_run(run)
+        .await
+        .refused()
+        .names(&["bill_run.month"]);
+    octroi.finish().await;
+}

@@ -1,0 +1,90 @@
+//! The facts that services record, and what they never hold.
+
+use std::collections::BTreeMap;
+
+use octroi_api::event::v1::event::Payload;
+use octroi_tests::harness::{BUSINESS, CHOSEN, Installation, ServiceName, at, instant};
+use prost::Message as _;
+
+#[tokio::test]
+async fn facts_in_their_order() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 2)]).await;
+    let active = acme.activates("office", 1, "sales").await;
+    let licensing = acme.events(ServiceName::Licensing).await;
+    let kinds: Vec<_> = licensing
+        .iter()
+        .map(|event| event.r#type.as_str())
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            "licensing.order.completed",
+            "licensing.group.changed",
+            "licensing.license.activated"
+        ]
+    );
+    let billing = acme.events(ServiceName::Billing).await;
+    assert_eq!(billing[0].r#type, "billing.account.changed");
+    assert!(acme.events(ServiceName::Notification).await.is_empty());
+
+    let mut last: BTreeMap<&str, i64> = BTreeMap::new();
+    for event in licensing.iter().chain(&billing) {
+        assert_eq!(event.account, "accounts/acme");
+        assert!(event.payload.is_some() && !event.id.is_empty() && !event.request_id.is_empty());
+        let sequence = last.entry(&event.aggregate).or_default();
+        *sequence += 1;
+        assert_eq!(event.sequence, *sequence, "{}", event.aggregate);
+    }
+    let event = &licensing[2];
+    assert_eq!(event.aggregate, active.name);
+    assert_eq!(instant(event.effective_time), instant(active.activate_time));
+    assert!(instant(event.record_time) >= at("2026-02-02T08:00:00Z"));
+    let Some(Payload::LicenseActivated(payload)) = &event.payload else {
+        panic!("{event:?}");
+    };
+    assert_eq!((payload.seat, payload.offer.as_str()), (1, BUSINESS));
+    assert_eq!(payload.activation_email, active.activation_email);
+    octroi.finish().await;
+}
+
+/// No row of any table holds a password, but for the e-mail's sealed one.
+#[tokio::test]
+async fn and_never_a_secret() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 1)]).await;
+    acme.activates("office", 1, "sales").await;
+    acme.receives("license-activated", 1).await;
+    octroi.mailed().await;
+    for event in acme.events(ServiceName::Licensing).await {
+        let text = String::from_utf8_lossy(&event.encode_to_vec()).into_owned();
+        assert!(!text.contains(CHOSEN), "{event:?}");
+    }
+    let tables = octroi
+        .sql
+        .query(
+            "SELECT format('%I.%I', table_schema, table_name) FROM information_schema.tables
+             WHERE table_schema IN ('licensing', 'billing', 'notification') AND table_type = 'BASE TABLE'",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert!(tables.len() > 20, "{}", tables.len());
+    for table in tables {
+        let table: String = table.get(0);
+        let holding = format!(
+            "SELECT count(*) FROM {table} AS t
+             WHERE position($1 IN t::text) > 0 OR position(encode(convert_to($1, 'UTF8'), 'hex') IN t::text) > 0"
+        );
+        let rows: i64 = octroi
+            .sql
+            .query_one(&holding, &[&CHOSEN])
+            .await
+            .unwrap()
+            .get(0);
+        assert_eq!(rows, 0, "{table}");
+    }
+    octroi.finish().await;
+}
