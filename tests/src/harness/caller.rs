@@ -59,6 +59,12 @@ impl Caller {
         }
     }
 
+    /// Somebody with a token, to licensing, billing and notification at URLs that no installation of the harness has.
+    #[must_use]
+    pub fn elsewhere(urls: [String; 3], token: &str) -> Self {
+        Self::stranger(urls, Called::default()).with_token(token)
+    }
+
     /// The same with a token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {

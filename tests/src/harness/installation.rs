@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use octroi::bootstrap::Databases;
 use octroi::system::{Listeners, Plan, ServiceName, System};
+use octroi_api::event::v1::Delivery;
 use octroi_api::testing::v1::{GetClockRequest, SetClockRequest};
 use octroi_notification::{MailSettings, SmtpTls};
 use octroi_platform::Running;
@@ -264,6 +265,20 @@ impl Installation {
             .await
             .unwrap();
         row.get(0)
+    }
+
+    /// The facts that a service has kept of an account, as its relay forwards them, in the order of their making.
+    pub async fn facts(&self, service: ServiceName, account: &str) -> Vec<Delivery> {
+        let kept =
+            format!("SELECT body, sequence FROM {service}.event WHERE account = $1 ORDER BY id");
+        let rows = self.sql.query(&kept, &[&account]).await.unwrap();
+        rows.iter()
+            .map(|row| Delivery {
+                event: row.get("body"),
+                sequence: row.get("sequence"),
+                sealed_secret: Vec::new(),
+            })
+            .collect()
     }
 
     /// Waits until every event has reached its subscribers.

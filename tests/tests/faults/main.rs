@@ -7,7 +7,11 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod all_in_one;
+mod chance;
+mod crash;
 mod race;
+mod shopper;
 
 /// How many rounds a test plays: what this variable says, or else as many as an ordinary run has time for.
 fn rounds(variable: &str, ordinary: usize) -> usize {

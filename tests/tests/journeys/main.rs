@@ -12,6 +12,7 @@ mod activating;
 mod adding;
 mod calling;
 mod converging;
+mod coverage;
 mod deleting;
 mod installing;
 mod invoicing;

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use octroi_api::event::v1::DeliverEventsRequest;
+use octroi_api::event::v1::delivery_outcome::Result as Outcome;
 use octroi_api::event::v1::event::Payload;
-use octroi_tests::harness::{BUSINESS, CHOSEN, Installation, ServiceName, at, instant};
+use octroi_tests::harness::{
+    Answer as _, BUSINESS, CHOSEN, Installation, ServiceName, at, instant,
+};
 use prost::Message as _;
 
 #[tokio::test]
@@ -86,5 +90,57 @@ async fn and_never_a_secret() {
             .get(0);
         assert_eq!(rows, 0, "{table}");
     }
+    octroi.finish().await;
+}
+
+/// A fact that is told again is known; one that is told too early waits.
+#[tokio::test]
+async fn told_again() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 1)]).await;
+    acme.activates("office", 1, "sales").await;
+    octroi.drained().await;
+    let deliveries = octroi.facts(ServiceName::Licensing, "acme").await;
+    let licensing = octroi.service(ServiceName::Licensing);
+    let request = DeliverEventsRequest {
+        source: "licensing".to_owned(),
+        deliveries: deliveries.clone(),
+        complete_through: None,
+    };
+    for service in [ServiceName::Billing, ServiceName::Notification] {
+        let answer = licensing
+            .intake(service)
+            .deliver_events(request.clone())
+            .await
+            .got();
+        let results: Vec<_> = answer
+            .outcomes
+            .iter()
+            .map(|outcome| outcome.result())
+            .collect();
+        assert_eq!(
+            results,
+            vec![Outcome::Duplicate; deliveries.len()],
+            "{service}"
+        );
+    }
+    let before = acme.preview("2026-02").await;
+    let mut early = deliveries.last().cloned().unwrap();
+    early.sequence += 2;
+    let request = DeliverEventsRequest {
+        deliveries: vec![early],
+        ..request
+    };
+    let answer = licensing
+        .intake(ServiceName::Billing)
+        .deliver_events(request)
+        .await
+        .got();
+    assert_eq!(answer.outcomes[0].result(), Outcome::Waiting, "{answer:?}");
+    assert_eq!(
+        acme.preview("2026-02").await.lines.len(),
+        before.lines.len()
+    );
     octroi.finish().await;
 }
