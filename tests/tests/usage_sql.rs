@@ -99,21 +99,29 @@ fn seat() -> impl Strategy<Value = SeatPlan> {
 fn case() -> impl Strategy<Value = Case> {
     let zone = || prop::sample::select(ZONES);
     let change = proptest::option::weighted(0.3, (-40..40_i64 * 24, zone()));
-    (2008..2038_i16, 1..=12_i8, zone(), change, vec(seat(), 1..=40)).prop_map(
-        |(year, month, first, change, seats)| {
+    (
+        2008..2038_i16,
+        1..=12_i8,
+        zone(),
+        change,
+        vec(seat(), 1..=40),
+    )
+        .prop_map(|(year, month, first, change, seats)| {
             let month = Month { year, month };
             let mut zones = vec![(Timestamp::UNIX_EPOCH, first.to_owned())];
             if let Some((hours, zone)) = change {
                 let utc = month.first_day().to_zoned(jiff::tz::TimeZone::UTC).unwrap();
-                zones.push((utc.timestamp() + SignedDuration::from_hours(hours), zone.to_owned()));
+                zones.push((
+                    utc.timestamp() + SignedDuration::from_hours(hours),
+                    zone.to_owned(),
+                ));
             }
             Case {
                 month,
                 zones,
                 seats,
             }
-        },
-    )
+        })
 }
 
 impl Case {
@@ -125,10 +133,15 @@ impl Case {
     fn intervals(&self, days: &[Day]) -> BTreeMap<Key, Vec<Interval>> {
         let mut intervals: BTreeMap<Key, Vec<Interval>> = BTreeMap::new();
         for (number, seat) in (1..).zip(&self.seats) {
-            let mut moments: Vec<Timestamp> =
-                seat.moments.iter().map(|moment| instant(moment, days)).collect();
+            let mut moments: Vec<Timestamp> = seat
+                .moments
+                .iter()
+                .map(|moment| instant(moment, days))
+                .collect();
             moments.sort();
-            let of = intervals.entry((seat.group.into(), seat.offer.into())).or_default();
+            let of = intervals
+                .entry((seat.group.into(), seat.offer.into()))
+                .or_default();
             of.extend(moments.chunks(2).map(|pair| Interval {
                 seat: number,
                 start: pair[0],
@@ -143,7 +156,9 @@ fn instant(moment: &Moment, days: &[Day]) -> Timestamp {
     let start = days[0].start;
     match moment {
         Moment::Bound { day, off } => {
-            let bound = days.get(*day).map_or(days[days.len() - 1].end, |day| day.start);
+            let bound = days
+                .get(*day)
+                .map_or(days[days.len() - 1].end, |day| day.start);
             bound + off.microseconds()
         }
         Moment::Hour(hours) => start + SignedDuration::from_hours(*hours),
@@ -215,8 +230,14 @@ fn naive(intervals: &BTreeMap<Key, Vec<Interval>>, days: &[Day]) -> Vec<Usage> {
             days: used,
         };
         let seat_days: i32 = usage.days.iter().map(|day| day.seats).sum();
-        assert_eq!(usage.quantity(UsagePolicy::Peak), Ok(peak(intervals, from, to)));
-        assert_eq!(usage.quantity(UsagePolicy::Distinct), Ok(seats(intervals, from, to)));
+        assert_eq!(
+            usage.quantity(UsagePolicy::Peak),
+            Ok(peak(intervals, from, to))
+        );
+        assert_eq!(
+            usage.quantity(UsagePolicy::Distinct),
+            Ok(seats(intervals, from, to))
+        );
         assert_eq!(usage.quantity(UsagePolicy::Daily), Ok(seat_days));
         usages.push(usage);
     }
@@ -252,7 +273,10 @@ async fn usage_is_counted_as_one_would_by_hand() {
     let db = Db::new(config, "billing", 2, Clock::system(), &[]).unwrap();
     let mut runner = TestRunner::deterministic();
     for _ in 0..STATEMENTS {
-        let cases = vec(case(), ACCOUNTS).new_tree(&mut runner).unwrap().current();
+        let cases = vec(case(), ACCOUNTS)
+            .new_tree(&mut runner)
+            .unwrap()
+            .current();
         let call = Call::background(octroi.now().await, "test");
         let (tx, _) = db
             .begin_work(
