@@ -132,6 +132,7 @@ fn the_guide_is_answered_as_the_readme_says() {
     for step in steps.iter().filter(|step| step.line.contains("request_id")) {
         follows(&function, step);
     }
+    octroi.verifies();
     octroi.stop();
 }
 

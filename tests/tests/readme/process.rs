@@ -105,6 +105,18 @@ impl AllInOne {
         address.rsplit(':').next().unwrap().to_owned()
     }
 
+    /// Checks the stored data while it serves.
+    pub fn verifies(&self) {
+        let output = Command::new(env!("CARGO_BIN_EXE_all-in-one"))
+            .current_dir(self.directory.path())
+            .arg("verify")
+            .output()
+            .unwrap();
+        let table = String::from_utf8_lossy(&output.stdout);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{table}\n{complaint}");
+    }
+
     /// Presses Ctrl-C and waits for the end, which must be a good one.
     pub fn stop(mut self) {
         self.interrupt();

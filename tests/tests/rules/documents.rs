@@ -184,3 +184,16 @@ fn the_two_commands_are_told() {
     }
     assert!(read(".ci/run").contains("cargo test --workspace"));
 }
+
+#[test]
+fn what_is_needed_is_told() {
+    let postgres = format!("PostgreSQL {} or newer", octroi::cluster::MINIMUM_MAJOR);
+    let manifest = read("Cargo.toml");
+    let (_, rust) = manifest.split_once("rust-version = \"").unwrap();
+    let rust = format!("Rust {} or newer", rust.split('"').next().unwrap());
+    let readme = read("README.md");
+    assert!(readme.contains(&rust), "the README does not ask for {rust}");
+    for document in [readme, read("deploy/README.md")] {
+        assert!(document.contains(&postgres), "{postgres} is not asked for");
+    }
+}
