@@ -17,9 +17,11 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use octroi_platform::clock::system_micros;
+use octroi_platform::process;
 use tokio_postgres::{Client, Config, IsolationLevel, NoTls, Transaction};
 
 use crate::failure::Failure;
+use crate::interrupt::unless_interrupted;
 use crate::place::{PlaceArgs, find_admin};
 
 /// How many breaches of one rule are named.
@@ -92,14 +94,24 @@ impl fmt::Display for Report {
 /// # Errors
 /// When there is no installation or its database cannot be read.
 pub async fn verify(args: &PlaceArgs) -> Result<ExitCode, Failure> {
-    let (admin, place) = find_admin(args).await?;
-    let report = run(&admin).await;
+    let interrupt = process::until_signal();
+    let found = unless_interrupted(&interrupt, find_admin(args)).await?;
+    let (admin, place) = found.ok_or_else(interrupted)?;
+    let report = tokio::select! {
+        report = run(&admin) => report.map_err(Failure::from),
+        () = interrupt.cancelled() => Err(interrupted()),
+    };
     if let Some(place) = place {
         place.close().await?;
     }
     let report = report?;
     print!("{report}");
     Ok(ExitCode::from(u8::from(!report.is_clean())))
+}
+
+/// Nothing is known of the data then, so it is no success.
+fn interrupted() -> Failure {
+    Failure::from(anyhow::anyhow!("interrupted before the checks were done"))
 }
 
 /// Checks every rule on the database that the administrator's connection names.
