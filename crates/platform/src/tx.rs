@@ -21,8 +21,7 @@ use crate::event::NewEvent;
 use crate::name::account_of;
 use crate::params;
 
-/// A command older than this refuses its final write, so that `complete_through`, which trails the clock by twice as
-/// much, is true.
+/// A command older than this refuses its final write: `complete_through` trails the clock by twice as much.
 const COMMAND_AGE: Duration = Duration::from_secs(30);
 
 /// What a command's beginning found.
