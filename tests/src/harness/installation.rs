@@ -36,8 +36,8 @@ pub struct Options {
     pub start: Timestamp,
     /// Connections to the database that each service holds at most.
     pub pool_size: usize,
-    /// The service whose wire to the database is tapped.
-    pub tap: Option<ServiceName>,
+    /// Whether the services' wires to the database are tapped.
+    pub tapped: bool,
 }
 
 impl Default for Options {
@@ -45,7 +45,7 @@ impl Default for Options {
         Self {
             start: at(START),
             pool_size: 8,
-            tap: None,
+            tapped: false,
         }
     }
 }
@@ -56,8 +56,7 @@ pub struct Installation {
     pub mail: MailServer,
     /// The database, as its superuser.
     pub sql: Client,
-    /// The wire that was asked for.
-    pub wire: Wire,
+    wires: [Wire; 3],
     test: String,
     postgres: &'static Postgres,
     databases: Databases,
@@ -107,21 +106,24 @@ impl Installation {
             },
             pool_size: options.pool_size,
         };
-        let mut wire = Wire::default();
-        if let Some(service) = options.tap {
-            let config = match service {
-                ServiceName::Licensing => &mut plan.databases.licensing,
-                ServiceName::Billing => &mut plan.databases.billing,
-                ServiceName::Notification => &mut plan.databases.notification,
-            };
-            (wire, *config) = Wire::tap(config, &postgres.scratch());
+        let wires = <[Wire; 3]>::default();
+        if options.tapped {
+            let databases = &mut plan.databases;
+            let configs = [
+                &mut databases.licensing,
+                &mut databases.billing,
+                &mut databases.notification,
+            ];
+            for (wire, config) in wires.iter().zip(configs) {
+                *config = wire.tap(config, &postgres.scratch());
+            }
         }
         let system = System::start(plan, Listeners::free().unwrap())
             .await
             .expect("the services start");
         Self {
             mail,
-            wire,
+            wires,
             sql: connect(&databases.admin, &databases.name).await,
             test: test_name(),
             postgres,
@@ -190,6 +192,16 @@ impl Installation {
         let subject = format!("service:{service}");
         self.stranger()
             .with_token(&token(&key, &subject, "service", None))
+    }
+
+    /// The wire of a service to the database, which was asked for.
+    #[must_use]
+    pub fn wire(&self, service: ServiceName) -> &Wire {
+        match service {
+            ServiceName::Licensing => &self.wires[0],
+            ServiceName::Billing => &self.wires[1],
+            ServiceName::Notification => &self.wires[2],
+        }
     }
 
     /// What the services share.

@@ -10,33 +10,38 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
-/// What a client sent before it waited: the statements, by the name that their first line gives.
+/// What a client sent before it waited.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Turn(pub Vec<String>);
+pub struct Turn {
+    /// Which of the service's connections.
+    pub connection: usize,
+    /// The statements, by the name that their first line gives; an unnamed one by its first word.
+    pub statements: Vec<String>,
+}
 
 /// The wire of one service.
 #[derive(Clone, Default)]
-pub struct Wire(Arc<Mutex<Vec<Turn>>>);
+pub struct Wire(Arc<Mutex<Vec<Said>>>);
+
+/// A turn that may go on.
+type Said = Arc<Mutex<Turn>>;
 
 /// What both directions of a connection know.
-#[derive(Default)]
 struct Talk {
-    /// Whether the server has finished an answer since the client last sent.
-    answered: bool,
-    /// Where in the log the client's current turn is.
-    turn: Option<usize>,
+    connection: usize,
+    /// The client's current turn; none since the server has finished an answer.
+    turn: Mutex<Option<Said>>,
 }
 
 impl Wire {
     /// Listens in `directory` as PostgreSQL does, and gives the configuration that leads through here.
-    pub(crate) fn tap(config: &Config, directory: &Path) -> (Self, Config) {
+    pub(crate) fn tap(&self, config: &Config, directory: &Path) -> Config {
         let listener = UnixListener::bind(directory.join(".s.PGSQL.5432")).unwrap();
         let [Host::Unix(server)] = config.get_hosts() else {
             panic!("a private cluster has one socket");
         };
         let server = server.join(".s.PGSQL.5432");
-        let wire = Self::default();
-        tokio::spawn(wire.clone().listen(listener, server));
+        tokio::spawn(self.clone().listen(listener, server));
         let mut tapped = Config::new();
         tapped
             .host_path(directory)
@@ -45,35 +50,34 @@ impl Wire {
             .password(config.get_password().unwrap_or_default())
             .dbname(config.get_dbname().unwrap_or_default())
             .options(config.get_options().unwrap_or_default());
-        (wire, tapped)
+        tapped
     }
 
     /// The turns since the last time, oldest first.
-    #[must_use]
     pub fn take(&self) -> Vec<Turn> {
-        std::mem::take(&mut *self.0.lock().unwrap())
+        let turns = std::mem::take(&mut *self.0.lock().unwrap());
+        let turns = turns.iter();
+        turns.map(|turn| turn.lock().unwrap().clone()).collect()
     }
 
     async fn listen(self, listener: UnixListener, server: PathBuf) {
+        let mut connection = 0;
         while let Ok((client, _)) = listener.accept().await {
+            connection += 1;
             let server = UnixStream::connect(&server).await.unwrap();
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
-            let talk = Arc::<Mutex<Talk>>::default();
-            tokio::spawn(
-                self.clone()
-                    .forward(from_client, to_server, Arc::clone(&talk)),
-            );
+            let talk = Arc::new(Talk {
+                connection,
+                turn: Mutex::default(),
+            });
+            let from = self.clone();
+            tokio::spawn(from.forward(from_client, to_server, Arc::clone(&talk)));
             tokio::spawn(answer(from_server, to_client, talk));
         }
     }
 
-    async fn forward(
-        self,
-        mut client: OwnedReadHalf,
-        mut server: OwnedWriteHalf,
-        talk: Arc<Mutex<Talk>>,
-    ) {
+    async fn forward(self, mut client: OwnedReadHalf, mut server: OwnedWriteHalf, talk: Arc<Talk>) {
         let mut frames = Frames {
             started: false,
             rest: Vec::new(),
@@ -104,25 +108,23 @@ impl Wire {
         }
     }
 
-    fn note(&self, said: Vec<String>, talk: &Mutex<Talk>) {
-        let mut talk = talk.lock().unwrap();
-        let mut turns = self.0.lock().unwrap();
-        let going_on = talk.turn.take().filter(|_| !talk.answered);
-        match going_on.and_then(|at| turns.get_mut(at).map(|turn| (at, turn))) {
-            Some((at, turn)) => {
-                turn.0.extend(said);
-                talk.turn = Some(at);
-            }
-            None => {
-                talk.turn = Some(turns.len());
-                turns.push(Turn(said));
-            }
+    /// Adds to the connection's turn, or begins its next one.
+    fn note(&self, said: Vec<String>, talk: &Talk) {
+        let mut turn = talk.turn.lock().unwrap();
+        if let Some(turn) = &*turn {
+            turn.lock().unwrap().statements.extend(said);
+            return;
         }
-        talk.answered = false;
+        let begun = Arc::new(Mutex::new(Turn {
+            connection: talk.connection,
+            statements: said,
+        }));
+        *turn = Some(Arc::clone(&begun));
+        self.0.lock().unwrap().push(begun);
     }
 }
 
-async fn answer(mut server: OwnedReadHalf, mut client: OwnedWriteHalf, talk: Arc<Mutex<Talk>>) {
+async fn answer(mut server: OwnedReadHalf, mut client: OwnedWriteHalf, talk: Arc<Talk>) {
     let mut frames = Frames {
         started: true,
         rest: Vec::new(),
@@ -132,7 +134,7 @@ async fn answer(mut server: OwnedReadHalf, mut client: OwnedWriteHalf, talk: Arc
         frames.rest.extend_from_slice(&chunk[..read]);
         while let Some((kind, _)) = frames.next() {
             if kind == b'Z' {
-                talk.lock().unwrap().answered = true;
+                *talk.turn.lock().unwrap() = None;
             }
         }
         if client.write_all(&chunk[..read]).await.is_err() {

@@ -10,6 +10,7 @@
 mod accounts;
 mod activating;
 mod adding;
+mod answering;
 mod calling;
 mod converging;
 mod coverage;
