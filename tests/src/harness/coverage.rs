@@ -66,7 +66,7 @@ pub const JOURNEYS: &[Journey] = &[
     ),
     (
         "billing.v1.PaymentService/ListPayments",
-        "ordering::a_declined_payment_is_tried_again",
+        "paying::a_declined_payment_is_tried_again",
     ),
     (
         "billing.v1.SettlementService/QuoteOrder",

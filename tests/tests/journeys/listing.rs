@@ -20,7 +20,8 @@ use crate::methods::with_everything;
 /// Pages through a list one by one and holds it to the whole; then hands it everything that it must refuse.
 macro_rules! pages {
     ($client:expr, $list:ident, $request:expr, $items:ident, $key:ident) => {{
-        let whole = $client.$list($request).await.got();
+        let query = $request;
+        let whole = $client.$list(query.clone()).await.got();
         assert_eq!(whole.next_page_token, "", "one page holds it all");
         assert!(
             whole.$items.len() >= 2,
@@ -29,7 +30,7 @@ macro_rules! pages {
         );
         let keys: BTreeSet<_> = whole.$items.iter().map(|item| item.$key.clone()).collect();
         assert_eq!(keys.len(), whole.$items.len(), "each once");
-        let mut request = $request;
+        let mut request = query.clone();
         request.page_size = 1;
         let mut paged = Vec::new();
         let mut token = None;
@@ -44,10 +45,10 @@ macro_rules! pages {
             token.get_or_insert(page.next_page_token);
         }
         assert_eq!(paged, whole.$items, "{}", stringify!($list));
-        let mut huge = $request;
+        let mut huge = query.clone();
         huge.page_size = i32::MAX;
         assert_eq!($client.$list(huge).await.got().$items, whole.$items);
-        let mut bad = $request;
+        let mut bad = query;
         bad.page_size = -1;
         bad.page_token = "bm9uc2Vuc2U".to_owned();
         bad.filter = "state = ACTIVE".to_owned();
@@ -61,7 +62,8 @@ macro_rules! pages {
 /// A token continues its own query and no other.
 macro_rules! refuses_token {
     ($client:expr, $list:ident, $request:expr, $token:expr) => {{
-        let mut request = $request;
+        let query = $request;
+        let mut request = query.clone();
         request.page_token = $token.clone();
         $client
             .$list(request)

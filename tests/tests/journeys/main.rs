@@ -2,7 +2,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     reason = "a journey that cannot go on has failed"
 )]
@@ -21,6 +20,7 @@ mod listing;
 mod methods;
 mod ordering;
 mod passing_time;
+mod paying;
 mod reading_again;
 mod recording;
 mod renewing;

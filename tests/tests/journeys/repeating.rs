@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tonic::Code;
 
 const TWINS: usize = 64;
-/// Where each of these messages carries its request id. It is the last field of every one of them but two.
+/// What a body says that is another.
 const OTHER: &str = "another body";
 
 /// How a step of the story is told.
