@@ -32,7 +32,7 @@ const SEATS: i32 = 2;
 
 #[derive(Clone)]
 enum Step {
-    Create(CreateOrderRequest),
+    Create(Box<CreateOrderRequest>),
     Pay(PayOrderRequest),
     Activate(ActivateLicenseRequest),
 }
@@ -100,22 +100,22 @@ impl Shopper {
         };
         self.orders += 1;
         let id = format!("{}-{}", self.name, self.orders);
-        self.steps.push_back(Step::Create(CreateOrderRequest {
-            parent: customer.name(),
-            order_id: id.clone(),
-            order: Some(Order {
-                new_group: Some(new_group(&id)),
-                lines: lines(&[(BUSINESS, SEATS)]),
-                ..Order::default()
-            }),
-            request_id: request_id(),
-            ..CreateOrderRequest::default()
-        }));
+        self.steps
+            .push_back(Step::Create(Box::new(CreateOrderRequest {
+                parent: customer.name(),
+                order_id: id.clone(),
+                order: Some(Order {
+                    new_group: Some(new_group(&id)),
+                    lines: lines(&[(BUSINESS, SEATS)]),
+                    ..Order::default()
+                }),
+                request_id: request_id(),
+                ..CreateOrderRequest::default()
+            })));
         self.steps.push_back(Step::Pay(PayOrderRequest {
             name: customer.order_name(&id),
             new_payment_method: Some(method(chance.one_of(&METHODS))),
             request_id: request_id(),
-            ..PayOrderRequest::default()
         }));
         for number in 1..=SEATS {
             let login = format!("user{number}");
@@ -145,7 +145,7 @@ impl Shopper {
 
     async fn takes(&mut self, by: &Caller, step: Step) -> Answer {
         match step {
-            Step::Create(request) => match by.orders().create_order(request).await {
+            Step::Create(request) => match by.orders().create_order(*request).await {
                 Ok(_) => Answer::Done,
                 Err(status) => Answer::Lost(status),
             },
