@@ -10,8 +10,11 @@
 mod all_in_one;
 mod chance;
 mod crash;
+mod log;
 mod race;
+mod releases;
 mod shopper;
+mod subscribers;
 
 /// How many rounds a test plays: what this variable says, or else as many as an ordinary run has time for.
 fn rounds(variable: &str, ordinary: usize) -> usize {
