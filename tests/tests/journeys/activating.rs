@@ -5,9 +5,10 @@ use octroi_api::licensing::v1::{
     ListLicensesRequest, ReleaseLicenseRequest, UpdateLicenseRequest, license,
 };
 use octroi_tests::harness::{
-    Answer as _, BUSINESS, CHOSEN, Installation, account, mailed_password, request_id,
+    Answer as _, BUSINESS, CHOSEN, Installation, Refused, account, mailed_password, request_id,
 };
 use prost_types::FieldMask;
+use tokio::task::JoinSet;
 use tonic::Code;
 
 #[tokio::test]
@@ -363,5 +364,53 @@ async fn a_french_customer_reads_french() {
         "{}",
         email.text_body
     );
+    octroi.finish().await;
+}
+
+/// However many want an address at once, one gets it.
+#[tokio::test]
+async fn an_address_is_raced_for() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 12)]).await;
+    let mut racing = JoinSet::new();
+    for number in 1..=12 {
+        let (by, request) = (acme.by.clone(), acme.activation("office", number, "sales"));
+        racing.spawn(async move { by.licenses().activate_license(request).await });
+    }
+    let mut won = 0;
+    while let Some(answer) = racing.join_next().await {
+        match answer.unwrap() {
+            Ok(_) => won += 1,
+            Err(status) => {
+                Refused::of(&status).is(Code::AlreadyExists, "ACTIVATION_EMAIL_TAKEN");
+            }
+        }
+    }
+    assert_eq!(won, 1);
+    assert_eq!(acme.group("office").await.offers[0].active, 1);
+    octroi.finish().await;
+}
+
+/// Who does not wait for the answer finds it under the same request id: a command goes on to its end.
+#[tokio::test]
+async fn whoever_hangs_up_may_ask_again() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 1)]).await;
+    let mut activation = acme.activation("office", 1, "sales");
+    activation.request_id = request_id();
+    let mut impatient = tonic::Request::new(activation.clone());
+    impatient.set_timeout(std::time::Duration::from_millis(5));
+    let hung_up = acme.by.licenses().activate_license(impatient).await;
+    assert!(hung_up.is_err(), "an activation takes longer than that");
+    octroi_tests::harness::eventually("the activation ends", async || {
+        let license = acme.license("office", 1).await;
+        (license.state() == license::State::Active).then_some(())
+    })
+    .await;
+    let active = acme.by.licenses().activate_license(activation).await.got();
+    assert_eq!(active, acme.license("office", 1).await);
+    acme.receives("license-activated", 1).await;
     octroi.finish().await;
 }

@@ -6,9 +6,10 @@ use octroi_api::licensing::v1::{
     device,
 };
 use octroi_tests::harness::{
-    Answer as _, BUSINESS, CHOSEN, Caller, Customer, ENTERPRISE, Installation, mailed_password,
-    request_id,
+    Answer as _, BUSINESS, CHOSEN, Caller, Customer, ENTERPRISE, Installation, Refused,
+    mailed_password, request_id,
 };
+use tokio::task::JoinSet;
 use tonic::{Code, Response, Status};
 
 #[tokio::test]
@@ -370,4 +371,29 @@ async fn own_devices(user: &Caller, show_deactivated: bool) -> Vec<Device> {
         ..ListOwnDevicesRequest::default()
     };
     user.portal().list_own_devices(request).await.got().devices
+}
+
+/// However many devices are registered at once, five are.
+#[tokio::test]
+async fn the_last_places_are_raced_for() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    let user = user(&acme, BUSINESS).await;
+    let mut racing = JoinSet::new();
+    for _ in 0..20 {
+        let user = user.clone();
+        racing.spawn(async move { installs(&user, Platform::Windows).await });
+    }
+    let mut placed = 0;
+    while let Some(answer) = racing.join_next().await {
+        match answer.unwrap() {
+            Ok(_) => placed += 1,
+            Err(status) => {
+                Refused::of(&status).is(Code::ResourceExhausted, "DEVICE_LIMIT_REACHED");
+            }
+        }
+    }
+    assert_eq!(placed, 5);
+    assert_eq!(own_devices(&user, true).await.len(), 5);
+    octroi.finish().await;
 }

@@ -25,5 +25,6 @@ mod reading_again;
 mod recording;
 mod renewing;
 mod repeating;
+mod starting;
 mod terminating;
 mod thin;

@@ -3,9 +3,10 @@
 use octroi_api::billing::v1::{ListPaymentsRequest, payment};
 use octroi_api::licensing::v1::{PayOrderRequest, order};
 use octroi_tests::harness::{
-    Answer as _, BUSINESS, Installation, Price, amount, at, eventually, method, new_group,
+    Answer as _, BUSINESS, Installation, Price, Refused, amount, at, eventually, method, new_group,
     request_id,
 };
+use tokio::task::JoinSet;
 use tonic::Code;
 
 #[tokio::test]
@@ -195,4 +196,45 @@ pub async fn setup_fee(octroi: &Installation, setup: i64) {
         policy: "PEAK",
     };
     octroi.price(price, at("2026-01-01T00:00:00Z")).await;
+}
+
+/// However often an order is paid at once, it is charged once.
+#[tokio::test]
+async fn an_order_is_charged_once() {
+    let octroi = Installation::start().await;
+    setup_fee(&octroi, 1_00).await;
+    let acme = octroi.customer("acme").await;
+    acme.asks_for("o1", new_group("office"), &[(BUSINESS, 3)])
+        .await
+        .got();
+    let mut paying = JoinSet::new();
+    for _ in 0..24 {
+        let by = acme.by.clone();
+        let request = PayOrderRequest {
+            name: acme.order_name("o1"),
+            request_id: request_id(),
+            ..PayOrderRequest::default()
+        };
+        paying.spawn(async move { by.orders().pay_order(request).await });
+    }
+    let mut paid = 0;
+    while let Some(answer) = paying.join_next().await {
+        match answer.unwrap() {
+            Ok(_) => paid += 1,
+            Err(status) => {
+                let refused = Refused::of(&status);
+                let reasons = ["ORDER_STATE", "PAYMENT_PROCESSING"];
+                assert!(reasons.contains(&&*refused.reason), "{refused:?}");
+            }
+        }
+    }
+    assert_eq!(paid, 1);
+    let payments = ListPaymentsRequest {
+        parent: acme.name(),
+        ..ListPaymentsRequest::default()
+    };
+    let payments = acme.by.payments().list_payments(payments).await.got();
+    assert_eq!(payments.payments.len(), 1);
+    assert_eq!(acme.group("office").await.offers[0].licenses, 3);
+    octroi.finish().await;
 }
