@@ -13,9 +13,9 @@ use octroi_tests::harness::{
 use crate::methods::{every_request, with_everything};
 
 /// Calls before one counts: every connection of the pool has then prepared its statements.
-const WARM: usize = 12;
+const WARM: usize = 9;
 /// Calls that count; the least of them is what a call needs when nothing comes between.
-const COUNTED: usize = 6;
+const COUNTED: usize = 5;
 
 /// What a relay says when there is something to deliver, beside what it says always.
 const RELAY: &[&str] = &["fetch", "taken", "give_back", "put_off"];
@@ -30,7 +30,7 @@ impl Ear {
     /// Listens while nobody calls.
     async fn tuned(octroi: &Installation, service: ServiceName) -> Self {
         octroi.wire(service).take();
-        tokio::time::sleep(Duration::from_millis(2500)).await;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
         let heard = octroi.wire(service).take();
         let heard = heard.into_iter().flat_map(|turn| turn.statements);
         let background = heard.chain(RELAY.iter().map(|name| (*name).to_owned()));
