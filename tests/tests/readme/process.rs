@@ -34,8 +34,12 @@ impl AllInOne {
             .prefix("octroi-readme-")
             .tempdir()
             .unwrap();
-        // From root, PostgreSQL's own user has to pass through.
-        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o711)).unwrap();
+        // From root, PostgreSQL's own user has to pass through, so that everything stays in here and goes with it.
+        let data = directory.path().join(".octroi");
+        std::fs::create_dir(&data).unwrap();
+        for passed in [directory.path(), &data] {
+            std::fs::set_permissions(passed, Permissions::from_mode(0o711)).unwrap();
+        }
         let mut command = Command::new(env!("CARGO_BIN_EXE_all-in-one"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("OCTROI_") && name != "OCTROI_PG_BIN" {
