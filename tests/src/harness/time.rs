@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use octroi_platform::event::from_proto;
 
 /// How long what follows an event may take.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// An instant from RFC 3339 text.
