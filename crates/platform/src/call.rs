@@ -127,11 +127,10 @@ impl Call {
         if request_id.is_empty() {
             return Ok(self);
         }
-        let Ok(id) = Uuid::try_parse(request_id) else {
-            let mut violations = Violations::default();
-            violations.add("request_id", "must be a UUID");
-            return Err(Error::Invalid(violations));
-        };
+        let mut violations = Violations::default();
+        check_request_id(request_id, &mut violations);
+        violations.finish()?;
+        let id = Uuid::try_parse(request_id).map_err(|error| Error::Internal(error.into()))?;
         let Some(key) = &self.fingerprint_key else {
             return Err(Error::Internal(anyhow::anyhow!("no fingerprint key")));
         };
@@ -163,5 +162,12 @@ impl Call {
     /// A metadata entry of the request.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.metadata.get(key).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// Notes a request id that is none, so that it is told beside the other bad fields; an empty one is none given.
+pub fn check_request_id(given: &str, violations: &mut Violations) {
+    if !given.is_empty() && Uuid::try_parse(given).is_err() {
+        violations.add("request_id", "must be a UUID");
     }
 }

@@ -29,7 +29,7 @@ mod test_clock;
 pub mod tx;
 mod work;
 
-pub use call::{Call, Caller, IdempotencyKey};
+pub use call::{Call, Caller, IdempotencyKey, check_request_id};
 pub use clock::Clock;
 pub use db::{Db, Params, row_get};
 pub use error::{Error, Refusal, Violations};

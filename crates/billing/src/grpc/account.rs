@@ -6,10 +6,10 @@ use octroi_api::billing::v1 as pb;
 use octroi_api::billing::v1::account_service_server::AccountService;
 use octroi_platform::event::to_proto;
 use octroi_platform::name::{ID_RULE, is_id, parse};
-use octroi_platform::{Call, Page, Violations};
+use octroi_platform::{Call, Page, Violations, check_request_id};
 use tonic::{Request, Response, Status};
 
-use super::{check_request_id, checked};
+use super::checked;
 use crate::app::App;
 use crate::domain::account::{
     Account, AccountChange, Locale, NewAccount, Rule, check_email, check_legal_name, check_zone,

@@ -8,11 +8,11 @@ use octroi_api::billing::v1::bill_run_service_server::BillRunService;
 use octroi_platform::calendar::Month;
 use octroi_platform::event::to_proto;
 use octroi_platform::name::{ID_RULE, is_id, parse};
-use octroi_platform::{Call, Page, Violations};
+use octroi_platform::{Call, Page, Violations, check_request_id};
 use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 
-use super::{check_request_id, money};
+use super::money;
 use crate::app::App;
 use crate::domain::account;
 use crate::domain::bill_run::{BillRun, State};

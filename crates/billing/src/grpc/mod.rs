@@ -11,14 +11,6 @@ pub mod quote;
 pub mod settlement;
 
 use octroi_platform::{Error, Violations};
-use uuid::Uuid;
-
-/// Notes a request id that is none, beside the other bad fields.
-fn check_request_id(given: &str, violations: &mut Violations) {
-    if !given.is_empty() && Uuid::try_parse(given).is_err() {
-        violations.add("request_id", "must be a UUID");
-    }
-}
 
 /// Ends a conversion: its value, or every bad field. A conversion gives no value only after it noted a bad field.
 fn checked<T>(value: Option<T>, violations: Violations) -> Result<T, Error> {

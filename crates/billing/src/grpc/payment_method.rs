@@ -6,12 +6,12 @@ use octroi_api::billing::v1 as pb;
 use octroi_api::billing::v1::payment_method_service_server::PaymentMethodService;
 use octroi_platform::event::to_proto;
 use octroi_platform::name::parse;
-use octroi_platform::{Call, Page, Violations};
+use octroi_platform::{Call, Page, Violations, check_request_id};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::account::account_id;
-use super::{check_request_id, checked};
+use super::checked;
 use crate::app::App;
 use crate::domain::payment_method::{
     GATEWAY, NewMethod, PaymentMethod, TestToken, check_display_name,

@@ -4,14 +4,14 @@ use octroi_api::licensing::v1 as wire;
 use octroi_api::licensing::v1::license_group_service_server::LicenseGroupService;
 use octroi_platform::calendar::Month;
 use octroi_platform::event::to_proto;
-use octroi_platform::{Call, Page, Violations};
+use octroi_platform::{Call, Page, Violations, check_request_id};
 use tonic::{Request, Response, Status};
 
 use crate::app::group::{Change, Groups};
 use crate::app::usage::Usages;
 use crate::domain::group::{BillingMode, Farewell, Group, Reason, Seats, State, Termination};
 use crate::domain::offer;
-use crate::grpc::{check_request_id, check_text, ids, usage};
+use crate::grpc::{check_text, ids, usage};
 
 const LONGEST_NAME: usize = 100;
 const LONGEST_TEXT: usize = 1000;

@@ -3,7 +3,7 @@
 use octroi_api::licensing::v1 as wire;
 use octroi_api::licensing::v1::license_service_server::LicenseService;
 use octroi_platform::event::to_proto;
-use octroi_platform::{Call, Error as PlatformError, Page, Violations, name};
+use octroi_platform::{Call, Error as PlatformError, Page, Violations, check_request_id, name};
 use secrecy::SecretString;
 use tonic::{Request, Response, Status};
 
@@ -13,7 +13,6 @@ use crate::domain::license::{
 };
 use crate::domain::offer;
 use crate::error::Error;
-use crate::grpc::check_request_id;
 
 const NAME_RULE: &str = "must be \"accounts/{account}/licenseGroups/{group}/licenses/{number}\"";
 const PARENT_RULE: &str = "must be \"accounts/{account}/licenseGroups/{group}\"";

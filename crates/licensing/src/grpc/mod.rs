@@ -9,7 +9,6 @@ pub(crate) mod portal;
 pub(crate) mod usage;
 
 use octroi_platform::{Violations, name};
-use uuid::Uuid;
 
 /// The ids in a resource name; a name of another shape is a violation.
 fn ids<'a, const N: usize>(
@@ -27,13 +26,6 @@ fn ids<'a, const N: usize>(
         violations.add(field, format!("must be a name such as {}", shape.join("/")));
     }
     ids
-}
-
-/// Notes a request id that is none, so that it is told together with the other bad fields.
-fn check_request_id(given: &str, violations: &mut Violations) {
-    if !given.is_empty() && Uuid::try_parse(given).is_err() {
-        violations.add("request_id", "must be a UUID");
-    }
 }
 
 /// Holds a text to a number of characters, and to characters that can be kept and shown.

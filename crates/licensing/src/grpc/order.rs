@@ -7,7 +7,7 @@ use octroi_api::licensing::v1 as wire;
 use octroi_api::licensing::v1::order_service_server::OrderService;
 use octroi_platform::event::to_proto;
 use octroi_platform::name::{ID_RULE, is_id, parse};
-use octroi_platform::{Call, Page, Violations};
+use octroi_platform::{Call, Page, Violations, check_request_id};
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
@@ -18,7 +18,7 @@ use crate::domain::payment::Method;
 use crate::domain::period::RenewalPeriod;
 use crate::domain::{group, offer};
 use crate::error::Error;
-use crate::grpc::{check_request_id, check_text, ids};
+use crate::grpc::{check_text, ids};
 
 const MOST_LINES: usize = 20;
 const MOST_LICENSES: i32 = 100_000;

@@ -3,7 +3,7 @@
 use octroi_api::licensing::v1 as wire;
 use octroi_api::licensing::v1::portal_service_server::PortalService;
 use octroi_platform::event::to_proto;
-use octroi_platform::{Call, Error as PlatformError, Page, Violations, name};
+use octroi_platform::{Call, Error as PlatformError, Page, Violations, check_request_id, name};
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -14,7 +14,6 @@ use crate::domain::device::{Device, Kind, NewDevice, Platform, display_name};
 use crate::domain::license::LicenseId;
 use crate::domain::portal::{Installer, client};
 use crate::error::Error;
-use crate::grpc::check_request_id;
 use crate::grpc::license::{numbered, valid};
 
 /// Longer than any address or password that could be right.
