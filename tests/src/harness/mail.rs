@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use super::mime;
 
@@ -43,6 +44,7 @@ impl Letter {
 struct Kept {
     letters: Vec<Letter>,
     answers: VecDeque<String>,
+    silent: watch::Sender<bool>,
 }
 
 /// A mail server.
@@ -77,6 +79,11 @@ impl MailServer {
             .extend(answers.iter().map(|answer| (*answer).to_owned()));
     }
 
+    /// Recipients get no answer while this is set.
+    pub fn be_silent(&self, silent: bool) {
+        self.kept.lock().unwrap().silent.send_replace(silent);
+    }
+
     /// Everything that arrived, in order.
     #[must_use]
     pub fn letters(&self) -> Vec<Letter> {
@@ -103,6 +110,9 @@ async fn converse(stream: TcpStream, kept: Arc<Mutex<Kept>>) -> std::io::Result<
                 "250 2.1.0 ok".to_owned()
             }
             "RCPT" => {
+                let mut silent = kept.lock().unwrap().silent.subscribe();
+                let spoken = silent.wait_for(|silent| !silent).await.map(drop);
+                spoken.map_err(std::io::Error::other)?;
                 let answer = kept.lock().unwrap().answers.pop_front();
                 if answer.is_none() {
                     to.push(address(line));

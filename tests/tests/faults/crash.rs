@@ -41,6 +41,7 @@ async fn killed_at_any_moment() {
         octroi.restart();
         let restarted = begun.elapsed();
         let sql = octroi.sql().await;
+        leases_end_soon(&sql, before).await;
         // The full proof waits, the last time, until the leases of the dead have ended by themselves.
         if round < rounds || rounds < FULL {
             end_leases(&sql, before).await;
@@ -125,6 +126,26 @@ async fn shop_until_killed(
         shoppers.push(shopper);
     }
     shoppers
+}
+
+/// Whatever the dead process was doing, nothing that it leased is held up for longer than half a minute.
+async fn leases_end_soon(sql: &Client, before: Uuid) {
+    let query = format!(
+        "SELECT format('%s for %s', what, rest) FROM (
+             SELECT 'a payment' AS what, lease_until - clock_timestamp() AS rest
+             FROM licensing.payment_attempt WHERE lease < '{before}'
+             UNION ALL SELECT 'a settlement', look_time - clock_timestamp()
+             FROM billing.settlement WHERE state = 'PROCESSING' AND lease_token < '{before}'
+             UNION ALL SELECT 'a fact', lease_until - clock_timestamp()
+             FROM licensing.delivery WHERE lease_token < '{before}'
+             UNION ALL SELECT 'a fact', lease_until - clock_timestamp()
+             FROM billing.delivery WHERE lease_token < '{before}'
+             UNION ALL SELECT 'an e-mail', lease_expires_at - clock_timestamp()
+             FROM notification.email WHERE lease_token < '{before}'
+         ) held WHERE rest > interval '30 seconds'"
+    );
+    let held = names(sql, &query).await;
+    assert!(held.is_empty(), "{held:?}");
 }
 
 /// What the dead process leased before this id was made is free at once, as it is when the time has passed.

@@ -1,5 +1,6 @@
 //! "You can also find this e-mail again": the history of e-mails, and how long a password in it can be read.
 
+use jiff::Timestamp;
 use octroi_api::billing::v1::{Account, UpdateAccountRequest};
 use octroi_api::licensing::v1::{
     ChangeOwnPasswordRequest, ChangePasswordRequest, DeleteLicenseRequest, ReleaseLicenseRequest,
@@ -217,6 +218,37 @@ async fn when_the_mail_server_says_no() {
     })
     .await;
     assert!(failed.last_error.contains("550"), "{}", failed.last_error);
+    octroi.finish().await;
+}
+
+/// A mail server that takes its time gets the e-mail once: its lease is short, and renewed while the answer is awaited.
+#[tokio::test]
+async fn when_the_mail_server_takes_its_time() {
+    const LEASE: &str =
+        "SELECT lease_expires_at FROM notification.email WHERE lease_token IS NOT NULL";
+    let octroi = Installation::start().await;
+    let acme = with_licenses(&octroi, 1).await;
+    octroi.mailed().await;
+    octroi.mail.be_silent(true);
+    acme.activates("office", 1, "sales").await;
+    let lease = async || -> Option<Timestamp> {
+        let row = octroi.sql.query_opt(LEASE, &[]).await.unwrap();
+        row.map(|row| row.get(0))
+    };
+    let first = eventually("the e-mail is being sent", async || lease().await).await;
+    eventually("its lease is renewed", async || {
+        lease().await.filter(|renewed| *renewed > first)
+    })
+    .await;
+    octroi.mail.be_silent(false);
+    octroi.mailed().await;
+    let sent = acme.receives("license-activated", 1).await;
+    assert_eq!((sent.state(), sent.attempts), (State::Sent, 1));
+    let letters = octroi.mail.letters();
+    let copies = letters
+        .iter()
+        .filter(|letter| letter.header("Message-ID") == sent.message_id);
+    assert_eq!(copies.count(), 1);
     octroi.finish().await;
 }
 

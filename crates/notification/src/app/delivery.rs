@@ -1,9 +1,11 @@
-//! Handing e-mails over. A worker leases one e-mail, hands it over with no transaction open, and writes what came of it.
+//! Handing e-mails over. A worker leases one e-mail, hands it over with no transaction open, and writes what came of it. The
+//! lease is short and renewed meanwhile, so a slow server is waited for and a dead process holds nothing up for long.
 //!
 //! A process that dies in between leaves the lease to run out, and the e-mail is handed over again under the same
 //! Message-ID: a recipient may get it twice, and never not at all. What a lease covers counts as being sent: a password
 //! that ends before is never sent, one that ends in the moment between the last look at it and the server's answer is.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,8 +104,14 @@ impl Courier {
                 Taken::Nothing => break,
                 Taken::Withdrawn => {}
                 Taken::Leased(leased) => {
-                    let outcome = self.hand_over(&leased, &mut line).await;
-                    self.finish(&leased, outcome).await?;
+                    let trying = async {
+                        let outcome = self.hand_over(&leased, &mut line).await;
+                        self.finish(&leased, outcome).await
+                    };
+                    tokio::select! {
+                        ended = trying => ended?,
+                        never = self.keep(&leased) => match never {},
+                    }
                 }
             }
             done += 1;
@@ -136,6 +144,16 @@ impl Courier {
         store::delivery::lease(&mut tx, &email, token)?;
         tx.commit_work().await?;
         Ok(Taken::Leased(Box::new(Leased { email, token, left })))
+    }
+
+    /// Renews a lease for as long as it is polled.
+    async fn keep(&self, leased: &Leased) -> Infallible {
+        loop {
+            tokio::time::sleep(store::delivery::RENEW_EVERY).await;
+            if let Err(error) = store::delivery::renew(&self.db, leased).await {
+                tracing::warn!(email = leased.email.name(), %error, "a lease could not be renewed");
+            }
+        }
     }
 
     /// One try. `line` is opened when it is not, and given up after anything unexpected.

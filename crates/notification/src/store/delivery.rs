@@ -11,8 +11,11 @@ use crate::domain::email::{Email, Next};
 use crate::domain::retry::GIVE_UP_AFTER;
 use crate::store::email::{from_row, select_email};
 
-/// For how long a worker may hold an e-mail: longer than it takes to hand one over at worst.
-pub const LEASE: Duration = Duration::from_secs(5 * 60);
+/// For how long a worker holds an e-mail unless it renews the lease: what a dead one held is free by then.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// How often a worker renews its lease while it hands an e-mail over, which a slow server may draw out for minutes.
+pub const RENEW_EVERY: Duration = Duration::from_secs(10);
 
 /// An e-mail that a worker holds.
 pub struct Leased {
@@ -83,6 +86,26 @@ pub fn lease(tx: &mut Tx, email: &Email, token: Uuid) -> Result<(), Error> {
         ],
         Rows::Exactly(1),
     );
+    Ok(())
+}
+
+/// Renews a lease that still holds; one that passed to another worker stays with it.
+///
+/// # Errors
+/// The database's.
+pub async fn renew(db: &Db, leased: &Leased) -> Result<(), Error> {
+    db.execute(
+        "-- delivery::renew
+         UPDATE email SET lease_expires_at = now() + $4::bigint * interval '1 second'
+         WHERE account = $1 AND id = $2 AND lease_token = $3",
+        &[
+            &leased.email.account,
+            &leased.email.id,
+            &leased.token,
+            &seconds(LEASE),
+        ],
+    )
+    .await?;
     Ok(())
 }
 
