@@ -25,6 +25,7 @@ use tonic::service::Routes;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::app::charge::LastCalendar;
 use crate::app::gateway::Gateway;
 use crate::error::Error;
 use crate::grpc::account::AccountApi;
@@ -88,6 +89,7 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
         clock: shell.clock.clone(),
         gateway: Gateway::Test(shell.db.clone()),
         seller: seller.as_ref().map(|seller| seller.id.clone()).or(specimen),
+        calendar: LastCalendar::default(),
     });
     if let Some(seller) = &seller {
         app.put_seller(seller).await.map_err(not_loaded)?;

@@ -35,6 +35,44 @@ macro_rules! params {
     };
 }
 
+/// A connection to read on, in a transaction or in none. Reads that are polled together travel together, in one round
+/// trip.
+pub struct Reads {
+    client: Option<Object>,
+}
+
+impl Reads {
+    pub(crate) fn new(client: Object) -> Self {
+        Self {
+            client: Some(client),
+        }
+    }
+
+    pub(crate) fn client(&self) -> Result<&Object, Error> {
+        self.client
+            .as_ref()
+            .ok_or_else(|| Error::Internal(anyhow::anyhow!("a transaction used after its end")))
+    }
+
+    pub(crate) fn take(&mut self) -> Option<Object> {
+        self.client.take()
+    }
+
+    /// Reads in one round trip.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn query(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
+        let client = self.client()?;
+        let statement = client.prepare_cached(sql).await?;
+        Ok(client.query(&statement, params).await?)
+    }
+}
+
 impl Db {
     /// A pool over `config`; nothing is connected yet.
     ///
@@ -80,14 +118,20 @@ impl Db {
         })
     }
 
+    /// A connection for several reads that travel together. Each sees what is committed when it runs.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn reads(&self) -> Result<Reads, Error> {
+        Ok(Reads::new(self.connection().await?))
+    }
+
     /// Reads in one round trip.
     ///
     /// # Errors
     /// The database's.
     pub async fn read(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
-        let client = self.connection().await?;
-        let statement = client.prepare_cached(sql).await?;
-        Ok(client.query(&statement, params).await?)
+        self.reads().await?.query(sql, params).await
     }
 
     /// As [`Db::read`], but planned for these very values, in the same one round trip. For queues, which grow a

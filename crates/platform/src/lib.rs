@@ -31,7 +31,7 @@ mod work;
 
 pub use call::{Call, Caller, IdempotencyKey, check_request_id};
 pub use clock::Clock;
-pub use db::{Db, Params, row_get};
+pub use db::{Db, Params, Reads, row_get};
 pub use error::{Error, Refusal, Violations};
 pub use event::NewEvent;
 pub use intake::{Applied, Intake};

@@ -2,6 +2,7 @@
 //! event and audit row travels with COMMIT. The database itself stops a pipeline whose guard misses.
 
 use std::future::{Future, poll_fn};
+use std::ops::Deref;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 use crate::call::{Call, IdempotencyKey};
-use crate::db::{Db, Params, REPLAY, replayed, row_get};
+use crate::db::{Db, Params, REPLAY, Reads, replayed, row_get};
 use crate::error::Error;
 use crate::event::NewEvent;
 use crate::name::account_of;
@@ -68,7 +69,7 @@ struct Write {
 
 /// An open transaction. Dropped without a commit it is rolled back.
 pub struct Tx {
-    client: Option<Object>,
+    reads: Reads,
     db: Db,
     call: Box<Call>,
     key: Option<IdempotencyKey>,
@@ -98,7 +99,7 @@ impl Db {
         let replay = client.prepare_cached(REPLAY).await?;
         let read = client.prepare_cached(sql).await?;
         let mut tx = Tx::new(self, call, client);
-        let client = tx.client()?;
+        let client = tx.reads.client()?;
         let id: [&(dyn ToSql + Sync); 3] = [&key.account, &key.method, &key.request_id];
         let (begun, claimed, earlier, rows) = join4(
             client.batch_execute("BEGIN"),
@@ -137,7 +138,7 @@ impl Db {
         let client = self.connection().await?;
         let read = client.prepare_cached(sql).await?;
         let tx = Tx::new(self, call, client);
-        let client = tx.client()?;
+        let client = tx.reads.client()?;
         let (begun, rows) = join(client.batch_execute("BEGIN"), client.query(&read, params)).await;
         begun?;
         let rows = rows?;
@@ -148,7 +149,7 @@ impl Db {
 impl Tx {
     fn new(db: &Db, call: &Call, client: Object) -> Self {
         Self {
-            client: Some(client),
+            reads: Reads::new(client),
             db: db.clone(),
             call: Box::new(call.clone()),
             key: None,
@@ -157,29 +158,9 @@ impl Tx {
         }
     }
 
-    fn client(&self) -> Result<&Object, Error> {
-        self.client
-            .as_ref()
-            .ok_or_else(|| Error::Internal(anyhow::anyhow!("a transaction used after its end")))
-    }
-
     /// The call that the transaction serves.
     pub fn call(&self) -> &Call {
         &self.call
-    }
-
-    /// A further read: one more round trip.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn query(
-        &self,
-        sql: &str,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>, Error> {
-        let client = self.client()?;
-        let statement = client.prepare_cached(sql).await?;
-        Ok(client.query(&statement, params).await?)
     }
 
     /// Up to which instant another service has told everything; none before it first did. One more round trip, on this
@@ -206,7 +187,7 @@ impl Tx {
     /// The database's.
     pub async fn flush(&mut self) -> Result<(), Error> {
         let writes = std::mem::take(&mut self.writes);
-        let client = self.client()?;
+        let client = self.reads.client()?;
         let statements = prepare(client, &writes).await?;
         for result in in_order(send(client, &statements, &writes), None).await {
             result?;
@@ -296,7 +277,7 @@ impl Tx {
         let emitted = !self.events.is_empty();
         self.queue_events();
         let writes = std::mem::take(&mut self.writes);
-        let client = self.client()?;
+        let client = self.reads.client()?;
         let statements = prepare(client, &writes).await?;
         let commit: Sent<'_> =
             Box::pin(async { client.batch_execute("COMMIT").await.map(|()| Vec::new()) });
@@ -310,7 +291,7 @@ impl Tx {
         let failed = results.into_iter().find_map(Result::err);
         match (failed, committed) {
             (None, Some(Ok(_))) => {
-                self.client.take();
+                self.reads.take();
                 if emitted {
                     self.db.hint.notify_waiters();
                 }
@@ -322,7 +303,7 @@ impl Tx {
             }
             (None, Some(Err(error))) if error.code().is_some() => Err(error.into()),
             _ => {
-                if let Some(client) = self.client.take() {
+                if let Some(client) = self.reads.take() {
                     drop(Object::take(client));
                 }
                 Err(Error::OutcomeUnknown)
@@ -332,7 +313,7 @@ impl Tx {
 
     /// Ends the transaction without effect.
     pub async fn rollback(mut self) {
-        if let Some(client) = self.client.take() {
+        if let Some(client) = self.reads.take() {
             roll_back(client).await;
         }
     }
@@ -386,9 +367,18 @@ impl Tx {
     }
 }
 
+/// Within a transaction each further read sees what it holds locked.
+impl Deref for Tx {
+    type Target = Reads;
+
+    fn deref(&self) -> &Reads {
+        &self.reads
+    }
+}
+
 impl Drop for Tx {
     fn drop(&mut self) {
-        let Some(client) = self.client.take() else {
+        let Some(client) = self.reads.take() else {
             return;
         };
         match tokio::runtime::Handle::try_current() {

@@ -46,7 +46,7 @@ pub const JOURNEYS: &[Journey] = &[
     ),
     (
         "billing.v1.InvoiceService/PreviewInvoice",
-        "invoicing::seen_before_it_is_made",
+        "previewing::seen_before_it_is_made",
     ),
     (
         "billing.v1.PaymentMethodService/CreatePaymentMethod",

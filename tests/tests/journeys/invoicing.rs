@@ -352,40 +352,6 @@ async fn whoever_cannot_be_invoiced_waits() {
     octroi.finish().await;
 }
 
-/// What a month would cost if it ended now.
-#[tokio::test]
-async fn seen_before_it_is_made() {
-    let octroi = Installation::start().await;
-    let acme = octroi.customer("acme").await;
-    assert_eq!(acme.preview("2026-02").await.lines, []);
-    acme.buys("office", &[(BUSINESS, 5)]).await;
-    acme.activates("office", 1, "sales").await;
-    octroi.advance_to("2026-02-10T08:00:00Z").await;
-    acme.activates("office", 2, "night").await;
-    octroi.drained().await;
-    let preview = acme.preview("2026-02").await;
-    assert_eq!((preview.name.as_str(), preview.number.as_str()), ("", ""));
-    assert_eq!(
-        (preview.lines[0].quantity, preview.lines[0].days.len()),
-        (2, 9)
-    );
-    assert_eq!(amount(preview.total.as_ref()), "23.98 EUR");
-    assert_evidence(&acme, &preview, "2026-02").await;
-    assert_eq!(acme.invoices().await, []);
-    let bad = PreviewInvoiceRequest {
-        parent: "acme".to_owned(),
-        month: "February".to_owned(),
-    };
-    let refused = octroi
-        .operator()
-        .invoices()
-        .preview_invoice(bad)
-        .await
-        .refused();
-    refused.names(&["parent", "month"]);
-    octroi.finish().await;
-}
-
 /// A month uses the price in force at its first instant, the first one the price that was quoted; what is issued stays.
 #[tokio::test]
 async fn at_the_prices_of_its_time() {
@@ -551,7 +517,7 @@ fn figures(invoice: &Invoice) -> impl PartialEq + std::fmt::Debug {
 }
 
 /// QueryUsage shows the same days as the invoice, and the quantity that its policy charges.
-async fn assert_evidence(customer: &Customer, invoice: &Invoice, month: &str) {
+pub async fn assert_evidence(customer: &Customer, invoice: &Invoice, month: &str) {
     let usage = usage(customer, month).await;
     for line in &invoice.lines {
         let offer = &usage[&line.offer];

@@ -21,6 +21,7 @@ mod methods;
 mod ordering;
 mod passing_time;
 mod paying;
+mod previewing;
 mod reading_again;
 mod recording;
 mod renewing;

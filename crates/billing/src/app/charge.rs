@@ -1,9 +1,11 @@
 //! Computes months' bills, for previews, dry runs and bill runs alike: the same statements, the same rules.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use octroi_platform::Tx;
+use octroi_platform::Reads;
 use octroi_platform::calendar::{Day, Month, Zones};
+use octroi_platform::error::Error as Shared;
 
 use crate::domain::account::Account;
 use crate::domain::bill::{Bill, Charged};
@@ -14,6 +16,7 @@ use crate::domain::tax::TaxRate;
 use crate::domain::usage::Usage;
 use crate::error::Error;
 use crate::store;
+use crate::store::usage::Asked;
 
 /// A month to count, with the days that count.
 #[derive(Debug, Clone)]
@@ -88,32 +91,54 @@ pub fn zones(account: &Account) -> Result<Zones, Error> {
     Ok(Zones::from_names(&history)?)
 }
 
-/// Computes bills: a fixed number of round trips, however many accounts.
+/// The calendar that an account was seen to keep last.
+#[derive(Clone, Default)]
+pub struct LastCalendar(Arc<Mutex<Option<Zones>>>);
+
+impl LastCalendar {
+    /// The calendar; none before the first.
+    pub fn last(&self) -> Option<Zones> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Keeps a calendar in place of the last.
+    pub fn keep(&self, zones: Zones) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(zones);
+    }
+}
+
+/// Computes bills: one round trip, however many accounts.
 ///
 /// # Errors
 /// The database's; what is wrong with a single account is in its [`Computed`].
-pub async fn compute(tx: &Tx, dues: Vec<Due>, test_clock: bool) -> Result<Vec<Computed>, Error> {
-    let mut asked = store::usage::Asked::default();
-    for due in &dues {
+pub async fn compute(
+    reads: &Reads,
+    dues: Vec<Due>,
+    test_clock: bool,
+) -> Result<Vec<Computed>, Error> {
+    let facts = Facts::read(reads, asked(&dues)).await?;
+    Ok(facts.compute(dues, test_clock))
+}
+
+/// What the bills of these months take to be counted.
+pub fn asked(dues: &[Due]) -> Asked {
+    let mut asked = Asked::default();
+    for due in dues {
         for counted in due.months() {
             asked.push(&due.account.id, &counted.days);
         }
     }
-    let mut counted = store::usage::count(tx, &asked).await?.into_iter();
-    let usages: Vec<Vec<Vec<Usage>>> = dues
-        .iter()
-        .map(|due| counted.by_ref().take(1 + due.late.len()).collect())
-        .collect();
-    let facts = Facts::read(tx, &dues, &usages).await?;
-    Ok(dues
-        .into_iter()
-        .zip(usages)
-        .map(|(due, usages)| facts.compute(due, &usages, test_clock))
-        .collect())
+    asked
 }
 
-/// What the database knows of the accounts of a chunk.
-struct Facts {
+/// What the database knows of some accounts and their months.
+pub struct Facts {
+    /// The months.
+    pub asked: Asked,
+    usages: Vec<Vec<Usage>>,
     sold: HashMap<String, Vec<Sold>>,
     billed: HashMap<(String, Month), Vec<Billed>>,
     prices: Vec<Price>,
@@ -121,42 +146,24 @@ struct Facts {
 }
 
 impl Facts {
-    async fn read(tx: &Tx, dues: &[Due], usages: &[Vec<Vec<Usage>>]) -> Result<Facts, Error> {
-        let late: Vec<(&str, Month)> = dues
-            .iter()
-            .flat_map(|due| {
-                due.late
-                    .iter()
-                    .map(|late| (due.account.id.as_str(), late.month.month))
-            })
-            .collect();
-        let used: Vec<(&str, &str, &str)> = dues
-            .iter()
-            .zip(usages)
-            .flat_map(|(due, months)| months.iter().flatten().map(move |usage| (due, usage)))
-            .map(|(due, usage)| {
-                (
-                    due.account.id.as_str(),
-                    usage.group.as_str(),
-                    usage.offer.as_str(),
-                )
-            })
-            .collect();
-        let offers: BTreeSet<&str> = used.iter().map(|(.., offer)| *offer).collect();
-        let offers: Vec<&str> = offers.into_iter().collect();
-        let countries: BTreeSet<&str> = dues
-            .iter()
-            .map(|due| due.account.address.country.as_str())
-            .collect();
-        let countries: Vec<&str> = countries.into_iter().collect();
+    /// Reads what months' charges are made of.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn read(reads: &Reads, asked: Asked) -> Result<Facts, Shared> {
+        let accounts = asked.accounts();
+        let window = asked.window();
         // Polled together they travel together: one round trip.
-        let (billed, sold, prices, rates) = tokio::try_join!(
-            store::charge::billed(tx, &late),
-            store::charge::sold(tx, &used),
-            store::charge::prices(tx, &offers),
-            store::charge::rates(tx, &countries),
+        let (usages, sold, billed, prices, rates) = tokio::try_join!(
+            store::usage::count(reads, &asked),
+            store::charge::sold(reads, accounts, window),
+            store::charge::billed(reads, accounts),
+            store::charge::prices(reads, accounts, window),
+            store::charge::rates(reads, accounts),
         )?;
         Ok(Facts {
+            asked,
+            usages,
             sold,
             billed,
             prices,
@@ -164,10 +171,20 @@ impl Facts {
         })
     }
 
-    fn compute(&self, due: Due, usages: &[Vec<Usage>], test_clock: bool) -> Computed {
-        let mut settled = Vec::new();
-        let bill = self.bill(&due, usages, test_clock, &mut settled);
-        Computed { due, bill, settled }
+    /// The bills of the months that were asked for, in their order.
+    pub fn compute(&self, dues: Vec<Due>, test_clock: bool) -> Vec<Computed> {
+        let mut usages = self.usages.as_slice();
+        dues.into_iter()
+            .map(|due| {
+                let (own, rest) = usages
+                    .split_at_checked(1 + due.late.len())
+                    .unwrap_or_default();
+                usages = rest;
+                let mut settled = Vec::new();
+                let bill = self.bill(&due, own, test_clock, &mut settled);
+                Computed { due, bill, settled }
+            })
+            .collect()
     }
 
     fn bill(

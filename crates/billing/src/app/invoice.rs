@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use octroi_platform::calendar::Month;
+use octroi_platform::calendar::{Month, Zones};
 use octroi_platform::error::Error as Shared;
-use octroi_platform::{Call, Page, Tx};
+use octroi_platform::{Call, Page, ToSql, Tx};
 use uuid::Uuid;
 
 use super::App;
 use super::account::not_found;
-use super::charge::{self, Due};
+use super::charge::{self, Due, Facts};
 use crate::domain::account;
 use crate::domain::bill::{Bill, Charged};
 use crate::domain::charge::setup_lines;
@@ -24,6 +24,7 @@ use crate::domain::settlement::OrderCharge;
 use crate::error::Error;
 use crate::store::account::account_columns;
 use crate::store::seller::seller_columns;
+use crate::store::usage::Asked;
 use crate::{event, store};
 
 /// One account with its seller.
@@ -107,26 +108,49 @@ impl App {
     ) -> Result<Bill, Error> {
         call.caller
             .may_see(account, "account", &account::name(account))?;
-        let (tx, rows) = self.db.begin_work(call, ACCOUNT, &[&account]).await?;
+        let until_now = |zones: &Zones| {
+            let mut days = zones.days(month);
+            days.retain(|day| day.start < call.now);
+            if let Some(today) = days.last_mut() {
+                today.end = today.end.min(call.now);
+            }
+            days
+        };
+        // The days to count follow from zones that only the account's row tells. Most accounts keep the calendar that
+        // the last one kept: its days are counted on the way, and others only where that was wrong.
+        let mut guess = Asked::default();
+        if let Some(zones) = self.calendar.last() {
+            guess.push(account, &until_now(&zones));
+        }
+        let reads = self.db.reads().await?;
+        let key: [&(dyn ToSql + Sync); 1] = [&account];
+        let only = [account];
+        let (rows, closed, guessed) = tokio::try_join!(
+            reads.query(ACCOUNT, &key),
+            store::charge::closed(&reads, &only, month),
+            Facts::read(&reads, guess),
+        )?;
         let Some(row) = rows.first() else {
             return Err(not_found(account).into());
         };
         let (account, seller) = (store::account::account(row)?, store::seller::seller(row)?);
         let zones = charge::zones(&account)?;
-        let closed = store::charge::closed(&tx, &[&account.id], month).await?;
         // What was told late goes to the next invoice: not to one that was made already.
         let late: Vec<Month> = match closed.iter().any(|closed| closed.month == month) {
             true => Vec::new(),
             false => closed.iter().map(|closed| closed.month).collect(),
         };
         let mut due = Due::new(account, seller, &zones, month, &late);
-        due.own.days.retain(|day| day.start < call.now);
-        if let Some(today) = due.own.days.last_mut() {
-            today.end = today.end.min(call.now);
-        }
-        let computed = charge::compute(&tx, vec![due], self.clock.is_test()).await?;
-        tx.rollback().await;
-        let computed = computed.into_iter().next();
+        due.own.days = until_now(&zones);
+        let dues = vec![due];
+        let asked = charge::asked(&dues);
+        let facts = if guessed.asked == asked {
+            guessed
+        } else {
+            self.calendar.keep(zones);
+            Facts::read(&reads, asked).await?
+        };
+        let computed = facts.compute(dues, self.clock.is_test()).into_iter().next();
         let computed =
             computed.ok_or_else(|| Shared::Internal(anyhow::anyhow!("a preview of nothing")))?;
         Ok(computed.bill?)

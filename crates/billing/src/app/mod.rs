@@ -14,6 +14,7 @@ pub mod usage;
 
 use octroi_platform::{Clock, Db};
 
+use self::charge::LastCalendar;
 use self::gateway::Gateway;
 
 /// What every use case works with.
@@ -27,4 +28,6 @@ pub struct App {
     pub gateway: Gateway,
     /// Id of the installation's own seller, for accounts that name none.
     pub seller: Option<String>,
+    /// What previews expect an account's calendar to be.
+    pub calendar: LastCalendar,
 }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use octroi_platform::calendar::Month;
-use octroi_platform::{Error, Tx, row_get};
+use octroi_platform::calendar::{Month, Span};
+use octroi_platform::{Error, Reads, row_get};
 use uuid::Uuid;
 
 use super::price::price_columns;
@@ -26,8 +26,8 @@ pub struct Closed {
 }
 
 /// Of some accounts: whether a month is closed, and every closed month with late usage.
-pub async fn closed(tx: &Tx, accounts: &[&str], month: Month) -> Result<Vec<Closed>, Error> {
-    let rows = tx
+pub async fn closed(reads: &Reads, accounts: &[&str], month: Month) -> Result<Vec<Closed>, Error> {
+    let rows = reads
         .query(
             "-- closed_months
              SELECT billed.account, billed.month, late.month IS NOT NULL AS late
@@ -49,29 +49,28 @@ pub async fn closed(tx: &Tx, accounts: &[&str], month: Month) -> Result<Vec<Clos
         .collect()
 }
 
-/// How invoices name offers in groups: an item each, by account. `wanted` is (account, group, offer).
+/// How invoices name offers in groups, by account: of every offer in a group that these accounts used in a stretch of
+/// time.
 pub async fn sold(
-    tx: &Tx,
-    wanted: &[(&str, &str, &str)],
+    reads: &Reads,
+    accounts: &[String],
+    window: Span,
 ) -> Result<HashMap<String, Vec<Sold>>, Error> {
-    let accounts: Vec<&str> = wanted.iter().map(|(account, ..)| *account).collect();
-    let groups: Vec<&str> = wanted.iter().map(|(_, group, _)| *group).collect();
-    let offers: Vec<&str> = wanted.iter().map(|(.., offer)| *offer).collect();
-    let rows = tx
+    let rows = reads
         .query(
             "-- sold
-             SELECT wanted.account, wanted.group_id, wanted.offer, entry.enter_time, entry.price,
-                 coalesce(usage_group.display_name, wanted.group_id) AS group_name,
-                 coalesce(entry.display_name, wanted.offer) AS offer_name
+             SELECT used.account, used.group_id, used.offer, entry.enter_time, entry.price,
+                 coalesce(usage_group.display_name, used.group_id) AS group_name,
+                 coalesce(entry.display_name, used.offer) AS offer_name
              FROM (
-                 SELECT DISTINCT * FROM unnest($1::text[], $2::text[], $3::text[])
-                     AS wanted (account, group_id, offer)
-             ) AS wanted
-             LEFT JOIN usage_group ON usage_group.account = wanted.account
-                 AND usage_group.group_id = wanted.group_id
-             LEFT JOIN group_offer_entry AS entry ON entry.account = wanted.account
-                 AND entry.group_id = wanted.group_id AND entry.offer = wanted.offer",
-            &[&accounts, &groups, &offers],
+                 SELECT DISTINCT account, group_id, offer FROM usage_interval
+                 WHERE account = ANY ($1) AND start_time < $3 AND coalesce(end_time, 'infinity') > $2
+             ) AS used
+             LEFT JOIN usage_group ON usage_group.account = used.account
+                 AND usage_group.group_id = used.group_id
+             LEFT JOIN group_offer_entry AS entry ON entry.account = used.account
+                 AND entry.group_id = used.group_id AND entry.offer = used.offer",
+            &[&accounts, &window.start, &window.end],
         )
         .await?;
     let mut sold: HashMap<String, Vec<Sold>> = HashMap::new();
@@ -91,22 +90,21 @@ pub async fn sold(
     Ok(sold)
 }
 
-/// What invoices charged of months so far, by account and month.
+/// What invoices charged so far of the closed months of these accounts that have late usage, by account and month.
 pub async fn billed(
-    tx: &Tx,
-    wanted: &[(&str, Month)],
+    reads: &Reads,
+    accounts: &[String],
 ) -> Result<HashMap<(String, Month), Vec<Billed>>, Error> {
-    let accounts: Vec<&str> = wanted.iter().map(|(account, _)| *account).collect();
-    let months: Vec<String> = wanted.iter().map(|(_, month)| month.to_string()).collect();
-    let rows = tx
+    let rows = reads
         .query(
             "-- billed
              SELECT line.account, line.month, line.group_id, line.offer, (array_agg(line.price))[1] AS price,
                  sum(line.quantity)::integer AS quantity
-             FROM unnest($1::text[], $2::text[]) AS wanted (account, month)
-             JOIN invoice_line AS line ON line.account = wanted.account AND line.month = wanted.month
+             FROM late_usage AS late
+             JOIN invoice_line AS line ON line.account = late.account AND line.month = late.month
+             WHERE late.account = ANY ($1)
              GROUP BY line.account, line.month, line.group_id, line.offer",
-            &[&accounts, &months],
+            &[&accounts],
         )
         .await?;
     let mut billed: HashMap<(String, Month), Vec<Billed>> = HashMap::new();
@@ -123,28 +121,34 @@ pub async fn billed(
     Ok(billed)
 }
 
-/// Every price of some offers, those that their orders quoted among them.
-pub async fn prices(tx: &Tx, offers: &[&str]) -> Result<Vec<Price>, Error> {
+/// Every price of the offers that these accounts used in a stretch of time, those that their orders quoted among them.
+pub async fn prices(reads: &Reads, accounts: &[String], window: Span) -> Result<Vec<Price>, Error> {
     const SQL: &str = concat!(
-        "-- prices_of_offers
+        "-- prices_of_used
          SELECT ",
         price_columns!(),
-        " FROM price p WHERE p.offer = ANY ($1)"
+        " FROM price p WHERE p.offer IN (
+             SELECT usage.offer FROM usage_interval AS usage
+             WHERE usage.account = ANY ($1) AND usage.start_time < $3
+                 AND coalesce(usage.end_time, 'infinity') > $2
+         )"
     );
-    let rows = tx.query(SQL, &[&offers]).await?;
+    let rows = reads
+        .query(SQL, &[&accounts, &window.start, &window.end])
+        .await?;
     rows.iter().map(price::price).collect()
 }
 
-/// Every tax rate of some countries.
-pub async fn rates(tx: &Tx, countries: &[&str]) -> Result<Vec<TaxRate>, Error> {
+/// Every tax rate of these accounts' countries.
+pub async fn rates(reads: &Reads, accounts: &[String]) -> Result<Vec<TaxRate>, Error> {
     const SQL: &str = concat!(
-        "-- rates_of_countries
+        "-- rates_of_accounts
          SELECT country, ",
         tax_rate_columns!("wanted.country"),
-        " FROM unnest($1::text[]) AS wanted (country)"
+        " FROM (SELECT DISTINCT country FROM account WHERE account = ANY ($1)) AS wanted"
     );
     let mut rates = Vec::new();
-    for row in &tx.query(SQL, &[&countries]).await? {
+    for row in &reads.query(SQL, &[&accounts]).await? {
         rates.extend(tax::rates(row, row_get(row, "country")?)?);
     }
     Ok(rates)

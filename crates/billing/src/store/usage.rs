@@ -1,8 +1,8 @@
 //! Usage: what licensing told, and the one statement that counts it.
 
 use jiff::Timestamp;
-use octroi_platform::calendar::Day;
-use octroi_platform::db::row_get;
+use octroi_platform::calendar::{Day, Span};
+use octroi_platform::db::{Reads, row_get};
 use octroi_platform::error::Error;
 use octroi_platform::params;
 use octroi_platform::tx::{Rows, Tx};
@@ -75,7 +75,7 @@ GROUP BY item, group_id, offer
 ORDER BY item, group_id, offer";
 
 /// The arrays that [`COUNT`] takes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Asked {
     accounts: Vec<String>,
     calendars: Vec<i32>,
@@ -112,6 +112,20 @@ impl Asked {
         arrays
     }
 
+    /// The account of each item.
+    pub fn accounts(&self) -> &[String] {
+        &self.accounts
+    }
+
+    /// From the first day's start to the last one's end; empty when there is none.
+    pub fn window(&self) -> Span {
+        let days = || self.known.iter().flatten();
+        Span {
+            start: days().map(|day| day.start).min().unwrap_or_default(),
+            end: days().map(|day| day.end).max().unwrap_or_default(),
+        }
+    }
+
     fn days(&self, item: usize) -> &[Day] {
         let calendar = self
             .calendars
@@ -124,9 +138,9 @@ impl Asked {
 }
 
 /// Counts what is asked for: the consumption of each item, in order, by group and offer.
-pub async fn count(tx: &Tx, asked: &Asked) -> Result<Vec<Vec<Usage>>, Error> {
+pub async fn count(reads: &Reads, asked: &Asked) -> Result<Vec<Vec<Usage>>, Error> {
     let days = asked.day_arrays();
-    let rows = tx
+    let rows = reads
         .query(
             COUNT,
             &[
