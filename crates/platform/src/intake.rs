@@ -192,17 +192,7 @@ impl<I: Intake> IntakeApi<I> {
         }
         let secret =
             (!delivery.sealed_secret.is_empty()).then_some(delivery.sealed_secret.as_slice());
-        match self.intake.apply(&mut tx, source, event, secret).await? {
-            Applied::Done => {}
-            Applied::Unknown => {
-                tx.rollback().await;
-                return Ok(outcome(Outcome::Waiting, "its type is not known here"));
-            }
-            Applied::NotYet(why) => {
-                tx.rollback().await;
-                return Ok(outcome(Outcome::Waiting, why));
-            }
-        }
+        // First, so that of twins the later stops here, before it meets what the earlier wrote.
         let key = params![
             account,
             source.to_owned(),
@@ -218,6 +208,17 @@ impl<I: Intake> IntakeApi<I> {
              INSERT INTO inbox (account, source, aggregate, sequence) VALUES ($1, $2, $3, $4)"
         };
         tx.write(advance, key, Rows::Exactly(1));
+        match self.intake.apply(&mut tx, source, event, secret).await? {
+            Applied::Done => {}
+            Applied::Unknown => {
+                tx.rollback().await;
+                return Ok(outcome(Outcome::Waiting, "its type is not known here"));
+            }
+            Applied::NotYet(why) => {
+                tx.rollback().await;
+                return Ok(outcome(Outcome::Waiting, why));
+            }
+        }
         match tx.commit_work().await {
             Ok(()) => Ok(outcome(Outcome::Applied, "")),
             // A twin of this delivery won; the next try finds it applied.

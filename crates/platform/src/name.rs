@@ -3,7 +3,8 @@
 use crate::error::Error;
 
 /// Splits a resource name by its collections: `parse("accounts/a/orders/b", ["accounts", "orders"])` is
-/// `Some(["a", "b"])`. Ids are not empty.
+/// `Some(["a", "b"])`. No id is empty, longer than 63, or of other characters than a-z, 0-9 and -, of which every id is
+/// made, whoever chose it.
 pub fn parse<'a, const N: usize>(name: &'a str, collections: [&str; N]) -> Option<[&'a str; N]> {
     let mut segments = name.split('/');
     let mut ids = [""; N];
@@ -11,23 +12,22 @@ pub fn parse<'a, const N: usize>(name: &'a str, collections: [&str; N]) -> Optio
         if segments.next()? != collection {
             return None;
         }
-        *id = segments.next().filter(|id| !id.is_empty())?;
+        *id = segments.next().filter(|id| may_be_id(id))?;
     }
     segments.next().is_none().then_some(ids)
 }
 
+/// Whether a resource can have this id at all, be it chosen, a number or a UUID.
+pub(crate) fn may_be_id(id: &str) -> bool {
+    (1..=63).contains(&id.len())
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
 /// Whether a caller may choose this id: `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`, as AIP-122 has it.
 pub fn is_id(id: &str) -> bool {
-    let bytes = id.as_bytes();
-    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
-        return false;
-    };
-    bytes.len() <= 63
-        && first.is_ascii_lowercase()
-        && *last != b'-'
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
+    may_be_id(id) && id.starts_with(|first: char| first.is_ascii_lowercase()) && !id.ends_with('-')
 }
 
 /// The rule that [`is_id`] holds an id to, for people.
@@ -54,5 +54,33 @@ pub fn account_of(resource: &str) -> &str {
     match (segments.next(), segments.next()) {
         (Some("accounts"), Some(account)) if !account.is_empty() => account,
         _ => "-",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_hold_ids_alone() {
+        let collections = ["accounts", "orders"];
+        assert_eq!(
+            parse("accounts/a/orders/7-", collections),
+            Some(["a", "7-"])
+        );
+        let long = format!("accounts/{}/orders/b", "a".repeat(64));
+        for wrong in [
+            "accounts//orders/b",
+            "accounts/a/orders",
+            "accounts/a/orders/b/",
+            "accounts/A/orders/b",
+            "accounts/a\0/orders/b",
+            "accounts/é/orders/b",
+            &long,
+        ] {
+            assert_eq!(parse(wrong, collections), None, "{wrong:?}");
+        }
+        assert!(is_id("a-1") && is_id("a"));
+        assert!(!is_id("") && !is_id("1a") && !is_id("a-") && !is_id("-a"));
     }
 }

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::Message as _;
 
 use crate::error::Violations;
+use crate::name::may_be_id;
 
 const VERSION: u32 = 1;
 const DEFAULT_SIZE: i32 = 50;
@@ -91,7 +92,8 @@ impl Page {
 fn open(token: &str, parent: &str) -> Option<String> {
     let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
     let token = Token::decode(bytes.as_slice()).ok()?;
-    (token.version == VERSION && token.query == hash(parent)).then_some(token.after)
+    let ours = token.version == VERSION && token.query == hash(parent) && may_be_id(&token.after);
+    ours.then_some(token.after)
 }
 
 fn hash(query: &str) -> Vec<u8> {
@@ -112,6 +114,12 @@ mod tests {
         let next = Page::parse(2, &token, "accounts/a", "", "", &mut none);
         assert_eq!(next.after.as_deref(), Some("y"));
         assert!(none.is_empty());
+        let mut made_up = Violations::default();
+        let unclean = page.cut(&mut vec!["a\0", "b", "c"], "accounts/a", |_| {
+            "a\0".to_owned()
+        });
+        Page::parse(2, &unclean, "accounts/a", "", "", &mut made_up);
+        assert!(!made_up.is_empty());
         let mut bad = Violations::default();
         Page::parse(-1, &token, "accounts/b", "x", "y", &mut bad);
         assert_eq!(bad.to_string().split("; ").count(), 4);

@@ -17,7 +17,7 @@ fn ids<'a, const N: usize>(
     collections: [&str; N],
     violations: &mut Violations,
 ) -> Option<[&'a str; N]> {
-    let ids = name::parse(given, collections).filter(|_| is_plain(given));
+    let ids = name::parse(given, collections);
     if ids.is_none() {
         let shape: Vec<String> = collections
             .iter()
