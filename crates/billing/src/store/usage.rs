@@ -12,17 +12,21 @@ use crate::domain::usage::{DayUse, Entry, GroupName, Opening, Seat, Usage};
 
 /// Counts consumption for any number of accounts, each over the days of its own calendar, for previews, dry runs and
 /// bill runs alike. Days come as instants: SQL knows no time zone. `$1` account and `$2` calendar of each item, `$3`
-/// calendar, `$4` number, `$5` start and `$6` end of each day. One row per item, group and offer with any activity.
+/// calendar, `$4` number, `$5` start and `$6` end of each day, which follow each other. One row per item, group and offer
+/// with any activity.
 ///
 /// Half-open intervals are clipped to the month; what is empty counts nowhere. The running sum of openings and closings
 /// is the number active; closings come first at the same instant, so that a seat that leaves and one that comes then do
-/// not stack. Each day's start is an edge without a change, so that a day's peak knows the seats carried over.
+/// not stack. Each day's start is an edge without a change: what is active there was carried over, and with the seats
+/// that open in the day and were not active in it before makes the day's seats. So rows grow with what happens, not with
+/// seats times days.
 pub const COUNT: &str = "-- count
 WITH day AS (
     SELECT * FROM unnest($3::integer[], $4::integer[], $5::timestamptz[], $6::timestamptz[])
         AS day (calendar, number, starts, ends)
 ), month AS (
-    SELECT calendar, min(starts) AS starts, max(ends) AS ends FROM day GROUP BY calendar
+    SELECT calendar, min(starts) AS starts, max(ends) AS ends, array_agg(starts ORDER BY number) AS days
+    FROM day GROUP BY calendar
 ), item AS (
     SELECT * FROM unnest($1::text[], $2::integer[]) WITH ORDINALITY AS item (account, calendar, item)
 ), active AS (
@@ -35,43 +39,42 @@ WITH day AS (
         AND usage.start_time < month.ends
         AND coalesce(usage.end_time, 'infinity') > month.starts
         AND coalesce(usage.end_time, 'infinity') > usage.start_time
+), used AS (
+    SELECT item, calendar, group_id, offer, count(DISTINCT seat)::integer AS seats
+    FROM active GROUP BY item, calendar, group_id, offer
 ), edge AS (
-    SELECT item, calendar, group_id, offer, starts AS instant, 1 AS change FROM active
+    SELECT item, calendar, group_id, offer, starts AS instant, 1 AS change,
+        lag(ends) OVER (PARTITION BY item, group_id, offer, seat ORDER BY starts) AS left_at
+    FROM active
     UNION ALL
-    SELECT item, calendar, group_id, offer, ends, -1 FROM active
+    SELECT item, calendar, group_id, offer, ends, -1, NULL FROM active
     UNION ALL
-    SELECT DISTINCT item, calendar, group_id, offer, day.starts, 0 FROM active JOIN day USING (calendar)
+    SELECT item, calendar, group_id, offer, day.starts, 0, NULL FROM used JOIN day USING (calendar)
 ), running AS (
-    SELECT item, calendar, group_id, offer, instant, sum(change) OVER (
+    SELECT item, calendar, group_id, offer, instant, change, left_at, sum(change) OVER (
         PARTITION BY item, group_id, offer ORDER BY instant, change
     ) AS active
     FROM edge
 ), sighting AS (
-    SELECT item, group_id, offer, day.number, active, NULL::integer AS seat, NULL::boolean AS to_the_end
-    FROM running
-    JOIN day ON day.calendar = running.calendar AND instant >= day.starts AND instant < day.ends
-    UNION ALL
-    SELECT item, group_id, offer, day.number, NULL, seat, active.ends >= day.ends
-    FROM active
-    JOIN day ON day.calendar = active.calendar AND active.starts < day.ends AND active.ends > day.starts
-    UNION ALL
-    SELECT item, group_id, offer, NULL, NULL, seat, NULL FROM active
+    SELECT item, group_id, offer, width_bucket(instant, month.days) AS number, instant, change, active,
+        coalesce(left_at, '-infinity') <= month.days[width_bucket(instant, month.days)] AS fresh
+    FROM running JOIN month USING (calendar)
+    WHERE instant < month.ends
 ), counted AS (
-    SELECT item, group_id, offer, number,
+    SELECT item, group_id, offer, number - 1 AS number,
         max(active)::integer AS peak,
-        count(DISTINCT seat)::integer AS seats,
-        count(DISTINCT seat) FILTER (WHERE to_the_end)::integer AS end_of_day
+        ((array_agg(active ORDER BY instant DESC, change DESC))[1])::integer AS end_of_day,
+        (sum(active) FILTER (WHERE change = 0) + count(*) FILTER (WHERE change = 1 AND fresh))::integer AS seats
     FROM sighting GROUP BY item, group_id, offer, number
 )
-SELECT item, group_id, offer,
-    max(seats) FILTER (WHERE number IS NULL) AS month_seats,
-    array_agg(number ORDER BY number) FILTER (WHERE number IS NOT NULL) AS numbers,
-    array_agg(peak ORDER BY number) FILTER (WHERE number IS NOT NULL) AS peaks,
-    array_agg(end_of_day ORDER BY number) FILTER (WHERE number IS NOT NULL) AS ends_of_day,
-    array_agg(seats ORDER BY number) FILTER (WHERE number IS NOT NULL) AS seats
-FROM counted
-WHERE seats > 0
-GROUP BY item, group_id, offer
+SELECT item, group_id, offer, used.seats AS month_seats,
+    array_agg(number ORDER BY number) AS numbers,
+    array_agg(peak ORDER BY number) AS peaks,
+    array_agg(end_of_day ORDER BY number) AS ends_of_day,
+    array_agg(counted.seats ORDER BY number) AS seats
+FROM counted JOIN used USING (item, group_id, offer)
+WHERE counted.seats > 0
+GROUP BY item, group_id, offer, used.seats
 ORDER BY item, group_id, offer";
 
 /// The arrays that [`COUNT`] takes.
