@@ -11,30 +11,42 @@ use serde::{Deserialize, Serialize};
 use crate::call::Caller;
 use crate::clock::system_micros;
 use crate::error::Error;
+use crate::name::is_id;
 
 /// The audience of every token.
 pub const AUDIENCE: &str = "octroi";
 /// How long a service's own token is valid.
 const SERVICE_TOKEN: Duration = Duration::from_secs(600);
+/// How far, in seconds, an issuer's clock may be ahead of ours.
+const SKEW: i64 = 30;
 /// How many verified tokens are remembered; the memory is emptied when it is full.
 const REMEMBERED: usize = 1024;
 
-/// What a token says.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Claims {
-    /// Issuer.
-    pub iss: String,
+/// What a token says beside its issuer and its audience.
+#[derive(Serialize, Deserialize)]
+struct Claims {
     /// Who it is about: "operator", "service:licensing", and so on.
-    pub sub: String,
-    /// Audience: "octroi".
-    pub aud: String,
+    sub: String,
     /// Until when, in seconds since 1970.
-    pub exp: i64,
+    exp: i64,
+    /// From when, in seconds since 1970; absent for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nbf: Option<i64>,
     /// Scopes, separated by spaces.
-    pub scope: String,
+    #[serde(default)]
+    scope: String,
     /// Id of the only account that it may touch; absent for any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub account: Option<String>,
+    account: Option<String>,
+}
+
+/// A token of our own making.
+#[derive(Serialize)]
+struct Token<'a> {
+    iss: &'a str,
+    aud: &'a str,
+    #[serde(flatten)]
+    claims: Claims,
 }
 
 /// Signs tokens with an Ed25519 key.
@@ -71,17 +83,20 @@ impl Signer {
         valid: Duration,
     ) -> Result<String, Error> {
         let valid = i64::try_from(valid.as_secs()).unwrap_or(i64::MAX);
-        let claims = Claims {
-            iss: self.issuer.clone(),
-            sub: subject.to_owned(),
-            aud: AUDIENCE.to_owned(),
-            exp: (system_micros() / 1_000_000).saturating_add(valid),
-            scope: scope.to_owned(),
-            account: account.map(ToOwned::to_owned),
+        let token = Token {
+            iss: &self.issuer,
+            aud: AUDIENCE,
+            claims: Claims {
+                sub: subject.to_owned(),
+                exp: (system_micros() / 1_000_000).saturating_add(valid),
+                nbf: None,
+                scope: scope.to_owned(),
+                account: account.map(ToOwned::to_owned),
+            },
         };
         let mut header = Header::new(Algorithm::EdDSA);
         header.kid = Some(self.kid.clone());
-        jsonwebtoken::encode(&header, &claims, &self.key)
+        jsonwebtoken::encode(&header, &token, &self.key)
             .map_err(|error| Error::Internal(error.into()))
     }
 }
@@ -204,6 +219,14 @@ impl Verifier {
         let claims = jsonwebtoken::decode::<Claims>(token, key, &validation)
             .ok()?
             .claims;
+        // Bound to something that is no account, it would find nothing anywhere.
+        if claims.account.as_deref().is_some_and(|id| !is_id(id)) {
+            return None;
+        }
+        let now = system_micros() / 1_000_000;
+        if claims.nbf.is_some_and(|from| from > now + SKEW) {
+            return None;
+        }
         let scopes: BTreeSet<String> = claims
             .scope
             .split_ascii_whitespace()
@@ -215,5 +238,58 @@ impl Verifier {
             scopes: Arc::new(scopes),
         };
         Some((caller, claims.exp))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Signs claims over those of a good token, where null takes one away.
+    fn token(key: &EncodingKey, claims: Value) -> String {
+        let mut all = json!({
+            "iss": "us", "aud": "octroi", "sub": "someone", "exp": 4_000_000_000_i64, "scope": "a b",
+        });
+        for (name, value) in claims.as_object().unwrap() {
+            all[name] = value.clone();
+        }
+        all.as_object_mut()
+            .unwrap()
+            .retain(|_, value| !value.is_null());
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.kid = Some("k".to_owned());
+        jsonwebtoken::encode(&header, &all, key).unwrap()
+    }
+
+    #[test]
+    fn claims_are_believed_as_the_standard_has_them() {
+        let pair = Ed25519KeyPair::generate().unwrap();
+        let key = EncodingKey::from_ed_der(pair.to_pkcs8v1().unwrap().as_ref());
+        let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
+        let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x});
+        let verifier = Verifier::new(json!({"keys": [jwk]}).to_string().as_bytes(), "us").unwrap();
+        let caller = |claims| verifier.verify(&token(&key, claims));
+
+        let plain = caller(json!({"account": "acme", "nbf": 0})).unwrap();
+        assert!(plain.has_scope("a") && plain.has_scope("b") && !plain.has_scope("c"));
+        assert_eq!(plain.account.as_deref(), Some("acme"));
+        assert!(caller(json!({"aud": ["others", "octroi"]})).is_ok());
+        assert!(!caller(json!({"scope": null})).unwrap().has_scope("a"));
+        for wrong in [
+            json!({"nbf": 4_000_000_000_i64}),
+            json!({"exp": 1}),
+            json!({"exp": null}),
+            json!({"sub": null}),
+            json!({"aud": "others"}),
+            json!({"iss": "others"}),
+            json!({"account": "accounts/acme"}),
+        ] {
+            assert!(caller(wrong.clone()).is_err(), "{wrong}");
+        }
     }
 }

@@ -186,14 +186,21 @@ fn internal(error: &anyhow::Error) -> Status {
     .status()
 }
 
-/// Every bad field of a request, each with the rule that it broke.
+/// How many bad fields are named, and how much is said of each: clients read error details from headers, which hold
+/// little.
+const MOST_VIOLATIONS: usize = 50;
+const LONGEST_WORDS: usize = 200;
+
+/// Every bad field of a request, each with the rule that it broke; of very many the first.
 #[derive(Debug, Default)]
 pub struct Violations(Vec<(String, String)>);
 
 impl Violations {
     /// Notes a bad field.
     pub fn add(&mut self, field: impl Into<String>, rule: impl Into<String>) {
-        self.0.push((field.into(), rule.into()));
+        if self.0.len() < MOST_VIOLATIONS {
+            self.0.push((cut(field.into()), cut(rule.into())));
+        }
     }
 
     /// Notes the error of a conversion, or gives its value.
@@ -235,6 +242,15 @@ impl Violations {
         }
         .status()
     }
+}
+
+/// Keeps what a caller sent from coming back at full length.
+fn cut(mut words: String) -> String {
+    if let Some((end, _)) = words.char_indices().nth(LONGEST_WORDS) {
+        words.truncate(end);
+        words.push('…');
+    }
+    words
 }
 
 impl Display for Violations {

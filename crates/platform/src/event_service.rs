@@ -30,6 +30,7 @@ impl EventService for EventsApi {
             violations.add("parent", "must be an account such as \"accounts/acme\"");
         }
         let page = Page::parse(
+            &call,
             request.page_size,
             &request.page_token,
             &request.parent,
@@ -55,7 +56,7 @@ impl EventService for EventsApi {
             )
             .await?;
         let id = |row: &Row| row.get::<_, Uuid>("id").to_string();
-        let next_page_token = page.cut(&mut rows, &request.parent, id);
+        let next_page_token = page.cut(&mut rows, id);
         let events = rows.iter().map(event).collect::<Result<Vec<_>, _>>()?;
         Ok(Response::new(ListEventsResponse {
             events,

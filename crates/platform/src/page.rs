@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::Message as _;
 
+use crate::call::Call;
 use crate::error::Violations;
 use crate::name::may_be_id;
 
@@ -19,6 +20,8 @@ pub struct Page {
     pub limit: i64,
     /// Key of the last row of the page before; none for the first.
     pub after: Option<String>,
+    /// Tells the query from every other.
+    query: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -32,9 +35,10 @@ struct Token {
 }
 
 impl Page {
-    /// Reads a list request's fields. `parent` and everything else that chooses rows is hashed into the token, so that
-    /// a token cannot be used with another query.
+    /// Reads a list request's fields. The method, `parent` and everything else that chooses rows is hashed into the
+    /// token, so that a token cannot be used with another query.
     pub fn parse(
+        call: &Call,
         size: i32,
         token: &str,
         parent: &str,
@@ -55,10 +59,11 @@ impl Page {
             0 => DEFAULT_SIZE,
             size => size.min(MAX_SIZE),
         };
+        let query = hash(call.method, parent);
         let after = if token.is_empty() {
             None
         } else {
-            let after = open(token, parent);
+            let after = open(token, &query);
             if after.is_none() {
                 violations.add("page_token", "must come from the same query's last answer");
             }
@@ -67,11 +72,12 @@ impl Page {
         Self {
             limit: i64::from(size) + 1,
             after,
+            query,
         }
     }
 
     /// Cuts the rows to the page and gives the token of the next one, empty on the last.
-    pub fn cut<T>(&self, rows: &mut Vec<T>, parent: &str, key: impl Fn(&T) -> String) -> String {
+    pub fn cut<T>(&self, rows: &mut Vec<T>, key: impl Fn(&T) -> String) -> String {
         let size = usize::try_from(self.limit - 1).unwrap_or(usize::MAX);
         if rows.len() <= size {
             return String::new();
@@ -82,21 +88,22 @@ impl Page {
         };
         let token = Token {
             version: VERSION,
-            query: hash(parent),
+            query: self.query.clone(),
             after: key(last),
         };
         URL_SAFE_NO_PAD.encode(token.encode_to_vec())
     }
 }
 
-fn open(token: &str, parent: &str) -> Option<String> {
+fn open(token: &str, query: &[u8]) -> Option<String> {
     let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
     let token = Token::decode(bytes.as_slice()).ok()?;
-    let ours = token.version == VERSION && token.query == hash(parent) && may_be_id(&token.after);
+    let ours = token.version == VERSION && token.query == query && may_be_id(&token.after);
     ours.then_some(token.after)
 }
 
-fn hash(query: &str) -> Vec<u8> {
+fn hash(method: &str, parent: &str) -> Vec<u8> {
+    let query = format!("{method} {parent}");
     digest::digest(&digest::SHA256, query.as_bytes()).as_ref()[..8].to_vec()
 }
 
@@ -104,24 +111,43 @@ fn hash(query: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    const NAMES: &str = "accounts/a";
+
+    fn page(method: &'static str, token: &str, parent: &str) -> Result<Page, String> {
+        let call = Call::background(jiff::Timestamp::UNIX_EPOCH, method);
+        let mut violations = Violations::default();
+        let page = Page::parse(&call, 2, token, parent, "", "", &mut violations);
+        violations
+            .finish()
+            .map(|()| page)
+            .map_err(|error| error.to_string())
+    }
+
     #[test]
     fn a_token_opens_its_own_query_alone() {
-        let mut none = Violations::default();
-        let page = Page::parse(2, "", "accounts/a", "", "", &mut none);
+        let first = page("List", "", NAMES).unwrap();
         let mut rows = vec!["x", "y", "z"];
-        let token = page.cut(&mut rows, "accounts/a", |row| (*row).to_owned());
+        let token = first.cut(&mut rows, |row| (*row).to_owned());
         assert_eq!(rows, ["x", "y"]);
-        let next = Page::parse(2, &token, "accounts/a", "", "", &mut none);
+        let next = page("List", &token, NAMES).unwrap();
         assert_eq!(next.after.as_deref(), Some("y"));
-        assert!(none.is_empty());
-        let mut made_up = Violations::default();
-        let unclean = page.cut(&mut vec!["a\0", "b", "c"], "accounts/a", |_| {
-            "a\0".to_owned()
-        });
-        Page::parse(2, &unclean, "accounts/a", "", "", &mut made_up);
-        assert!(!made_up.is_empty());
+        let made_up = next.cut(&mut vec!["a", "b", "c"], |_| "a\0".to_owned());
+        for (method, token, parent) in [
+            ("List", token.as_str(), "accounts/b"),
+            ("ListOthers", &token, NAMES),
+            ("List", &made_up, NAMES),
+            ("List", "x", NAMES),
+        ] {
+            let refused = page(method, token, parent).unwrap_err();
+            assert!(refused.starts_with("page_token "), "{refused}");
+        }
+    }
+
+    #[test]
+    fn every_bad_field_is_named() {
+        let call = Call::background(jiff::Timestamp::UNIX_EPOCH, "List");
         let mut bad = Violations::default();
-        Page::parse(-1, &token, "accounts/b", "x", "y", &mut bad);
+        Page::parse(&call, -1, "x", NAMES, "x", "y", &mut bad);
         assert_eq!(bad.to_string().split("; ").count(), 4);
     }
 }

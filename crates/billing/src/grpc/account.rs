@@ -58,6 +58,7 @@ impl AccountService for AccountApi {
         let (call, request) = Call::open(request)?;
         let mut violations = Violations::default();
         let page = Page::parse(
+            &call,
             request.page_size,
             &request.page_token,
             "accounts",
@@ -67,7 +68,7 @@ impl AccountService for AccountApi {
         );
         violations.finish()?;
         let mut accounts = self.0.list_accounts(&call, &page).await?;
-        let next_page_token = page.cut(&mut accounts, "accounts", |account| account.id.clone());
+        let next_page_token = page.cut(&mut accounts, |account| account.id.clone());
         Ok(Response::new(pb::ListAccountsResponse {
             accounts: accounts.iter().map(to_wire).collect(),
             next_page_token,

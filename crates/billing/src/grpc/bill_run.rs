@@ -64,6 +64,7 @@ impl BillRunService for BillRunApi {
         let (call, request) = Call::open(request)?;
         let mut violations = Violations::default();
         let page = Page::parse(
+            &call,
             request.page_size,
             &request.page_token,
             "billRuns",
@@ -73,7 +74,7 @@ impl BillRunService for BillRunApi {
         );
         violations.finish()?;
         let mut runs = self.app.list_bill_runs(&call, &page).await?;
-        let next_page_token = page.cut(&mut runs, "billRuns", |run| run.id.clone());
+        let next_page_token = page.cut(&mut runs, |run| run.id.clone());
         Ok(Response::new(pb::ListBillRunsResponse {
             bill_runs: runs.iter().map(to_wire).collect(),
             next_page_token,

@@ -47,6 +47,7 @@ impl InvoiceService for InvoiceApi {
         let mut violations = Violations::default();
         let account = account_id("parent", &request.parent, &mut violations);
         let page = Page::parse(
+            &call,
             request.page_size,
             &request.page_token,
             &request.parent,
@@ -57,9 +58,7 @@ impl InvoiceService for InvoiceApi {
         let before = after(&page, &mut violations);
         violations.finish()?;
         let mut invoices = self.0.list_invoices(&call, &account, before, &page).await?;
-        let next_page_token = page.cut(&mut invoices, &request.parent, |invoice| {
-            invoice.id.to_string()
-        });
+        let next_page_token = page.cut(&mut invoices, |invoice| invoice.id.to_string());
         Ok(Response::new(pb::ListInvoicesResponse {
             invoices: invoices.iter().map(to_wire).collect(),
             next_page_token,

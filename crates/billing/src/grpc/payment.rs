@@ -42,6 +42,7 @@ impl PaymentService for PaymentApi {
         let mut violations = Violations::default();
         let account = account_id("parent", &request.parent, &mut violations);
         let page = Page::parse(
+            &call,
             request.page_size,
             &request.page_token,
             &request.parent,
@@ -52,9 +53,7 @@ impl PaymentService for PaymentApi {
         let before = after(&page, &mut violations);
         violations.finish()?;
         let mut payments = self.0.list_payments(&call, &account, before, &page).await?;
-        let next_page_token = page.cut(&mut payments, &request.parent, |payment| {
-            payment.id.to_string()
-        });
+        let next_page_token = page.cut(&mut payments, |payment| payment.id.to_string());
         Ok(Response::new(pb::ListPaymentsResponse {
             payments: payments.iter().map(to_wire).collect(),
             next_page_token,

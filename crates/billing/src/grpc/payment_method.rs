@@ -62,6 +62,7 @@ impl PaymentMethodService for PaymentMethodApi {
         let mut violations = Violations::default();
         let account = account_id("parent", &request.parent, &mut violations);
         let page = Page::parse(
+            &call,
             request.page_size,
             &request.page_token,
             &request.parent,
@@ -75,9 +76,7 @@ impl PaymentMethodService for PaymentMethodApi {
             .0
             .list_payment_methods(&call, &account, after, &page)
             .await?;
-        let next_page_token = page.cut(&mut methods, &request.parent, |method| {
-            method.id.to_string()
-        });
+        let next_page_token = page.cut(&mut methods, |method| method.id.to_string());
         Ok(Response::new(pb::ListPaymentMethodsResponse {
             payment_methods: methods.iter().map(to_wire).collect(),
             next_page_token,

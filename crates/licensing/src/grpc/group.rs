@@ -44,6 +44,7 @@ impl LicenseGroupService for GroupApi {
         let mut violations = Violations::default();
         let parent = ids("parent", &request.parent, ["accounts"], &mut violations);
         let page = Page::parse(
+            &call,
             request.page_size,
             &request.page_token,
             &request.parent,
@@ -54,7 +55,7 @@ impl LicenseGroupService for GroupApi {
         violations.finish()?;
         let [account] = parent.unwrap_or_default();
         let mut groups = self.groups.list(&call, account, &page).await?;
-        let next_page_token = page.cut(&mut groups, &request.parent, |group| group.id.clone());
+        let next_page_token = page.cut(&mut groups, |group| group.id.clone());
         Ok(Response::new(wire::ListLicenseGroupsResponse {
             license_groups: groups.iter().map(to_wire).collect(),
             next_page_token,

@@ -59,6 +59,7 @@ impl LicenseService for LicenseApi {
         }
         let query = format!("{} deleted={}", request.parent, request.show_deleted);
         let page = Page::parse(
+            &call,
             request.page_size,
             &request.page_token,
             &query,
@@ -71,7 +72,7 @@ impl LicenseService for LicenseApi {
             .licenses
             .list(&call, account, group, request.show_deleted, &page)
             .await?;
-        let next_page_token = page.cut(&mut licenses, &query, |it| it.id.number.to_string());
+        let next_page_token = page.cut(&mut licenses, |it| it.id.number.to_string());
         Ok(Response::new(wire::ListLicensesResponse {
             licenses: licenses.iter().map(to_wire).collect(),
             next_page_token,

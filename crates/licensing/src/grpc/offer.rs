@@ -33,9 +33,10 @@ impl OfferService for OfferApi {
         &self,
         request: Request<wire::ListOffersRequest>,
     ) -> Result<Response<wire::ListOffersResponse>, Status> {
-        let (_, request) = Call::open(request)?;
+        let (call, request) = Call::open(request)?;
         let mut violations = Violations::default();
         let page = Page::parse(
+            &call,
             request.page_size,
             &request.page_token,
             LIST,
@@ -45,7 +46,7 @@ impl OfferService for OfferApi {
         );
         violations.finish()?;
         let mut offers = self.0.list(&page).await?;
-        let next_page_token = page.cut(&mut offers, LIST, |offer| offer.id.clone());
+        let next_page_token = page.cut(&mut offers, |offer| offer.id.clone());
         Ok(Response::new(wire::ListOffersResponse {
             offers: offers.iter().map(to_wire).collect(),
             next_page_token,

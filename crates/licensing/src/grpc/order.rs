@@ -67,6 +67,7 @@ impl OrderService for OrderApi {
         let mut violations = Violations::default();
         let parent = ids("parent", &request.parent, ["accounts"], &mut violations);
         let page = Page::parse(
+            &call,
             request.page_size,
             &request.page_token,
             &request.parent,
@@ -77,7 +78,7 @@ impl OrderService for OrderApi {
         violations.finish()?;
         let [account] = parent.unwrap_or_default();
         let mut orders = self.orders.list(&call, account, &page).await?;
-        let next_page_token = page.cut(&mut orders, &request.parent, |order| order.id.clone());
+        let next_page_token = page.cut(&mut orders, |order| order.id.clone());
         Ok(Response::new(wire::ListOrdersResponse {
             orders: orders.iter().map(to_wire).collect(),
             next_page_token,

@@ -147,6 +147,7 @@ impl PortalService for PortalApi {
         let mut violations = Violations::default();
         let query = format!("{} deactivated={}", key.license, request.show_deactivated);
         let page = Page::parse(
+            &call,
             request.page_size,
             &request.page_token,
             &query,
@@ -159,7 +160,7 @@ impl PortalService for PortalApi {
             .portal
             .list_own_devices(&call, &key, request.show_deactivated, &page)
             .await?;
-        let next_page_token = page.cut(&mut devices, &query, |it| it.id.to_string());
+        let next_page_token = page.cut(&mut devices, |it| it.id.to_string());
         Ok(Response::new(wire::ListOwnDevicesResponse {
             devices: devices
                 .iter()

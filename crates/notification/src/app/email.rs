@@ -75,7 +75,7 @@ impl Emails {
         let parent = format!("accounts/{account}");
         call.caller.may_see(account, "account", &parent)?;
         let mut emails = store::email::list(&self.db, account, before, page.limit).await?;
-        let next = page.cut(&mut emails, &parent, |email| email.id.to_string());
+        let next = page.cut(&mut emails, |email| email.id.to_string());
         let seen = emails
             .into_iter()
             .map(|email| self.seen(call, email, view))

@@ -64,6 +64,7 @@ impl EmailService for EmailApi {
             View::Full => request.page_size.min(LARGEST_FULL_PAGE),
         };
         let page = Page::parse(
+            &call,
             size,
             &request.page_token,
             &request.parent,
