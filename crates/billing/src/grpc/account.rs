@@ -130,6 +130,9 @@ fn new_account(
     Ok((id, checked(new, violations)?))
 }
 
+const CHANGEABLE: &str =
+    "legal_name, contact_email, address, vat_number, currency_code, seller, locale and time_zone";
+
 fn account_change(
     account: &pb::Account,
     paths: &[String],
@@ -155,7 +158,7 @@ fn account_change(
             "time_zone" => change.zone = fields.zone(),
             other => fields.violations.add(
                 "update_mask",
-                format!("names {other:?}, which cannot be changed"),
+                format!("names {other:?}; {CHANGEABLE} can be changed"),
             ),
         }
     }

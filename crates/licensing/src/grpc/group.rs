@@ -11,9 +11,8 @@ use crate::app::group::{Change, Groups};
 use crate::app::usage::Usages;
 use crate::domain::group::{BillingMode, Farewell, Group, Reason, Seats, State, Termination};
 use crate::domain::offer;
-use crate::grpc::{check_text, ids, usage};
+use crate::grpc::{check_name, check_text, ids, usage};
 
-const LONGEST_NAME: usize = 100;
 const LONGEST_TEXT: usize = 1000;
 const REASON: &str = "TERMINATION_REASON_";
 
@@ -161,10 +160,7 @@ fn change(given: &wire::LicenseGroup, paths: &[String], violations: &mut Violati
         match path.as_str() {
             "display_name" => {
                 let field = "license_group.display_name";
-                if given.display_name.is_empty() {
-                    violations.add(field, "must not be empty");
-                }
-                check_text(field, &given.display_name, LONGEST_NAME, violations);
+                check_name(field, &given.display_name, violations);
                 change.display_name = Some(given.display_name.clone());
             }
             "auto_renew" => {
@@ -173,7 +169,10 @@ fn change(given: &wire::LicenseGroup, paths: &[String], violations: &mut Violati
                 }
                 change.auto_renew = given.auto_renew;
             }
-            other => violations.add("update_mask", format!("{other:?} cannot be changed")),
+            other => violations.add(
+                "update_mask",
+                format!("names {other:?}; only display_name and auto_renew can be changed"),
+            ),
         }
     }
     change
@@ -188,7 +187,7 @@ fn farewell(request: &wire::TerminateLicenseGroupRequest, violations: &mut Viola
         match reason(*number) {
             Some(reason) if reasons.contains(&reason) => {}
             Some(reason) => reasons.push(reason),
-            None => violations.add(format!("reasons[{at}]"), "must be one of the contract's"),
+            None => violations.add(format!("reasons[{at}]"), one_of_the_reasons()),
         }
     }
     if reasons.contains(&Reason::Other) && request.comment.trim().is_empty() {
@@ -201,6 +200,13 @@ fn farewell(request: &wire::TerminateLicenseGroupRequest, violations: &mut Viola
         future_use: request.future_use.clone(),
         comment: request.comment.clone(),
     }
+}
+
+fn one_of_the_reasons() -> String {
+    format!(
+        "must be one of {}",
+        Reason::ALL.map(Reason::text).join(", ")
+    )
 }
 
 /// The two spell every reason alike, but for the prefix.

@@ -28,6 +28,18 @@ fn ids<'a, const N: usize>(
     ids
 }
 
+/// Holds something's name for people to one line of 1 to 100 characters.
+fn check_name(field: &str, given: &str, violations: &mut Violations) {
+    let length = given.chars().count();
+    if !(1..=100).contains(&length) || given.trim() != given || given.chars().any(char::is_control)
+    {
+        violations.add(
+            field,
+            "must be 1 to 100 characters, without control characters or space around it",
+        );
+    }
+}
+
 /// Holds a text to a number of characters, and to characters that can be kept and shown.
 fn check_text(field: &str, given: &str, most: usize, violations: &mut Violations) {
     if given.chars().count() > most {

@@ -18,11 +18,10 @@ use crate::domain::payment::Method;
 use crate::domain::period::RenewalPeriod;
 use crate::domain::{group, offer};
 use crate::error::Error;
-use crate::grpc::{check_text, ids};
+use crate::grpc::{check_name, check_text, ids};
 
 const MOST_LINES: usize = 20;
 const MOST_LICENSES: i32 = 100_000;
-const LONGEST_NAME: usize = 100;
 const LONGEST_TOKEN: usize = 255;
 
 pub(crate) struct OrderApi {
@@ -137,8 +136,9 @@ fn method(given: &NewPaymentMethod, violations: &mut Violations) -> Method {
     }
     let token = field("gateway_token");
     check_text(&token, &given.gateway_token, LONGEST_TOKEN, violations);
-    let name = field("display_name");
-    check_text(&name, &given.display_name, LONGEST_NAME, violations);
+    if !given.display_name.is_empty() {
+        check_name(&field("display_name"), &given.display_name, violations);
+    }
     Method {
         gateway_token: given.gateway_token.clone(),
         display_name: given.display_name.clone(),
@@ -190,7 +190,7 @@ fn wish(request: &wire::CreateOrderRequest, request_id: &str) -> Result<Wish, Er
 
 fn existing_group(order: &wire::Order, account: &str, violations: &mut Violations) -> String {
     if order.license_group.is_empty() {
-        violations.add("order.new_group", "or order.license_group must be given");
+        violations.add("order.new_group", "must be given, or order.license_group");
         return String::new();
     }
     match parse(&order.license_group, ["accounts", "licenseGroups"]) {
@@ -213,12 +213,13 @@ fn new_group(new: &wire::NewLicenseGroup, violations: &mut Violations) -> Option
         "" => &new.id,
         given => given,
     };
-    let field = "order.new_group.display_name";
-    check_text(field, display_name, LONGEST_NAME, violations);
+    if !new.display_name.is_empty() {
+        check_name("order.new_group.display_name", display_name, violations);
+    }
     if wire::BillingMode::try_from(new.billing_mode).is_err() {
         violations.add(
             "order.new_group.billing_mode",
-            "must be one of the contract's",
+            "must be POSTPAID or PREPAID",
         );
     }
     let renewal_period: RenewalPeriod =
@@ -232,7 +233,7 @@ fn new_group(new: &wire::NewLicenseGroup, violations: &mut Violations) -> Option
 
 fn lines(given: &[wire::OrderLine], violations: &mut Violations) -> Vec<Line> {
     if !(1..=MOST_LINES).contains(&given.len()) {
-        violations.add("order.lines", format!("must be 1 to {MOST_LINES}"));
+        violations.add("order.lines", format!("must have 1 to {MOST_LINES} lines"));
     }
     let mut seen = BTreeSet::new();
     let mut lines = Vec::with_capacity(given.len().min(MOST_LINES));
