@@ -283,7 +283,7 @@ async fn orders_that_cannot_be() {
         order: Some(Order {
             new_group: Some(NewLicenseGroup {
                 id: "-".to_owned(),
-                display_name: "x".repeat(101),
+                display_name: "Two\nlines".to_owned(),
                 renewal_period: "P2M".to_owned(),
                 ..NewLicenseGroup::default()
             }),

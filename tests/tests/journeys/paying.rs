@@ -1,6 +1,6 @@
 //! "You are taken to the order page to pay": what payments come to, and what is due at all.
 
-use octroi_api::billing::v1::{ListPaymentsRequest, payment};
+use octroi_api::billing::v1::{ListPaymentsRequest, NewPaymentMethod, payment};
 use octroi_api::licensing::v1::{PayOrderRequest, order};
 use octroi_tests::harness::{
     Answer as _, BUSINESS, Installation, Price, Refused, amount, at, eventually, method, new_group,
@@ -171,11 +171,17 @@ async fn a_method_of_no_gateway_is_refused() {
         .got();
     let request = PayOrderRequest {
         name: acme.order_name("o1"),
-        new_payment_method: Some(method("")),
+        new_payment_method: Some(NewPaymentMethod {
+            display_name: " two\nlines".to_owned(),
+            ..method("")
+        }),
         request_id: request_id(),
     };
     let refused = acme.by.orders().pay_order(request).await.refused();
-    refused.names(&["new_payment_method.gateway_token"]);
+    refused.names(&[
+        "new_payment_method.gateway_token",
+        "new_payment_method.display_name",
+    ]);
     let refused = acme.pays_by("o1", "4242424242424242").await.refused();
     refused.is(Code::FailedPrecondition, "PAYMENT_DECLINED");
     assert_eq!(refused.metadata["decline_reason"], "payment_method_unknown");
