@@ -59,6 +59,7 @@ pub static SERVICE: Service = Service {
             include_str!("../migrations/V2__invoicing.sql"),
         ),
     ],
+    seals: None,
     minimum_schema: 2,
 };
 
@@ -74,15 +75,7 @@ const BILL_EVERY: Duration = Duration::from_secs(5);
 /// Bad settings, each named; a database or a port that is not there.
 pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Running, StartError> {
     let seller = settings.seller();
-    let shell = Shell::open(&SERVICE, &settings.platform, shutdown).await;
-    let (seller, shell) = match (seller, shell) {
-        (Ok(seller), shell) => (seller, shell?),
-        (Err(mut wrong), Err(StartError::Settings(more))) => {
-            wrong.extend(more);
-            return Err(StartError::Settings(wrong));
-        }
-        (Err(wrong), _) => return Err(StartError::Settings(wrong)),
-    };
+    let (shell, seller) = Shell::open(&SERVICE, &settings.platform, seller, shutdown).await?;
     let specimen = settings.specimen_seller.then(|| "specimen".to_owned());
     let app = Arc::new(App {
         db: shell.db.clone(),

@@ -55,6 +55,7 @@ pub static SERVICE: Service = Service {
             include_str!("../migrations/V2__portal.sql"),
         ),
     ],
+    seals: Some("licensing seals the passwords that are mailed"),
     minimum_schema: 2,
 };
 
@@ -70,13 +71,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// # Errors
 /// Bad settings, each named; a database or a port that is not there.
 pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Running, StartError> {
-    let shell = Shell::open(&SERVICE, &settings.platform, shutdown).await?;
-    let sealing = shell.keys.sealing.clone().ok_or_else(|| {
-        StartError::Settings(vec![
-            "--sealing-keys-file is missing: licensing seals the passwords that are mailed"
-                .to_owned(),
-        ])
-    })?;
+    let (shell, ()) = Shell::open(&SERVICE, &settings.platform, Ok(()), shutdown).await?;
+    let sealing = shell.sealing()?;
     let hasher = Arc::new(Hasher::new().map_err(StartError::Internal)?);
     let db = shell.db.clone();
     let billing = Billing::new(shell.peer("billing")?);

@@ -32,6 +32,7 @@ pub static SERVICE: Service = Service {
     port: 50053,
     subscribers: &[],
     migrations: &[("V1__email.sql", include_str!("../migrations/V1__email.sql"))],
+    seals: Some("passwords come sealed from licensing"),
     minimum_schema: 1,
 };
 
@@ -47,20 +48,8 @@ const ERASE_EVERY: Duration = Duration::from_secs(30);
 /// Bad settings, each named; a database or a port that is not there.
 pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Running, StartError> {
     let mail = settings.mail.open();
-    let shell = Shell::open(&SERVICE, &settings.platform, shutdown).await;
-    let (mail, shell) = match (mail, shell) {
-        (Ok(mail), shell) => (mail, shell?),
-        (Err(mut wrong), Err(StartError::Settings(more))) => {
-            wrong.extend(more);
-            return Err(StartError::Settings(wrong));
-        }
-        (Err(wrong), _) => return Err(StartError::Settings(wrong)),
-    };
-    let Some(keys) = shell.keys.sealing.clone() else {
-        return Err(StartError::Settings(vec![
-            "--sealing-keys-file is missing: passwords come sealed from licensing".to_owned(),
-        ]));
-    };
+    let (shell, mail) = Shell::open(&SERVICE, &settings.platform, mail, shutdown).await?;
+    let keys = shell.sealing()?;
     let courier = Arc::new(Courier {
         db: shell.db.clone(),
         clock: shell.clock.clone(),

@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+use clap::builder::{OsStringValueParser, Resettable};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Parser};
 use tokio_util::sync::CancellationToken;
 
 use crate::migrate;
@@ -46,12 +48,10 @@ where
     F: Future<Output = Result<Running, StartError>>,
 {
     let command = Command::<S>::command().name(service.name);
-    let parsed = command
-        .try_get_matches_from(serving_by_default(std::env::args_os().collect()))
-        .and_then(|matches| Command::<S>::from_arg_matches(&matches));
-    let task = match parsed {
+    let args = serving_by_default(std::env::args_os().collect());
+    let task = match read::<Command<S>>(command, args) {
         Ok(command) => command.task,
-        Err(error) => return bad_usage(&error),
+        Err(wrong) => return bad_usage(&wrong),
     };
     log();
     let ended = match task {
@@ -94,15 +94,86 @@ fn serving_by_default(mut args: Vec<OsString>) -> Vec<OsString> {
 /// # Errors
 /// The exit code to end with: 0 after help or version.
 pub fn parse<P: Parser>() -> Result<P, ExitCode> {
-    P::try_parse().map_err(|error| bad_usage(&error))
+    read(P::command(), std::env::args_os().collect()).map_err(|wrong| bad_usage(&wrong))
 }
 
-fn bad_usage(error: &clap::Error) -> ExitCode {
-    let _ = error.print();
-    match error.kind() {
-        clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion => {
-            ExitCode::SUCCESS
+/// Reads flags and environment. Clap stops at the first bad value; here all are told, and of a setting whose values the
+/// help hides, the flag alone.
+fn read<P: Parser>(mut command: clap::Command, args: Vec<OsString>) -> Result<P, Vec<clap::Error>> {
+    let mut wrong = Vec::new();
+    let mut flags = Vec::new();
+    loop {
+        let parsed = command.clone().try_get_matches_from(&args);
+        let mut error = match parsed {
+            Ok(_) if !wrong.is_empty() => return Err(wrong),
+            Ok(matches) => match P::from_arg_matches(&matches) {
+                Ok(parsed) => return Ok(parsed),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        let flag = bad_value(&error).filter(|flag| !flags.contains(flag));
+        if let Some(flag) = &flag
+            && hides(&command, flag)
+        {
+            let hidden = ContextValue::String("…".to_owned());
+            error.insert(ContextKind::InvalidValue, hidden);
         }
+        wrong.push(error);
+        let Some(flag) = flag else {
+            return Err(wrong);
+        };
+        command = tolerating(command, &flag);
+        flags.push(flag);
+    }
+}
+
+/// The flag whose value an error is about.
+fn bad_value(error: &clap::Error) -> Option<String> {
+    match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        (ErrorKind::InvalidValue | ErrorKind::ValueValidation, Some(ContextValue::String(arg))) => {
+            let flag = arg.strip_prefix("--")?;
+            let end = flag.find(['[', '=', ' ']).unwrap_or(flag.len());
+            Some(flag[..end].to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Whether the values of a flag are not to be shown.
+fn hides(command: &clap::Command, flag: &str) -> bool {
+    let mut args = command.get_arguments();
+    args.any(|arg| arg.get_long() == Some(flag) && arg.is_hide_env_values_set())
+        || command.get_subcommands().any(|sub| hides(sub, flag))
+}
+
+/// The same command, which takes any value of a flag.
+fn tolerating(command: clap::Command, flag: &str) -> clap::Command {
+    command
+        .mut_args(|arg| {
+            if arg.get_long() != Some(flag) {
+                arg
+            } else if arg.get_action().takes_values() {
+                arg.value_parser(OsStringValueParser::new())
+            } else {
+                arg.env(Resettable::Reset)
+            }
+        })
+        .mut_subcommands(|sub| tolerating(sub, flag))
+}
+
+/// Prints errors, the whole of the last one, and gives the code to end with.
+fn bad_usage(errors: &[clap::Error]) -> ExitCode {
+    let Some((last, others)) = errors.split_last() else {
+        return ExitCode::from(EX_USAGE);
+    };
+    for error in others {
+        let text = error.render().to_string();
+        eprintln!("{}", text.split("\n\n").next().unwrap_or_default());
+    }
+    let _ = last.print();
+    match last.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
         _ => ExitCode::from(EX_USAGE),
     }
 }

@@ -26,6 +26,7 @@ use crate::layer::{Gate, GateLayer};
 use crate::migrate;
 use crate::peer::{Peer, peer};
 use crate::relay::{Horizon, Relay};
+use crate::seal::SealingKeys;
 use crate::settings::{Keys, Settings};
 use crate::test_clock::{ClockApi, Follower, read_offset};
 use crate::work::Works;
@@ -44,6 +45,8 @@ pub struct Service {
     pub subscribers: &'static [&'static str],
     /// Its migrations: file name and text, oldest first.
     pub migrations: &'static [(&'static str, &'static str)],
+    /// Why it needs the keys that seal passwords; none when it never sees one.
+    pub seals: Option<&'static str>,
     /// The version that its schema must have at least; a newer one is fine.
     pub minimum_schema: u32,
 }
@@ -128,16 +131,24 @@ impl Running {
 }
 
 impl Shell {
-    /// Reads the keys, opens the database, and checks that the schema and the clock fit.
+    /// Reads the keys, opens the database, and checks that the schema and the clock fit. What a service made of its
+    /// `own` settings is given back, or what it found wrong with them is told together with the rest.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn open(
+    pub async fn open<T>(
         service: &'static Service,
         settings: &Settings,
+        own: Result<T, Vec<String>>,
         shutdown: CancellationToken,
-    ) -> Result<Self, StartError> {
-        let keys = Keys::read(settings, service.name).map_err(StartError::Settings)?;
+    ) -> Result<(Self, T), StartError> {
+        let (own, keys) = match (own, Keys::read(settings, service)) {
+            (Ok(own), Ok(keys)) => (own, keys),
+            (own, keys) => {
+                let wrong = own.err().into_iter().chain(keys.err());
+                return Err(StartError::Settings(wrong.flatten().collect()));
+            }
+        };
         let config = &settings.database_url.0;
         let found = migrate::version(config, service.name)
             .await
@@ -175,7 +186,7 @@ impl Shell {
         )
         .map_err(StartError::Internal)?;
         let tracker = TaskTracker::new();
-        Ok(Self {
+        let shell = Self {
             works: Works::new(clock.clone(), shutdown.clone(), tracker.clone()),
             db,
             clock,
@@ -184,7 +195,18 @@ impl Shell {
             tracker,
             service,
             settings: Arc::new(settings.clone()),
-        })
+        };
+        Ok((shell, own))
+    }
+
+    /// The keys that seal passwords, of a service that [`Service::seals`].
+    ///
+    /// # Errors
+    /// [`StartError::Internal`] for any other.
+    pub fn sealing(&self) -> Result<Arc<SealingKeys>, StartError> {
+        let none = || Error::Internal(anyhow::anyhow!("{} seals nothing", self.service.name));
+        let sealing = self.keys.sealing.clone();
+        sealing.ok_or_else(|| StartError::Internal(none()))
     }
 
     /// A channel to another service, by its name.

@@ -11,10 +11,15 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use secrecy::SecretString;
+use tonic::transport::Uri;
 
 use crate::auth::{ServiceToken, Signer, Verifier};
 use crate::db::DEFAULT_POOL;
 use crate::seal::SealingKeys;
+use crate::service::Service;
+
+/// Connections that a service may be allowed.
+const POOL_MAX: usize = 1000;
 
 /// A PostgreSQL connection, from a URL or from libpq's key=value form.
 #[derive(Clone)]
@@ -48,7 +53,7 @@ pub struct Settings {
     #[arg(long, env = "OCTROI_DATABASE_URL", hide_env_values = true)]
     pub database_url: Database,
     /// Connections to the database, at most.
-    #[arg(long, env = "OCTROI_POOL_SIZE", default_value_t = DEFAULT_POOL)]
+    #[arg(long, env = "OCTROI_POOL_SIZE", default_value_t = DEFAULT_POOL, value_parser = pool_size)]
     pub pool_size: usize,
     /// JWKS document with the public keys of everyone whose tokens are believed.
     #[arg(long, env = "OCTROI_JWKS_FILE")]
@@ -69,21 +74,24 @@ pub struct Settings {
     #[arg(
         long,
         env = "OCTROI_LICENSING_URL",
-        default_value = "http://127.0.0.1:50051"
+        default_value = "http://127.0.0.1:50051",
+        value_parser = service_url
     )]
     pub licensing_url: String,
     /// Where billing answers.
     #[arg(
         long,
         env = "OCTROI_BILLING_URL",
-        default_value = "http://127.0.0.1:50052"
+        default_value = "http://127.0.0.1:50052",
+        value_parser = service_url
     )]
     pub billing_url: String,
     /// Where notification answers.
     #[arg(
         long,
         env = "OCTROI_NOTIFICATION_URL",
-        default_value = "http://127.0.0.1:50053"
+        default_value = "http://127.0.0.1:50053",
+        value_parser = service_url
     )]
     pub notification_url: String,
     /// Serve a database that was born with a test clock. Never in production.
@@ -92,6 +100,19 @@ pub struct Settings {
     /// A listener that is bound already, in place of `listen`.
     #[arg(skip)]
     pub listener: Option<Arc<std::net::TcpListener>>,
+}
+
+fn pool_size(text: &str) -> Result<usize, &'static str> {
+    let size = text.parse().ok();
+    size.filter(|size| (1..=POOL_MAX).contains(size))
+        .ok_or("must be a number from 1 to 1000")
+}
+
+fn service_url(text: &str) -> Result<String, &'static str> {
+    let url: Option<Uri> = text.parse().ok();
+    url.filter(|url| url.scheme_str() == Some("http") && url.path() == "/" && url.query().is_none())
+        .map(|_| text.to_owned())
+        .ok_or("must be an address such as http://billing:50052 (there is no TLS yet)")
 }
 
 /// The keys of a service, read.
@@ -108,8 +129,11 @@ pub struct Keys {
 
 impl Keys {
     /// Reads every key file; each that is bad is named.
-    pub(crate) fn read(settings: &Settings, service: &str) -> Result<Self, Vec<String>> {
+    pub(crate) fn read(settings: &Settings, service: &Service) -> Result<Self, Vec<String>> {
         let mut wrong = Vec::new();
+        if let (Some(why), None) = (service.seals, &settings.sealing_keys_file) {
+            wrong.push(format!("--sealing-keys-file is missing: {why}"));
+        }
         let mut file = |flag: &str, path: &PathBuf| {
             std::fs::read(path)
                 .map_err(|error| wrong.push(format!("{flag} {}: {error}", path.display())))
@@ -150,7 +174,7 @@ impl Keys {
         match (verifier, signer, fingerprint) {
             (Some(verifier), Some(signer), Some(fingerprint)) if wrong.is_empty() => Ok(Self {
                 verifier: std::sync::Mutex::new(Some(verifier)),
-                token: Arc::new(ServiceToken::new(signer, service)),
+                token: Arc::new(ServiceToken::new(signer, service.name)),
                 fingerprint: Arc::new(aws_lc_rs::hmac::Key::new(
                     aws_lc_rs::hmac::HMAC_SHA256,
                     &fingerprint,
