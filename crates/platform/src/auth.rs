@@ -83,12 +83,27 @@ impl Signer {
         valid: Duration,
     ) -> Result<String, Error> {
         let valid = i64::try_from(valid.as_secs()).unwrap_or(i64::MAX);
+        let until = (system_micros() / 1_000_000).saturating_add(valid);
+        self.sign_until(subject, scope, account, until)
+    }
+
+    /// [`Self::sign`] for a token that ends at an instant, in seconds since 1970.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when signing fails.
+    pub fn sign_until(
+        &self,
+        subject: &str,
+        scope: &str,
+        account: Option<&str>,
+        until: i64,
+    ) -> Result<String, Error> {
         let token = Token {
             iss: &self.issuer,
             aud: AUDIENCE,
             claims: Claims {
                 sub: subject.to_owned(),
-                exp: (system_micros() / 1_000_000).saturating_add(valid),
+                exp: until,
                 nbf: None,
                 scope: scope.to_owned(),
                 account: account.map(ToOwned::to_owned),

@@ -11,6 +11,7 @@ use octroi_api::testing::v1::{GetClockRequest, SetClockRequest};
 use octroi_notification::{MailSettings, SmtpTls};
 use octroi_platform::Running;
 use octroi_platform::auth::Signer;
+use octroi_platform::clock::system_micros;
 use octroi_platform::event::to_proto;
 use octroi_platform::settings::key_id;
 use tokio_postgres::Client;
@@ -167,14 +168,13 @@ impl Installation {
         signer.sign("test", "*", None, TOKEN).unwrap()
     }
 
-    /// A token with every scope that was good until a moment ago.
-    pub async fn expired_token(&self) -> String {
+    /// A token with every scope that was good until a second ago.
+    #[must_use]
+    pub fn expired_token(&self) -> String {
         let pem = std::fs::read(self.postgres.operator_key()).unwrap();
         let signer = Signer::new(&pem, &key_id(&pem).unwrap(), octroi::keys::ISSUER).unwrap();
-        let token = signer.sign("test", "*", None, Duration::ZERO).unwrap();
-        // Tokens are good to the second.
-        tokio::time::sleep(Duration::from_millis(1100)).await;
-        token
+        let until = system_micros() / 1_000_000 - 1;
+        signer.sign_until("test", "*", None, until).unwrap()
     }
 
     /// Somebody with every scope, for one account alone.
@@ -327,11 +327,6 @@ impl Installation {
     pub async fn finish(self) {
         self.drained().await;
         self.sound().await;
-        self.abandon().await;
-    }
-
-    /// The end of a test that did by hand what only services do, and left data that no installation would.
-    pub async fn abandon(self) {
         for second in self.seconds {
             second.shutdown.cancel();
             second.running.stopped().await.unwrap();
@@ -357,7 +352,9 @@ fn test_name() -> String {
     std::thread::current().name().unwrap_or_default().to_owned()
 }
 
-fn token(key: &std::path::Path, subject: &str, scopes: &str, account: Option<&str>) -> String {
+/// A token of the installation whose key this is, for a subject with scopes, perhaps bound to an account.
+#[must_use]
+pub fn token(key: &std::path::Path, subject: &str, scopes: &str, account: Option<&str>) -> String {
     let pem = std::fs::read(key).unwrap();
     let kid = key_id(&pem).unwrap();
     let signer = Signer::new(&pem, &kid, octroi::keys::ISSUER).unwrap();

@@ -54,7 +54,8 @@ pub struct MailServer {
 }
 
 impl MailServer {
-    pub(crate) async fn start() -> Self {
+    /// One on a port of its own.
+    pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let kept = Arc::<Mutex<Kept>>::default();
@@ -68,7 +69,9 @@ impl MailServer {
         Self { port, kept }
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    /// Where it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
         self.port
     }
 

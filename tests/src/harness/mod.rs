@@ -5,6 +5,7 @@ mod billing;
 mod caller;
 mod coverage;
 mod customer;
+mod deploy;
 mod installation;
 mod mail;
 mod mime;
@@ -21,9 +22,11 @@ pub use customer::{
     BUSINESS, CHOSEN, Customer, ENTERPRISE, account, lines, mailed_password, method, new_group,
     request_id,
 };
-pub use installation::{Installation, Options};
+pub use deploy::{deployed, documented_catalogue, openssl_signs, script};
+pub use installation::{Installation, Options, token};
 pub use mail::{Letter, MailServer};
 pub use octroi::system::ServiceName;
+pub use postgres::Server;
 pub use raw::server;
 pub use refusal::{Answer, Refused};
 pub use time::{at, eventually, instant, within};

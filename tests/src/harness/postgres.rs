@@ -21,28 +21,18 @@ const TEMPLATE: &str = "octroi_template";
 
 static POSTGRES: OnceCell<Postgres> = OnceCell::const_new();
 
-/// A cluster with a template database, and the keys of every installation on it.
-pub(crate) struct Postgres {
+/// A private server in a directory of its own.
+pub struct Server {
     admin: Config,
-    keys: Keys,
     directory: PathBuf,
-    made: AtomicU32,
     // Nothing of a static is ever dropped: the janitor sees to it that both end.
     _cluster: Cluster,
     _janitor: Child,
 }
 
-impl Postgres {
-    /// The process's own, started with the first test that needs it.
-    pub(crate) async fn get() -> &'static Self {
-        POSTGRES.get_or_init(Self::start).await
-    }
-
-    async fn start() -> Self {
-        // The services' own words are wanted only when something is being looked for.
-        if std::env::var_os("RUST_LOG").is_some() {
-            octroi_platform::process::log();
-        }
+impl Server {
+    /// A new one, with nothing in it.
+    pub async fn start() -> Self {
         let directory = tempfile::Builder::new()
             .prefix("octroi-tests-")
             .tempdir()
@@ -58,17 +48,59 @@ impl Postgres {
         fs::create_dir(&options.data_dir).unwrap();
         fs::set_permissions(&options.data_dir, Permissions::from_mode(0o711)).unwrap();
         let cluster = Cluster::start(options).await.expect("PostgreSQL starts");
-        let janitor = janitor(cluster.pid(), &directory);
-        let keys = Keys::open(&directory).unwrap();
-        let admin = cluster.admin();
-        make_template(&admin, &keys).await;
         Self {
-            admin,
-            keys,
+            admin: cluster.admin(),
+            _janitor: janitor(cluster.pid(), &directory),
             directory,
-            made: AtomicU32::new(0),
             _cluster: cluster,
-            _janitor: janitor,
+        }
+    }
+
+    /// How its superuser connects to a database.
+    #[must_use]
+    pub fn admin(&self, database: &str) -> Config {
+        let mut config = self.admin.clone();
+        config.dbname(database);
+        config
+    }
+
+    /// A connection of its superuser to a database.
+    pub async fn connect(&self, database: &str) -> Client {
+        connect(&self.admin, database).await
+    }
+
+    /// Where a test program's files may lie; it is removed when the program ends.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+/// A cluster with a template database, and the keys of every installation on it.
+pub(crate) struct Postgres {
+    server: Server,
+    keys: Keys,
+    made: AtomicU32,
+}
+
+impl Postgres {
+    /// The process's own, started with the first test that needs it.
+    pub(crate) async fn get() -> &'static Self {
+        POSTGRES.get_or_init(Self::start).await
+    }
+
+    async fn start() -> Self {
+        // The services' own words are wanted only when something is being looked for.
+        if std::env::var_os("RUST_LOG").is_some() {
+            octroi_platform::process::log();
+        }
+        let server = Server::start().await;
+        let keys = Keys::open(server.directory()).unwrap();
+        make_template(&server.admin, &keys).await;
+        Self {
+            server,
+            keys,
+            made: AtomicU32::new(0),
         }
     }
 
@@ -78,13 +110,13 @@ impl Postgres {
 
     /// The private key that people's tokens are signed with.
     pub(crate) fn operator_key(&self) -> PathBuf {
-        self.directory.join("keys").join("operator.pem")
+        self.server.directory.join("keys").join("operator.pem")
     }
 
     /// A path of this process for a test's own files; it is removed with everything else.
     pub(crate) fn scratch(&self) -> PathBuf {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
-        let path = self.directory.join(format!("s{number}"));
+        let path = self.server.directory.join(format!("s{number}"));
         fs::create_dir(&path).unwrap();
         path
     }
@@ -92,12 +124,13 @@ impl Postgres {
     /// A database of a test's own, whose clock shows `start`.
     pub(crate) async fn database(&self, start: Timestamp) -> Databases {
         let name = format!("test_{}", self.made.fetch_add(1, Ordering::Relaxed));
-        let admin = connect(&self.admin, "postgres").await;
+        let admin = self.server.connect("postgres").await;
         let create = format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}");
         admin.batch_execute(&create).await.unwrap();
-        let databases = Databases::named(&self.admin, &name, self.keys.passwords());
+        let databases = Databases::named(&self.server.admin, &name, self.keys.passwords());
         let offset = start.as_microsecond() - Clock::system().now().as_microsecond();
-        connect(&self.admin, &name)
+        self.server
+            .connect(&name)
             .await
             .execute(
                 "INSERT INTO testing.clock (offset_micros) VALUES ($1)
@@ -112,7 +145,7 @@ impl Postgres {
     /// Drops a test's database; services that still use it are cut off.
     pub(crate) async fn drop_database(&self, name: &str) {
         let drop = format!("DROP DATABASE {name} WITH (FORCE)");
-        let admin = connect(&self.admin, "postgres").await;
+        let admin = self.server.connect("postgres").await;
         admin.batch_execute(&drop).await.unwrap();
     }
 }

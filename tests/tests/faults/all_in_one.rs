@@ -4,17 +4,13 @@ use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::process::{Child, Stdio};
 
 use octroi_tests::harness::Caller;
 use tempfile::TempDir;
 use tokio_postgres::{Client, Config, NoTls};
 
-/// How long it may take to stop.
-const STOP: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(10);
+use crate::process::{program, runs, signal, wait};
 
 /// An installation on the disk, and the process that serves it while there is one.
 pub struct AllInOne {
@@ -47,20 +43,13 @@ impl AllInOne {
     /// Starts the process and waits until everything serves.
     pub fn restart(&mut self) {
         assert!(self.child.is_none());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_all-in-one"));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("OCTROI_") && name != "OCTROI_PG_BIN" {
-                command.env_remove(name);
-            }
-        }
-        let child = command
+        let child = program(env!("CARGO_BIN_EXE_all-in-one"))
             .arg("--data-dir")
             .arg(self.data_dir())
             .args(["--licensing-port", "0", "--billing-port", "0"])
             .args(["--notification-port", "0"])
             // The database that goes away in the middle of everything is what every line would be about.
             .env("RUST_LOG", "error")
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -151,29 +140,4 @@ fn end(child: &mut Child) -> bool {
     child
         .try_wait()
         .is_ok_and(|ended| ended.is_some_and(|status| status.success()))
-}
-
-fn wait(mut done: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !done() && begun.elapsed() < STOP {
-        sleep(LOOK);
-    }
-}
-
-fn signal(name: &str, processes: &[u32]) {
-    let processes = processes.iter().map(u32::to_string);
-    // One that is gone already is what was wanted.
-    let _ = Command::new("kill")
-        .arg(name)
-        .args(processes)
-        .stderr(Stdio::null())
-        .status();
-}
-
-fn runs(process: u32) -> bool {
-    let found = Command::new("kill")
-        .args(["-0", &process.to_string()])
-        .stderr(Stdio::null())
-        .status();
-    found.is_ok_and(|status| status.success())
 }

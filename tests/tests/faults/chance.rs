@@ -1,13 +1,22 @@
 //! Chance that can be had again: by its seed.
 
+use std::time::Duration;
+
 /// A stream of numbers (SplitMix64).
 #[derive(Clone)]
 pub struct Chance(u64);
 
 impl Chance {
-    /// The stream of a seed.
-    pub fn new(seed: u64) -> Self {
+    /// The stream of the seed in this variable, or else of an ordinary run's; it is printed.
+    pub fn from_environment(variable: &str) -> Self {
+        let seed = std::env::var(variable).map_or(20_260_202, |seed| seed.parse().unwrap());
+        println!("{variable}={seed}");
         Self(seed)
+    }
+
+    /// Lets up to so many milliseconds pass.
+    pub async fn pause(&mut self, within: u64) {
+        tokio::time::sleep(Duration::from_micros(self.below(within * 1000))).await;
     }
 
     /// A number below `bound`, which is not zero.

@@ -11,9 +11,14 @@ mod all_in_one;
 mod chance;
 mod crash;
 mod log;
+mod process;
+mod processes;
 mod race;
+mod refusing;
 mod releases;
+mod services;
 mod shopper;
+mod stored;
 mod subscribers;
 
 /// How many rounds a test plays: what this variable says, or else as many as an ordinary run has time for.

@@ -3,16 +3,19 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use octroi_api::billing::v1::CreateAccountRequest;
 use octroi_api::licensing::v1::{
     ActivateLicenseRequest, CreateOrderRequest, Order, PayOrderRequest, license, order,
 };
 use octroi_tests::harness::{
-    BUSINESS, Caller, Customer, Refused, lines, method, new_group, request_id,
+    Answer as _, BUSINESS, Caller, Customer, Refused, account, lines, method, new_group, request_id,
 };
+use tokio_postgres::Client;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::chance::Chance;
+use crate::stored::names;
 
 /// What the next order is paid with: mostly with what is good.
 const METHODS: [&str; 10] = [
@@ -38,13 +41,56 @@ enum Step {
 }
 
 /// What an answer means for the one who asked.
-enum Answer {
+enum Heard {
     /// It was done.
     Done,
     /// It was refused for good; what would follow cannot be.
     Refused,
     /// Nobody knows.
     Lost(Status),
+}
+
+/// Who buys, two for an account.
+const SHOPPERS: usize = 6;
+
+/// Opens the accounts of everybody who will buy.
+pub async fn open_accounts(by: &Caller) -> Vec<Shopper> {
+    let mut shoppers = Vec::new();
+    for number in 0..SHOPPERS {
+        let id = format!("acme-{}", number / 2);
+        if number % 2 == 0 {
+            let request = CreateAccountRequest {
+                account_id: id.clone(),
+                account: Some(account(&id)),
+                ..CreateAccountRequest::default()
+            };
+            by.accounts().create_account(request).await.got();
+        }
+        shoppers.push(Shopper::new(&id, &format!("s{number}")));
+    }
+    shoppers
+}
+
+/// Nothing that was answered is lost.
+pub async fn kept(sql: &Client, shoppers: &[Shopper]) {
+    let completed = names(
+        sql,
+        "SELECT format('accounts/%s/orders/%s', account, order_id)
+         FROM licensing.license_order WHERE state = 'COMPLETED'",
+    );
+    let completed = completed.await;
+    let active = names(
+        sql,
+        "SELECT format('accounts/%s/licenseGroups/%s/licenses/%s', account, group_id, number)
+         FROM licensing.license WHERE state = 'ACTIVE'",
+    );
+    let active = active.await;
+    for shopper in shoppers {
+        for (answered, stored) in [(&shopper.completed, &completed), (&shopper.active, &active)] {
+            let lost: Vec<_> = answered.difference(stored).collect();
+            assert!(lost.is_empty(), "answered and lost: {lost:?}");
+        }
+    }
 }
 
 /// Somebody who orders, pays and activates.
@@ -61,7 +107,7 @@ pub struct Shopper {
 
 impl Shopper {
     /// Somebody who buys for an account; no other has the name.
-    pub fn new(account: &str, name: &str) -> Self {
+    fn new(account: &str, name: &str) -> Self {
         Self {
             account: account.to_owned(),
             name: name.to_owned(),
@@ -131,34 +177,34 @@ impl Shopper {
     async fn goes_on(&mut self, by: &Caller) -> Option<Status> {
         let step = self.steps.front()?.clone();
         match self.takes(by, step).await {
-            Answer::Done => {
+            Heard::Done => {
                 self.steps.pop_front();
                 None
             }
-            Answer::Refused => {
+            Heard::Refused => {
                 self.steps.clear();
                 None
             }
-            Answer::Lost(status) => Some(status),
+            Heard::Lost(status) => Some(status),
         }
     }
 
-    async fn takes(&mut self, by: &Caller, step: Step) -> Answer {
+    async fn takes(&mut self, by: &Caller, step: Step) -> Heard {
         match step {
             Step::Create(request) => match by.orders().create_order(*request).await {
-                Ok(_) => Answer::Done,
-                Err(status) => Answer::Lost(status),
+                Ok(_) => Heard::Done,
+                Err(status) => Heard::Lost(status),
             },
             Step::Pay(request) => match by.orders().pay_order(request).await {
                 Ok(order) => {
                     let order = order.into_inner();
                     assert_eq!(order.state(), order::State::Completed);
                     self.completed.insert(order.name);
-                    Answer::Done
+                    Heard::Done
                 }
                 Err(status) => match reason(&status).as_deref() {
-                    Some("PAYMENT_DECLINED" | "PAYMENT_PROCESSING") => Answer::Refused,
-                    _ => Answer::Lost(status),
+                    Some("PAYMENT_DECLINED" | "PAYMENT_PROCESSING") => Heard::Refused,
+                    _ => Heard::Lost(status),
                 },
             },
             Step::Activate(request) => match by.licenses().activate_license(request).await {
@@ -166,9 +212,9 @@ impl Shopper {
                     let license = license.into_inner();
                     assert_eq!(license.state(), license::State::Active);
                     self.active.insert(license.name);
-                    Answer::Done
+                    Heard::Done
                 }
-                Err(status) => Answer::Lost(status),
+                Err(status) => Heard::Lost(status),
             },
         }
     }

@@ -2,8 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use octroi_api::billing::v1::settle_order_response::Outcome;
+use octroi_api::billing::v1::{QuoteOrderRequest, QuotedLine, SettleOrderRequest};
+use octroi_api::licensing::v1::order;
 use octroi_api::{METHODS, Method};
-use octroi_tests::harness::{Answer as _, Caller, Installation, Refused, ServiceName, server};
+use octroi_tests::harness::{
+    Answer as _, BUSINESS, Caller, Installation, Refused, ServiceName, server,
+};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -73,7 +78,7 @@ async fn with_a_token_that_can_be_believed() {
         octroi
             .stranger()
             .with_token(&octroi.token_of_another_issuer()),
-        octroi.stranger().with_token(&octroi.expired_token().await),
+        octroi.stranger().with_token(&octroi.expired_token()),
     ];
     for (path, message) in every_request("acme", &known) {
         for caller in &bad {
@@ -251,11 +256,11 @@ async fn at_the_right_port() {
     octroi.finish().await;
 }
 
-/// Services alone quote and settle.
+/// Services alone quote and settle. What licensing asks for afterwards is settled already, and it says so.
 #[tokio::test]
 async fn settlement_is_for_services() {
     let octroi = Installation::start().await;
-    let (_, known) = with_everything(&octroi, "acme").await;
+    let (acme, known) = with_everything(&octroi, "acme").await;
     let licensing = octroi.service(ServiceName::Licensing);
     for (path, message) in every_request("acme", &known) {
         if !path.contains("SettlementService") {
@@ -267,11 +272,11 @@ async fn settlement_is_for_services() {
             assert_ne!(refused.code, Code::PermissionDenied, "{refused:?}");
         }
     }
-    let request = octroi_api::billing::v1::QuoteOrderRequest {
-        account: "accounts/acme".to_owned(),
-        lines: vec![octroi_api::billing::v1::QuotedLine {
-            offer: octroi_tests::harness::BUSINESS.to_owned(),
-            quantity: 3,
+    let request = QuoteOrderRequest {
+        account: acme.name(),
+        lines: vec![QuotedLine {
+            offer: BUSINESS.to_owned(),
+            quantity: 1,
         }],
         prepaid: false,
     };
@@ -281,35 +286,36 @@ async fn settlement_is_for_services() {
         .await
         .got();
     assert_eq!(quoted.account.unwrap().currency_code, "EUR");
-    let prepaid = octroi_api::billing::v1::QuoteOrderRequest {
+    let prepaid = QuoteOrderRequest {
         prepaid: true,
         ..request
     };
     let refused = licensing.settlement().quote_order(prepaid).await.refused();
     refused.is(Code::FailedPrecondition, "BILLING_MODE_UNAVAILABLE");
-    let settled = octroi_api::billing::v1::SettleOrderRequest {
-        order: "accounts/acme/orders/free".to_owned(),
+
+    let attempt = SettleOrderRequest {
+        order: acme.order_name("open"),
         attempt: 1,
         quote: quoted.quote,
         new_payment_method: None,
     };
-    let first = licensing
-        .settlement()
-        .settle_order(settled.clone())
-        .await
-        .got();
-    let again = licensing
-        .settlement()
-        .settle_order(settled.clone())
-        .await
-        .got();
+    let mut settlement = licensing.settlement();
+    let first = settlement.settle_order(attempt.clone()).await.got();
+    assert_eq!(first.outcome(), Outcome::Succeeded);
+    let again = settlement.settle_order(attempt.clone()).await.got();
     assert_eq!(first, again, "one charge however often it is asked for");
-    let second = octroi_api::billing::v1::SettleOrderRequest {
+    let second = SettleOrderRequest {
         attempt: 2,
-        ..settled
+        ..attempt
     };
-    let refused = licensing.settlement().settle_order(second).await.refused();
+    let refused = settlement.settle_order(second).await.refused();
     refused.is(Code::FailedPrecondition, "ORDER_SETTLED");
-    // Nothing in licensing knows this order: its charge would be money without licences.
-    octroi.abandon().await;
+
+    let order = acme.pays("open").await.got();
+    assert_eq!(order.state(), order::State::Completed);
+    assert_eq!(
+        (order.payment, order.invoice),
+        (first.payment, first.invoice)
+    );
+    octroi.finish().await;
 }

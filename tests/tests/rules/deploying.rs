@@ -2,17 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 
 use octroi::bootstrap::{BootstrapOptions, bootstrap};
 use octroi_platform::auth::Verifier;
 use octroi_platform::seal::SealingKeys;
 use octroi_platform::settings::public_jwk;
-use octroi_tests::harness::{Answer as _, BUSINESS, ENTERPRISE, Installation, new_group};
+use octroi_tests::harness::{
+    Answer as _, BUSINESS, ENTERPRISE, Installation, documented_catalogue, new_group,
+    openssl_signs, script,
+};
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::documents::every_setting;
-use crate::repository::{none, read, root, sources};
+use crate::repository::{none, read, sources};
 
 #[test]
 fn manifests_name_settings_that_exist_and_hold_no_secret() {
@@ -114,10 +116,8 @@ async fn the_catalogue_of_the_documentation_lets_customers_order() {
         )
         .await
         .unwrap();
-    let document = read("deploy/README.md");
-    let (_, statements) = document.split_once("```sql\n").unwrap();
-    let statements = statements.split("```").next().unwrap();
-    installation.sql.batch_execute(statements).await.unwrap();
+    let statements = documented_catalogue();
+    installation.sql.batch_execute(&statements).await.unwrap();
     let customer = installation.customer("acme").await;
     let wanted = [(BUSINESS, 2), (ENTERPRISE, 1)];
     customer
@@ -127,39 +127,15 @@ async fn the_catalogue_of_the_documentation_lets_customers_order() {
     installation.finish().await;
 }
 
-/// Whether this machine's OpenSSL can sign with Ed25519; where everything is checked it must.
-fn openssl() -> bool {
-    let version = Command::new("openssl").arg("version").output();
-    let there = version.is_ok_and(|output| output.stdout.starts_with(b"OpenSSL 3"));
-    if !there {
-        assert!(std::env::var_os("CI").is_none(), "OpenSSL 3 is missing");
-        eprintln!("NOT RUN: deploy/keys and deploy/token need OpenSSL 3, which is not here");
-    }
-    there
-}
-
-fn script(name: &str, arguments: &[&str]) -> String {
-    let output = Command::new("bash")
-        .arg(root().join("deploy").join(name))
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
-
 #[test]
 fn the_keys_and_tokens_of_the_scripts_are_believed() {
-    if !openssl() {
+    if !openssl_signs() {
+        eprintln!("NOT RUN: deploy/keys and deploy/token need OpenSSL 3, which is not here");
         return;
     }
     let directory = tempfile::tempdir().unwrap();
     let keys = directory.path().join("the keys");
-    script("keys", &[keys.to_str().unwrap()]);
+    assert_eq!(script("keys", &[keys.to_str().unwrap()]), "");
     let bytes = |name: &str| std::fs::read(keys.join(name)).unwrap();
 
     let jwks: serde_json::Value = serde_json::from_slice(&bytes("jwks.json")).unwrap();

@@ -1,0 +1,10 @@
+//! The notification service as a program of this package: `cargo test` builds no other package's, or leaves a stale one.
+
+use std::process::ExitCode;
+
+use octroi_notification::{SERVICE, start};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    octroi_platform::process::main(&SERVICE, start).await
+}
