@@ -105,28 +105,35 @@ pub struct Customer {
 impl Installation {
     /// A customer without anything yet.
     pub async fn newcomer(&self, id: &str) -> Customer {
-        let by = self.operator();
+        Customer::newcomer(self.operator(), id).await
+    }
+
+    /// A customer whose payments succeed.
+    pub async fn customer(&self, id: &str) -> Customer {
+        Customer::paying(self.operator(), id).await
+    }
+}
+
+impl Customer {
+    /// Opens an account without anything yet.
+    pub async fn newcomer(by: Caller, id: &str) -> Self {
         let request = CreateAccountRequest {
             account_id: id.to_owned(),
             account: Some(account(id)),
             ..CreateAccountRequest::default()
         };
         by.accounts().create_account(request).await.got();
-        Customer {
-            id: id.to_owned(),
-            by,
-        }
+        let id = id.to_owned();
+        Self { id, by }
     }
 
-    /// A customer whose payments succeed.
-    pub async fn customer(&self, id: &str) -> Customer {
-        let customer = self.newcomer(id).await;
+    /// Opens an account whose payments succeed.
+    pub async fn paying(by: Caller, id: &str) -> Self {
+        let customer = Self::newcomer(by, id).await;
         customer.pays_with("test-success").await;
         customer
     }
-}
 
-impl Customer {
     /// Resource name of the account.
     #[must_use]
     pub fn name(&self) -> String {

@@ -5,30 +5,43 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 
-use octroi_tests::harness::Caller;
+use octroi_tests::harness::{Caller, Customer};
 use tempfile::TempDir;
 use tokio_postgres::{Client, Config, NoTls};
 
-use crate::process::{program, runs, signal, wait};
+use crate::process::{By, Settings, descendants, give, program, runs, signal, wait};
 
 /// An installation on the disk, and the process that serves it while there is one.
 pub struct AllInOne {
     directory: TempDir,
+    settings: Settings,
     child: Option<Child>,
+    greeting: Option<Receiver<String>>,
     urls: [String; 3],
 }
 
 impl AllInOne {
     /// A new installation, serving.
     pub fn start() -> Self {
+        let mut new = Self::install();
+        new.restart();
+        new
+    }
+
+    /// A place for a new installation, where nothing is yet.
+    pub fn install() -> Self {
         let directory = tempfile::Builder::new()
             .prefix("octroi-faults-")
             .tempdir()
             .unwrap();
-        let mut new = Self {
+        let ports = ["licensing-port", "billing-port", "notification-port"];
+        let new = Self {
             directory,
+            settings: ports.map(|port| (port, "0".to_owned())).into(),
             child: None,
+            greeting: None,
             urls: Default::default(),
         };
         // From root, PostgreSQL's own user has to pass through both.
@@ -36,32 +49,24 @@ impl AllInOne {
         fs::set_permissions(new.directory.path(), open.clone()).unwrap();
         fs::create_dir(new.data_dir()).unwrap();
         fs::set_permissions(new.data_dir(), open).unwrap();
-        new.restart();
         new
+    }
+
+    /// What it is told from the next start on.
+    pub fn set(&mut self, flag: &'static str, value: &str) {
+        self.settings.insert(flag, value.to_owned());
+    }
+
+    /// What it is told no longer.
+    pub fn forget(&mut self, flag: &str) {
+        assert!(self.settings.remove(flag).is_some());
     }
 
     /// Starts the process and waits until everything serves.
     pub fn restart(&mut self) {
-        assert!(self.child.is_none());
-        let child = program(env!("CARGO_BIN_EXE_all-in-one"))
-            .arg("--data-dir")
-            .arg(self.data_dir())
-            .args(["--licensing-port", "0", "--billing-port", "0"])
-            .args(["--notification-port", "0"])
-            // The database that goes away in the middle of everything is what every line would be about.
-            .env("RUST_LOG", "error")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let child = self.child.insert(child);
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut greeting = String::new();
-        while !greeting.contains("\nNext,") {
-            let read = output.read_line(&mut greeting).unwrap();
-            assert!(read > 0, "the all-in-one ended: {greeting}");
-        }
-        // Whatever it prints later is read, so that it never waits.
-        std::thread::spawn(move || output.read_to_end(&mut Vec::new()));
+        self.launch();
+        let greeting = self.greeting.take().expect("it was launched").recv();
+        let greeting = greeting.expect("the all-in-one ended instead of serving");
         self.urls = ["licensing", "billing", "notification"].map(|service| {
             let mut lines = greeting.lines().map(str::trim_start);
             let address = lines.find_map(|line| line.strip_prefix(service));
@@ -69,7 +74,38 @@ impl AllInOne {
         });
     }
 
-    fn data_dir(&self) -> PathBuf {
+    /// Starts the process and waits for nothing.
+    pub fn launch(&mut self) {
+        assert!(self.child.is_none());
+        let mut command = program(env!("CARGO_BIN_EXE_all-in-one"));
+        command.arg("--data-dir").arg(self.data_dir());
+        give(&mut command, &self.settings, By::Flags);
+        let child = command
+            // The database that goes away in the middle of everything is what every line would be about.
+            .env("RUST_LOG", "error")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let child = self.child.insert(child);
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let (greeted, greeting) = channel();
+        self.greeting = Some(greeting);
+        std::thread::spawn(move || {
+            let mut greeting = String::new();
+            while !greeting.contains("\nNext,") {
+                if output.read_line(&mut greeting).unwrap() == 0 {
+                    return;
+                }
+            }
+            // Nobody listens after a launch that is not waited for.
+            let _ = greeted.send(greeting);
+            // Whatever it prints later is read, so that it never waits.
+            output.read_to_end(&mut Vec::new()).unwrap();
+        });
+    }
+
+    /// Where everything of it lies.
+    pub fn data_dir(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
@@ -77,6 +113,13 @@ impl AllInOne {
     pub fn operator(&self) -> Caller {
         let token = fs::read_to_string(self.data_dir().join("operator.token")).unwrap();
         Caller::elsewhere(self.urls.clone(), token.trim_end())
+    }
+
+    /// A customer of an account that was opened before.
+    pub fn customer(&self, id: &str) -> Customer {
+        let by = self.operator();
+        let id = id.to_owned();
+        Customer { id, by }
     }
 
     /// How the database's superuser connects.
@@ -101,6 +144,18 @@ impl AllInOne {
         child.wait().unwrap();
     }
 
+    /// Kills the process in the middle of its start, and whatever it has started by then with it or not. What is spared
+    /// goes on until it notices.
+    pub fn kill_starting(&mut self, children: bool) {
+        let mut child = self.child.take().expect("it was launched");
+        let mut victims = vec![child.id()];
+        if children {
+            victims.extend(descendants(child.id()));
+        }
+        signal("-KILL", &victims);
+        child.wait().unwrap();
+    }
+
     /// The database's process, if there is one.
     pub fn postmaster(&self) -> Option<u32> {
         let file = self.data_dir().join("postgres").join("postmaster.pid");
@@ -108,8 +163,13 @@ impl AllInOne {
         text.lines().next()?.trim().parse().ok()
     }
 
-    /// Presses Ctrl-C and waits for the end, which must be a good one and leave nothing running.
+    /// [`Self::rest`] for good.
     pub fn stop(mut self) {
+        self.rest();
+    }
+
+    /// Presses Ctrl-C and waits for the end, which must be a good one and leave nothing running.
+    pub fn rest(&mut self) {
         let database = self.postmaster().expect("a database runs");
         let mut child = self.child.take().expect("it runs");
         assert!(end(&mut child), "the all-in-one did not end well");

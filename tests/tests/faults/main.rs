@@ -11,6 +11,8 @@ mod all_in_one;
 mod chance;
 mod crash;
 mod log;
+mod mailing;
+mod month;
 mod process;
 mod processes;
 mod race;
@@ -18,6 +20,7 @@ mod refusing;
 mod releases;
 mod services;
 mod shopper;
+mod starts;
 mod stored;
 mod subscribers;
 

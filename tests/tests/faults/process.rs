@@ -141,6 +141,30 @@ pub fn runs(process: u32) -> bool {
     found.is_ok_and(|status| status.success())
 }
 
+/// The processes that a process has started, and those that they have.
+pub fn descendants(process: u32) -> Vec<u32> {
+    let listed = Command::new("ps")
+        .args(["-A", "-o", "pid=,ppid="])
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let pairs: Vec<(u32, u32)> = listed
+        .lines()
+        .map(|line| {
+            let mut ids = line.split_whitespace().map(|id| id.parse().unwrap());
+            (ids.next().unwrap(), ids.next().unwrap())
+        })
+        .collect();
+    let mut found = vec![process];
+    let mut at = 0;
+    while let Some(parent) = found.get(at).copied() {
+        let children = pairs.iter().filter(|(_, of)| *of == parent);
+        found.extend(children.map(|(child, _)| *child));
+        at += 1;
+    }
+    found.split_off(1)
+}
+
 /// Waits, without the runtime, until something is done or has taken too long.
 pub fn wait(mut done: impl FnMut() -> bool) {
     let begun = Instant::now();

@@ -347,3 +347,29 @@ async fn buy_at(octroi: &Services, customers: [&str; 2], twins: &[Caller; 2]) {
     }
     shopping.join_all().await;
 }
+
+/// An address that nobody has is hashed for like any other: the memory that a hash takes is touched in both cases, by a
+/// process that has hashed nothing before.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unknown_address_is_hashed_for() {
+    /// Argon2id's 19 MiB in KiB, but for what the system counts late.
+    const HASH: u64 = 18 * 1024;
+    let mut octroi = Services::prepare().await;
+    octroi.start_all().await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 1)]).await;
+    let license = acme.activates("office", 1, "sales").await;
+    let unknown = license.activation_email.replace("sales", "nobody");
+    for address in [unknown, license.activation_email] {
+        octroi.stop(Licensing).await;
+        octroi.starts(Licensing).await;
+        acme.license("office", 1).await;
+        let before = octroi.peak_memory(Licensing);
+        let refused = acme.signs_in(&address, "Wrong-Kettle-42").await.refused();
+        refused.is(Code::Unauthenticated, "SIGN_IN_FAILED");
+        let grown = octroi.peak_memory(Licensing) - before;
+        assert!((HASH..2 * HASH).contains(&grown), "{address}: {grown} KiB");
+    }
+    finish(octroi).await;
+}

@@ -7,10 +7,9 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
-use octroi_api::billing::v1::CreateAccountRequest;
 use octroi_tests::harness::{
-    Answer as _, Caller, Customer, MailServer, Server, ServiceName, account, deployed,
-    documented_catalogue, eventually, openssl_signs, script, token,
+    Caller, Customer, MailServer, Server, ServiceName, deployed, documented_catalogue, eventually,
+    openssl_signs, script, token,
 };
 use tokio::sync::OnceCell;
 use tokio_postgres::config::Host;
@@ -195,19 +194,9 @@ impl Services {
         Caller::elsewhere(urls, &self.site.token)
     }
 
-    /// Opens an account and puts a payment method on file.
+    /// Opens an account whose payments succeed.
     pub async fn customer(&self, id: &str) -> Customer {
-        let by = self.operator();
-        let request = CreateAccountRequest {
-            account_id: id.to_owned(),
-            account: Some(account(id)),
-            ..CreateAccountRequest::default()
-        };
-        by.accounts().create_account(request).await.got();
-        let id = id.to_owned();
-        let customer = Customer { id, by };
-        customer.pays_with("test-success").await;
-        customer
+        Customer::paying(self.operator(), id).await
     }
 
     /// A service's settings, as the manifests give them.
@@ -314,6 +303,17 @@ impl Services {
     /// The process of a service, which is no longer looked after.
     pub fn take(&mut self, service: ServiceName) -> Process {
         self.running.remove(service.as_str()).expect("it runs")
+    }
+
+    /// The most memory that a service's process has had, in KiB.
+    #[cfg(target_os = "linux")]
+    pub fn peak_memory(&self, service: ServiceName) -> u64 {
+        let process = self.running[service.as_str()].id();
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let mut lines = status.lines();
+        let peak = lines.find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.unwrap().trim().trim_end_matches(" kB");
+        peak.parse().unwrap()
     }
 
     /// Kills a service as a power cut would.

@@ -3,12 +3,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use octroi_api::billing::v1::CreateAccountRequest;
 use octroi_api::licensing::v1::{
     ActivateLicenseRequest, CreateOrderRequest, Order, PayOrderRequest, license, order,
 };
 use octroi_tests::harness::{
-    Answer as _, BUSINESS, Caller, Customer, Refused, account, lines, method, new_group, request_id,
+    BUSINESS, Caller, Customer, Refused, lines, method, new_group, request_id,
 };
 use tokio_postgres::Client;
 use tonic::{Code, Status};
@@ -59,12 +58,7 @@ pub async fn open_accounts(by: &Caller) -> Vec<Shopper> {
     for number in 0..SHOPPERS {
         let id = format!("acme-{}", number / 2);
         if number % 2 == 0 {
-            let request = CreateAccountRequest {
-                account_id: id.clone(),
-                account: Some(account(&id)),
-                ..CreateAccountRequest::default()
-            };
-            by.accounts().create_account(request).await.got();
+            Customer::newcomer(by.clone(), &id).await;
         }
         shoppers.push(Shopper::new(&id, &format!("s{number}")));
     }
