@@ -1,87 +1,74 @@
 //! How often an answer waits for the database, counted on the wire: once for a read, three times at most for an
 //! activation. Warm, uncontended, and with a request id that did not come before.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
-
 use octroi_api::billing::v1::{BillRun, CreateBillRunRequest};
 use octroi_api::{METHODS, Method};
 use octroi_tests::harness::{
     Answer as _, BUSINESS, Caller, Installation, Options, ServiceName, Turn, request_id, server,
 };
+use tonic::Code;
 
 use crate::methods::{every_request, with_everything};
 
 /// Calls before one counts: every connection of the pool has then prepared its statements.
 const WARM: usize = 9;
-/// Calls that count; the least of them is what a call needs when nothing comes between.
-const COUNTED: usize = 5;
+/// Calls that count, at most; the least of them is what a call needs when nothing comes between.
+const COUNTED: usize = 20;
 
-/// What a relay says when there is something to deliver, beside what it says always.
-const RELAY: &[&str] = &["fetch", "taken", "give_back", "put_off"];
+/// What a service says by itself all the time, or because of a call but after it: its relays and the test clock's
+/// follower. Whatever else it does by itself comes too seldom to be in the way of every call.
+const BACKGROUND: &[&str] = &[
+    "lease",
+    "fetch",
+    "earliest_period_end",
+    "undelivered",
+    "taken",
+    "give_back",
+    "put_off",
+    "stored",
+    "pending",
+    "emitted",
+    "report",
+];
 
-/// Tells a call's own turns from those of the work in the background.
-struct Ear {
+/// What the service says to the database for one call. Everything before it has been delivered.
+async fn said(
+    octroi: &Installation,
     service: ServiceName,
-    background: BTreeSet<String>,
+    call: &mut impl AsyncFnMut(),
+) -> Vec<Turn> {
+    octroi.drained().await;
+    octroi.wire(service).take();
+    call().await;
+    let mut turns = octroi.wire(service).take();
+    turns.retain(|turn| {
+        let mut names = turn.statements.iter();
+        !names.any(|name| BACKGROUND.contains(&name.as_str()))
+    });
+    turns
 }
 
-impl Ear {
-    /// Listens while nobody calls.
-    async fn tuned(octroi: &Installation, service: ServiceName) -> Self {
-        octroi.wire(service).take();
-        tokio::time::sleep(Duration::from_millis(1500)).await;
-        let heard = octroi.wire(service).take();
-        let heard = heard.into_iter().flat_map(|turn| turn.statements);
-        let background = heard.chain(RELAY.iter().map(|name| (*name).to_owned()));
-        let bounds = ["BEGIN", "COMMIT", "ROLLBACK"];
-        Self {
-            service,
-            background: background
-                .filter(|name| !bounds.contains(&name.as_str()))
-                .collect(),
+/// The least turns of several calls, of which one is enough that needs no more than it may.
+async fn least(
+    octroi: &Installation,
+    service: ServiceName,
+    most: usize,
+    mut call: impl AsyncFnMut(),
+) -> Vec<Turn> {
+    for _ in 0..WARM {
+        call().await;
+    }
+    let mut least = said(octroi, service, &mut call).await;
+    for _ in 1..COUNTED {
+        if least.len() <= most {
+            break;
+        }
+        let turns = said(octroi, service, &mut call).await;
+        if turns.len() < least.len() {
+            least = turns;
         }
     }
-
-    /// The turns that are not the background's. One that only ends a transaction belongs to who began it.
-    fn own(&self, turns: Vec<Turn>) -> Vec<Turn> {
-        let mut background = BTreeMap::new();
-        turns
-            .into_iter()
-            .filter(|turn| {
-                let bounds = turn
-                    .statements
-                    .iter()
-                    .all(|name| name == "COMMIT" || name == "ROLLBACK");
-                let before = background.get(&turn.connection) == Some(&true);
-                let known = turn
-                    .statements
-                    .iter()
-                    .any(|name| self.background.contains(name));
-                let of_background = known || (bounds && !turn.statements.is_empty() && before);
-                background.insert(turn.connection, of_background);
-                !of_background
-            })
-            .collect()
-    }
-
-    /// The least turns of several calls.
-    async fn count(&self, octroi: &Installation, mut call: impl AsyncFnMut()) -> Vec<Turn> {
-        for _ in 0..WARM {
-            call().await;
-        }
-        let mut least: Option<Vec<Turn>> = None;
-        for _ in 0..COUNTED {
-            octroi.drained().await;
-            octroi.wire(self.service).take();
-            call().await;
-            let turns = self.own(octroi.wire(self.service).take());
-            if least.as_ref().is_none_or(|least| turns.len() < least.len()) {
-                least = Some(turns);
-            }
-        }
-        least.unwrap()
-    }
+    least
 }
 
 async fn tapped() -> Installation {
@@ -111,17 +98,15 @@ async fn a_read_waits_once() {
     let mut counted = 0;
     let user = acme.by.with_session(&known.session);
     for service in ServiceName::ALL {
-        let ear = Ear::tuned(&octroi, service).await;
         for (path, message) in every_request("acme", &known) {
             let method = Method::find(path).unwrap();
             if server(method) != service || !is_read(path) {
                 continue;
             }
-            let turns = ear
-                .count(&octroi, async || {
-                    called(&user, service, path, &message).await;
-                })
-                .await;
+            let turns = least(&octroi, service, 1, async || {
+                called(&user, service, path, &message).await;
+            })
+            .await;
             assert_eq!(turns.len(), 1, "{path}: {turns:?}");
             counted += 1;
         }
@@ -149,16 +134,40 @@ async fn an_activation_waits_three_times_at_most() {
     let octroi = tapped().await;
     let acme = octroi.customer("acme").await;
     acme.buys("office", &[(BUSINESS, 100)]).await;
-    let ear = Ear::tuned(&octroi, ServiceName::Licensing).await;
     let mut number = 0;
-    let turns = ear
-        .count(&octroi, async || {
-            number += 1;
-            let mut request = acme.activation("office", number, &format!("user{number}"));
-            request.request_id = request_id();
-            acme.by.licenses().activate_license(request).await.got();
-        })
-        .await;
+    let turns = least(&octroi, ServiceName::Licensing, 3, async || {
+        number += 1;
+        let mut request = acme.activation("office", number, &format!("user{number}"));
+        request.request_id = request_id();
+        acme.by.licenses().activate_license(request).await.got();
+    })
+    .await;
     assert!((1..=3).contains(&turns.len()), "{turns:?}");
+    octroi.finish().await;
+}
+
+/// A wrong password and an address that nobody has are looked up by the same words, and no other follow.
+#[tokio::test]
+async fn a_sign_in_asks_the_same_for_an_unknown_address() {
+    const TRIES: usize = 4;
+    let octroi = tapped().await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 1)]).await;
+    let license = acme.activates("office", 1, "sales").await;
+    octroi.mailed().await;
+    let unknown = license.activation_email.replace("sales", "nobody");
+    for address in [license.activation_email, unknown] {
+        let mut heard = Vec::new();
+        for _ in 0..TRIES {
+            let mut call = async || {
+                let refused = acme.signs_in(&address, "Wrong-Kettle-42").await.refused();
+                refused.is(Code::Unauthenticated, "SIGN_IN_FAILED");
+            };
+            let turns = said(&octroi, ServiceName::Licensing, &mut call).await;
+            heard.push(turns.into_iter().flat_map(|turn| turn.statements).collect());
+        }
+        let expected = vec!["attempt_sign_in".to_owned()];
+        assert!(heard.contains(&expected), "{address}: {heard:?}");
+    }
     octroi.finish().await;
 }

@@ -27,6 +27,8 @@ const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAA
 /// milliseconds.
 pub(crate) struct Hasher {
     argon: Argon2<'static>,
+    /// What is verified where there is no hash.
+    nobody: &'static str,
     cores: Arc<Semaphore>,
     queue: Arc<Semaphore>,
 }
@@ -42,6 +44,7 @@ impl Hasher {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         Ok(Self {
             argon: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
+            nobody: NOBODY,
             cores: Arc::new(Semaphore::new(cores)),
             queue: Arc::new(Semaphore::new(cores + WAITING)),
         })
@@ -72,9 +75,10 @@ impl Hasher {
         password: SecretString,
         hash: Option<String>,
     ) -> Result<bool, Error> {
+        let nobody = self.nobody;
         self.run(move |argon| {
             let known = hash.is_some();
-            let hash = PasswordHash::new(hash.as_deref().unwrap_or(NOBODY))
+            let hash = PasswordHash::new(hash.as_deref().unwrap_or(nobody))
                 .map_err(|error| Error::Internal(anyhow::Error::msg(error)))?;
             let right = argon.verify_password(password.expose_secret().as_bytes(), &hash);
             Ok(known && right.is_ok())
@@ -168,6 +172,19 @@ mod tests {
             (MEMORY, PASSES, LANES)
         );
         assert_eq!(nobody.hash.unwrap().len(), 32);
+    }
+
+    #[tokio::test]
+    async fn what_stands_for_nobody_is_verified_and_opens_nothing() {
+        let password = SecretString::from("Wooden-Chair-42");
+        let mut hasher = Hasher::new().unwrap();
+        let hash = hasher.hash(password.clone()).await.unwrap();
+        hasher.nobody = hash.leak();
+        assert!(!hasher.verify(password.clone(), None).await.unwrap());
+        // One that cannot be verified is noticed, which it would not be if nobody looked.
+        hasher.nobody = "no hash";
+        let failed = hasher.verify(password, None).await;
+        assert!(matches!(failed, Err(Error::Internal(_))));
     }
 
     #[tokio::test]
