@@ -3,7 +3,7 @@
 use octroi::system::ServiceName;
 use octroi_api::billing::v1::{
     Account, CreateAccountRequest, CreatePaymentMethodRequest, NewPaymentMethod, PaymentMethod,
-    PostalAddress,
+    PostalAddress, UpdateAccountRequest,
 };
 use octroi_api::event::v1::{Event, ListEventsRequest};
 use octroi_api::licensing::v1::{
@@ -12,6 +12,7 @@ use octroi_api::licensing::v1::{
     PayOrderRequest, SignInRequest, SignInResponse,
 };
 use octroi_api::notification::v1::{Email, EmailView, GetEmailRequest, ListEmailsRequest};
+use prost_types::FieldMask;
 use tonic::{Response, Status};
 use uuid::Uuid;
 
@@ -159,6 +160,39 @@ impl Customer {
     #[must_use]
     pub fn order_name(&self, order: &str) -> String {
         format!("accounts/{}/orders/{order}", self.id)
+    }
+
+    /// Changes these fields of the account to what `account` says; the answer is not judged.
+    pub async fn changes(
+        &self,
+        paths: &[&str],
+        account: Account,
+    ) -> Result<Response<Account>, Status> {
+        let request = UpdateAccountRequest {
+            account: Some(Account {
+                name: self.name(),
+                ..account
+            }),
+            update_mask: Some(FieldMask {
+                paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+            }),
+            ..UpdateAccountRequest::default()
+        };
+        self.by.accounts().update_account(request).await
+    }
+
+    /// Moves the account to another country.
+    pub async fn moves_to(&self, country: &str) {
+        let moved = account(&self.id);
+        let address = moved.address.map(|address| PostalAddress {
+            country_code: country.to_owned(),
+            ..address
+        });
+        let moved = Account {
+            address,
+            ..Account::default()
+        };
+        self.changes(&["address"], moved).await.got();
     }
 
     /// Puts a payment method on file as the default.

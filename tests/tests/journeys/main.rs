@@ -11,6 +11,7 @@ mod activating;
 mod adding;
 mod answering;
 mod calling;
+mod changing;
 mod converging;
 mod coverage;
 mod deleting;

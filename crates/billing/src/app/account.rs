@@ -128,7 +128,7 @@ impl App {
             let contact_changed = account.contact_email != before.contact_email;
             let previous = contact_changed.then_some(before.contact_email.as_str());
             store::account::update(&mut tx, &account);
-            tx.emit(event::account_changed(&account, previous, call.now));
+            tx.emit(event::account_changed(&account, previous, account.updated));
             tx.audit(
                 &account.name(),
                 Some(audited(&before)),

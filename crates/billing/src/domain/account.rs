@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::address::Address;
 use super::money::Currency;
@@ -65,7 +65,7 @@ pub struct Account {
     pub locale: Locale,
     /// Every time zone that it has had, oldest first; never empty.
     pub zones: Vec<ZoneChange>,
-    /// When its first order was settled or first tried to be.
+    /// When its first order was quoted to be kept.
     pub first_order: Option<Timestamp>,
     /// Rises with every change.
     pub version: i64,
@@ -177,8 +177,9 @@ impl Account {
             .map_or("UTC", |change| change.zone.as_str())
     }
 
-    /// The account after a change, its version risen by one; the account as it is when nothing differs. `seller` is
-    /// the one that it then has.
+    /// The account after a change that was asked for at `now`, its version risen by one; the account as it is when
+    /// nothing differs. `seller` is the one that it then has. The change takes effect at `updated`, which is after the
+    /// change before it even where this one was asked for earlier and waited longer.
     ///
     /// # Errors
     /// [`Fixed`] when currency or seller would change after the first order.
@@ -188,6 +189,7 @@ impl Account {
         seller: &SellerDefaults,
         now: Timestamp,
     ) -> Result<Account, Fixed> {
+        let now = self.effective(now);
         let mut next = self.clone();
         next.seller = seller.id.clone();
         if let Some(currency) = change.currency {
@@ -210,6 +212,13 @@ impl Account {
             next.updated = now;
         }
         Ok(next)
+    }
+
+    /// Changes take effect in the order of their versions: two instants that are the other way round, or the same,
+    /// would leave it open which time zone governs.
+    fn effective(&self, now: Timestamp) -> Timestamp {
+        let next = self.updated.checked_add(SignedDuration::from_micros(1));
+        now.max(next.unwrap_or(self.updated))
     }
 
     fn check_fixed(&self, before: &Account) -> Result<(), Fixed> {
@@ -379,6 +388,26 @@ mod tests {
             moved.change(zone("Asia/Tokyo"), &seller, later).unwrap(),
             moved
         );
+    }
+
+    #[test]
+    fn a_change_that_waited_takes_effect_after_those_that_did_not() {
+        let seller = defaults("specimen", "EUR");
+        let zone = |zone: &str| AccountChange {
+            zone: Some(Some(zone.into())),
+            ..AccountChange::default()
+        };
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut account = account();
+        for (asked, name) in [(5, "Asia/Tokyo"), (3, "America/New_York"), (5, "UTC")] {
+            let before = account.updated;
+            account = account.change(zone(name), &seller, at(asked)).unwrap();
+            assert!(account.updated > before, "{name}");
+            let latest = account.zones.iter().max_by_key(|change| change.at);
+            assert_eq!(latest.unwrap().zone, name);
+            assert_eq!(account.time_zone(), name);
+        }
+        assert_eq!(account.zones[1].at, at(5));
     }
 
     #[test]
