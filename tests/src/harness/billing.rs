@@ -47,6 +47,30 @@ impl Installation {
             .unwrap();
     }
 
+    /// Puts a tax rate into the catalogue, from this date on.
+    pub async fn tax_rate(&self, country: &str, category: &str, ppm: i32, valid_from: &str) {
+        self.sql
+            .execute(
+                "INSERT INTO billing.tax_rate (id, country, category, rate_ppm, valid_from, create_time)
+                 VALUES ($1, $2, $3, $4, $5::text::date, now())",
+                &[&Uuid::new_v4(), &country, &category, &ppm, &valid_from],
+            )
+            .await
+            .unwrap();
+    }
+
+    /// Adds a seller that is like the first one.
+    pub async fn another_seller(&self, id: &str) {
+        self.sql
+            .execute(
+                "INSERT INTO billing.seller
+                 SELECT (jsonb_populate_record(seller, jsonb_build_object('id', $1::text))).* FROM billing.seller",
+                &[&id],
+            )
+            .await
+            .unwrap();
+    }
+
     /// Invoices a month and waits for the run's end. Usage that is still on its way is waited for.
     pub async fn bills(&self, month: &str) -> BillRun {
         self.runs(month, false).await

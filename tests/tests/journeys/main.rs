@@ -19,6 +19,7 @@ mod installing;
 mod invoicing;
 mod listing;
 mod methods;
+mod numbering;
 mod ordering;
 mod passing_time;
 mod paying;

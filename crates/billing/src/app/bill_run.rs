@@ -79,8 +79,8 @@ impl App {
         Ok(answer)
     }
 
-    /// Whether a month can be invoiced now: it has ended for someone, usage is complete through then, and every seller
-    /// may invoice.
+    /// Whether a month can be invoiced now: it has ended for someone, usage is complete through then, and a seller may
+    /// invoice. The accounts of one that may not are parked.
     async fn check_ready(&self, tx: &Tx, month: Month, now: Timestamp) -> Result<(), Error> {
         let calendars = tx
             .query(store::bill_run::CALENDARS, &[])
@@ -96,10 +96,14 @@ impl App {
                 complete_through: complete.map(|at| at.to_string()).unwrap_or_default(),
             });
         }
+        let mut reason = None;
         for row in &tx.query(store::bill_run::SELLERS, &[]).await? {
-            store::seller::seller(row)?.check_complete()?;
+            match store::seller::seller(row)?.check_complete() {
+                Ok(()) => return Ok(()),
+                Err(incomplete) => reason = reason.or(Some(incomplete)),
+            }
         }
-        Ok(())
+        reason.map_or(Ok(()), |incomplete| Err(incomplete.into()))
     }
 
     /// One bill run.
