@@ -18,7 +18,7 @@ use tonic_types::StatusExt as _;
 
 use crate::domain::account::{self, Account};
 use crate::domain::offer;
-use crate::domain::order::{Money, Order, Quote, Receipt, Wish};
+use crate::domain::order::{self, Money, Order, Quote, Receipt, Wish};
 use crate::domain::payment::{Attempt, Outcome};
 use crate::error::Error;
 
@@ -46,11 +46,12 @@ impl Billing {
         Self(SettlementServiceClient::new(peer))
     }
 
-    /// What an order would cost, and the account as it is.
+    /// What an order costs, and the account as it is. `kept` says that the order is to be kept: billing then holds the
+    /// account to the quote's currency and seller.
     ///
     /// # Errors
     /// Billing's refusals in licensing's words, and [`Platform::Unavailable`].
-    pub(crate) async fn quote(&self, wish: &Wish) -> Result<(Quote, Account), Error> {
+    pub(crate) async fn quote(&self, wish: &Wish, kept: bool) -> Result<(Quote, Account), Error> {
         let lines = wish.lines.iter().map(|line| QuotedLine {
             offer: offer::name(&line.offer),
             quantity: line.quantity,
@@ -60,6 +61,10 @@ impl Billing {
                 account: account::name(&wish.account),
                 lines: lines.collect(),
                 prepaid: false,
+                order: match kept {
+                    true => order::name(&wish.account, &wish.id),
+                    false => String::new(),
+                },
             },
             QUOTE_DEADLINE,
         );

@@ -278,7 +278,7 @@ async fn settlement_is_for_services() {
             offer: BUSINESS.to_owned(),
             quantity: 1,
         }],
-        prepaid: false,
+        ..Default::default()
     };
     let quoted = licensing
         .settlement()

@@ -454,7 +454,7 @@ fn billing_requests(id: &str, known: &Known) -> Vec<(&'static str, Vec<u8>)> {
                 offer: BUSINESS.to_owned(),
                 quantity: 1,
             }],
-            prepaid: false,
+            ..QuoteOrderRequest::default()
         }
     );
     request!(

@@ -10,7 +10,6 @@ use uuid::Uuid;
 
 use super::account::not_found;
 use super::gateway::Outcome;
-use super::quote::tax_at;
 use super::{App, invoice, payment_method};
 use crate::domain::account::Account;
 use crate::domain::ledger::Posting;
@@ -21,7 +20,6 @@ use crate::domain::settlement::{
     Attempt, Charge, METHOD_MISSING, METHOD_UNKNOWN, OrderCharge, Settlement, SettlementState,
     Verdict, in_the_way,
 };
-use crate::domain::tax::TaxRate;
 use crate::error::Error;
 use crate::{event, store};
 
@@ -137,7 +135,6 @@ impl App {
             .await?;
         let row = rows.first().ok_or_else(|| not_found(account))?;
         let customer = store::account::account(row)?;
-        let rates = store::tax::rates(row, &customer.address.country)?;
         let seller = store::seller::seller(row)?;
         let named: Vec<Uuid> = quote.lines.iter().map(|line| line.price).collect();
         // With the account held nobody else begins an attempt of it, so what is read now stays true.
@@ -153,15 +150,15 @@ impl App {
                 token: None,
             });
         }
-        let tax = tax_at(&rates, &customer, &seller.zone, quote.at)?;
         quote
-            .check(customer.currency, &prices, tax.rate)
+            .check(customer.currency, &prices)
             .map_err(|mismatch| Error::QuoteMismatch { what: mismatch.0 })?;
         if quote.due > 0 {
             // Money that is taken must be invoiced, so what would stop the invoice stops the charge.
             seller.check_complete()?;
         }
         if customer.first_order.is_none() {
+            // Its quote was made by a release that did not mark the account.
             store::account::mark_ordered(&mut tx, account, call.now);
         }
         let method = match with {
@@ -169,7 +166,7 @@ impl App {
             PayWith::New(new) => Ok(put_on_file(&mut tx, call, &attempt, new)),
             PayWith::Unknown => Err(METHOD_UNKNOWN),
         };
-        let begun = record(&mut tx, call, attempt, &quote, &customer, tax, method);
+        let begun = record(&mut tx, call, attempt, &quote, &customer, method);
         tx.commit_work().await?;
         Ok(begun)
     }
@@ -342,10 +339,9 @@ fn record(
     attempt: Attempt,
     quote: &Quote,
     customer: &Account,
-    tax: &TaxRate,
     method: Result<PaymentMethod, &'static str>,
 ) -> Begun {
-    let charge = Charge::of(quote, &customer.seller, tax);
+    let charge = Charge::of(quote, &customer.seller);
     let (settlement, token) = match method {
         Ok(method) => (
             Settlement::begin(attempt, charge, method.id, Uuid::now_v7(), call.now),

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::money::{Currency, Overflow, Rate, add, sum, times};
 use super::price::{Price, UsagePolicy};
+use super::tax::TaxCategory;
 
 /// The most lines that an order has.
 pub const MOST_LINES: usize = 20;
@@ -52,7 +53,9 @@ pub struct Quote {
     pub tax: i64,
     /// What is due now.
     pub due: i64,
-    /// The tax rate applied.
+    /// Category of the tax applied.
+    pub category: TaxCategory,
+    /// Rate of the tax applied.
     pub rate: Rate,
     /// When it was made.
     pub at: Timestamp,
@@ -80,7 +83,7 @@ impl Quote {
     pub fn make(
         currency: Currency,
         lines: &[Priced],
-        rate: Rate,
+        (category, rate): (TaxCategory, Rate),
         at: Timestamp,
     ) -> Result<Quote, Overflow> {
         let lines = lines
@@ -105,28 +108,34 @@ impl Quote {
             net,
             tax,
             due: add(net, tax)?,
+            category,
             rate,
             at,
         })
     }
 
-    /// Whether the quote is what its own prices, currency and tax rate make it.
+    /// Whether the quote is what its own prices and tax make it, in the account's currency. Prices and tax are those
+    /// of its time: what has changed since, of the account too, does not count.
     ///
     /// # Errors
     /// [`Mismatch`] names the first part that differs.
-    pub fn check(&self, currency: Currency, prices: &[Price], rate: Rate) -> Result<(), Mismatch> {
+    pub fn check(&self, currency: Currency, prices: &[Price]) -> Result<(), Mismatch> {
         if self.currency != currency {
             return Err(Mismatch(format!("the account's currency is {currency}")));
         }
-        if self.rate != rate {
-            return Err(Mismatch(format!("the tax rate was {} ppm", rate.ppm())));
+        if !self.category.may_have(self.rate) {
+            return Err(Mismatch(format!(
+                "a tax of category {} has no rate of {} ppm",
+                self.category.as_str(),
+                self.rate.ppm()
+            )));
         }
         let priced = self
             .lines
             .iter()
             .map(|line| line.priced(currency, prices))
             .collect::<Result<Vec<_>, Mismatch>>()?;
-        let own = Quote::make(currency, &priced, rate, self.at)
+        let own = Quote::make(currency, &priced, (self.category, self.rate), self.at)
             .map_err(|overflow| Mismatch(overflow.to_string()))?;
         match own == *self {
             true => Ok(()),
@@ -184,7 +193,12 @@ mod tests {
 
     fn make(lines: &[Priced], ppm: i32) -> Quote {
         let rate = Rate::from_ppm(ppm).unwrap();
-        Quote::make(lines[0].price.currency, lines, rate, Timestamp::UNIX_EPOCH).unwrap()
+        let category = match ppm {
+            0 => TaxCategory::Zero,
+            _ => TaxCategory::Standard,
+        };
+        let currency = lines[0].price.currency;
+        Quote::make(currency, lines, (category, rate), Timestamp::UNIX_EPOCH).unwrap()
     }
 
     #[test]
@@ -193,18 +207,14 @@ mod tests {
         let quote = make(&lines, 200_000);
         assert_eq!((quote.net, quote.tax, quote.due), (2_500, 500, 3_000));
         let prices = [lines[0].price.clone()];
-        let check = |quote: &Quote| {
-            quote.check(
-                lines[0].price.currency,
-                &prices,
-                Rate::from_ppm(200_000).unwrap(),
-            )
-        };
+        let check = |quote: &Quote| quote.check(lines[0].price.currency, &prices);
         assert_eq!(check(&quote), Ok(()));
-        let changes: [fn(&mut Quote); 7] = [
+        let changes: [fn(&mut Quote); 9] = [
             |quote| quote.due = 1,
             |quote| quote.tax = 0,
             |quote| quote.rate = Rate::from_ppm(0).unwrap(),
+            |quote| quote.rate = Rate::from_ppm(190_000).unwrap(),
+            |quote| quote.category = TaxCategory::ReverseCharge,
             |quote| quote.currency = Currency::find("USD").unwrap(),
             |quote| quote.lines[0].setup_fee = 1,
             |quote| quote.lines[0].price = Uuid::nil(),
@@ -231,7 +241,7 @@ mod tests {
             let off = i128::from(quote.tax) * 1_000_000 - i128::from(net) * i128::from(ppm);
             prop_assert!(2 * off.abs() <= 1_000_000);
             let prices: Vec<Price> = lines.iter().map(|line| line.price.clone()).collect();
-            prop_assert_eq!(quote.check(quote.currency, &prices, quote.rate), Ok(()));
+            prop_assert_eq!(quote.check(quote.currency, &prices), Ok(()));
         }
     }
 }

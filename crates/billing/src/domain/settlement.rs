@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::money::{Currency, Money, Rate};
 use super::payment::{Payment, PaymentState};
 use super::quote::{Quote, QuoteLine};
-use super::tax::{TaxCategory, TaxRate};
+use super::tax::TaxCategory;
 
 /// An attempt of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,11 +53,11 @@ pub struct Charge {
 
 impl Charge {
     /// What a quote that fits its prices charges.
-    pub fn of(quote: &Quote, seller: &str, tax: &TaxRate) -> Charge {
+    pub fn of(quote: &Quote, seller: &str) -> Charge {
         Charge {
             currency: quote.currency,
             seller: seller.to_owned(),
-            tax_category: tax.category,
+            tax_category: quote.category,
             tax_rate: quote.rate,
             net: quote.net,
             tax: quote.tax,

@@ -35,6 +35,11 @@ impl TaxCategory {
         }
     }
 
+    /// Whether a tax of this category can have a rate: the standard one alone is above zero, and always is.
+    pub fn may_have(self, rate: Rate) -> bool {
+        (self == TaxCategory::Standard) == (rate.ppm() > 0)
+    }
+
     /// The category that EN 16931 spells so.
     pub fn parse(text: &str) -> Option<TaxCategory> {
         match text {

@@ -8,6 +8,7 @@ use super::money;
 use crate::domain::money::{Currency, Money, Rate};
 use crate::domain::price::{self, UsagePolicy};
 use crate::domain::quote::{Asked, MOST_LICENSES, MOST_LINES, Quote, QuoteLine};
+use crate::domain::tax::TaxCategory;
 
 /// A policy as the contracts carry it.
 pub fn usage_policy(policy: UsagePolicy) -> pb::UsagePolicy {
@@ -58,6 +59,13 @@ pub fn from_wire(quote: Option<pb::Quote>, violations: &mut Violations) -> Optio
         .collect();
     let rate = Rate::from_ppm(quote.tax_rate_ppm).ok_or("must be 0 to 1000000");
     let rate = violations.check("quote.tax_rate_ppm", rate);
+    let category = match (quote.tax_category.as_str(), rate) {
+        // A release that did not send the category made the quote: one alone has a rate above zero.
+        ("", Some(rate)) if rate.ppm() > 0 => Some(TaxCategory::Standard),
+        (text, _) => TaxCategory::parse(text),
+    };
+    let category = category.ok_or("must be a category of EN 16931 such as \"S\"");
+    let category = violations.check("quote.tax_category", category);
     let at = quote
         .quote_time
         .as_ref()
@@ -70,6 +78,7 @@ pub fn from_wire(quote: Option<pb::Quote>, violations: &mut Violations) -> Optio
         net: net?,
         tax: tax?,
         due: due?.minor,
+        category: category?,
         rate: rate?,
         at: at?,
     })
@@ -147,6 +156,7 @@ pub fn to_wire(quote: &Quote) -> pb::Quote {
         due_now: amount(quote.due),
         tax_rate_ppm: quote.rate.ppm(),
         quote_time: Some(to_proto(quote.at)),
+        tax_category: quote.category.as_str().to_owned(),
     }
 }
 

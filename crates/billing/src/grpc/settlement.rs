@@ -32,11 +32,19 @@ impl SettlementService for SettlementApi {
         let mut violations = Violations::default();
         let account = account_id("account", &request.account, &mut violations);
         let lines = quote::asked(request.lines, &mut violations);
+        let order = match parse(&request.order, ["accounts", "orders"]) {
+            None if request.order.is_empty() => None,
+            Some([of, _]) if of == account => Some(request.order.as_str()),
+            _ => {
+                violations.add("order", "must be an order of the account");
+                None
+            }
+        };
         violations.finish()?;
         if request.prepaid {
             return Err(Error::BillingModeUnavailable.into());
         }
-        let (quote, account) = self.0.quote_order(&call, &account, lines).await?;
+        let (quote, account) = self.0.quote_order(&call, &account, order, lines).await?;
         Ok(Response::new(pb::QuoteOrderResponse {
             quote: Some(quote::to_wire(&quote)),
             account: Some(account_snapshot(&account, None)),

@@ -29,15 +29,13 @@ pub const QUOTE: &str = concat!(
      WHERE a.account = $1 ORDER BY o.place"
 );
 
-/// The account `$1`, locked, with its seller and its country's tax rates.
+/// The account `$1`, locked, with its seller.
 pub const LOCK_ACCOUNT: &str = concat!(
     "-- lock_account_to_settle
      SELECT ",
     account_columns!(),
     ", ",
     seller_columns!(),
-    ", ",
-    tax_rate_columns!("a.country"),
     " FROM account a JOIN seller s ON s.id = a.seller
      WHERE a.account = $1 FOR NO KEY UPDATE OF a"
 );

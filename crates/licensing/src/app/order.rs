@@ -49,7 +49,7 @@ impl Orders {
             wish.id = format!("o{}", Uuid::now_v7().simple());
         }
         self.check(&wish, call.now).await?;
-        let (quote, account) = self.billing.quote(&wish).await?;
+        let (quote, account) = self.billing.quote(&wish, !validate_only).await?;
         let order = Order::quoted(wish, quote, call.now);
         if validate_only {
             return Ok(reply(&order));
