@@ -137,8 +137,13 @@ impl SellerFile {
             .recovery_indemnity
             .zip(currency)
             .map(|(amount, currency)| Money::parse(&amount, currency));
-        if let Some(Err(error)) = indemnity {
-            check(false, &format!("recovery_indemnity {error}"));
+        match indemnity {
+            Some(Err(error)) => check(false, &format!("recovery_indemnity {error}")),
+            Some(Ok(amount)) => check(
+                amount.minor >= 0,
+                "recovery_indemnity must not be below zero",
+            ),
+            None => {}
         }
         match (zone, currency) {
             (Ok(zone), Some(currency)) if wrong.is_empty() => Ok(Seller {
@@ -179,6 +184,27 @@ mod tests {
         let seller = file.seller().unwrap();
         assert_eq!(seller.payment_terms_days, 30);
         assert!(seller.missing().contains(&"siren"));
+    }
+
+    #[test]
+    fn an_indemnity_is_an_amount_not_below_zero() {
+        for (amount, good) in [
+            ("40.00", true),
+            ("0.00", true),
+            ("-40.00", false),
+            ("x", false),
+        ] {
+            let text = r#"{"id": "shop", "time_zone": "Europe/Paris", "currency": "EUR",
+                "recovery_indemnity": "AMOUNT"}"#;
+            let file: SellerFile = serde_json::from_str(&text.replace("AMOUNT", amount)).unwrap();
+            match file.seller() {
+                Ok(_) => assert!(good, "{amount}"),
+                Err(wrong) => {
+                    assert!(!good && wrong.len() == 1, "{amount}: {wrong:?}");
+                    assert!(wrong[0].starts_with("recovery_indemnity "), "{wrong:?}");
+                }
+            }
+        }
     }
 
     #[test]
