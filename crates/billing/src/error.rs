@@ -31,12 +31,6 @@ pub enum Error {
     /// PREPAID was asked for.
     #[error("prepaid billing is not available yet")]
     BillingModeUnavailable,
-    /// The account has no payment method on file.
-    #[error("{account} has no valid payment method on file")]
-    PaymentMethodMissing {
-        /// Resource name of the account.
-        account: String,
-    },
     /// Currency or seller was to change after the first order.
     #[error("{fields} of {account} cannot change after its first order")]
     AccountFixed {
@@ -130,7 +124,6 @@ impl Error {
             Error::PriceMissing { .. } => Some("PRICE_MISSING"),
             Error::TaxRateMissing { .. } => Some("TAX_RATE_MISSING"),
             Error::BillingModeUnavailable => Some("BILLING_MODE_UNAVAILABLE"),
-            Error::PaymentMethodMissing { .. } => Some("PAYMENT_METHOD_MISSING"),
             Error::AccountFixed { .. } => Some("ACCOUNT_FIXED"),
             Error::UsageBehind { .. } => Some("USAGE_BEHIND"),
             Error::MonthNotEnded { .. } => Some("MONTH_NOT_ENDED"),
@@ -159,10 +152,6 @@ impl From<Error> for Status {
                 .status(),
             Error::BillingModeUnavailable => refused("BILLING_MODE_UNAVAILABLE")
                 .precondition("BILLING_MODE", "PREPAID", &message)
-                .status(),
-            Error::PaymentMethodMissing { account } => refused("PAYMENT_METHOD_MISSING")
-                .meta("account", account.clone())
-                .precondition("PAYMENT_METHOD", &account, &message)
                 .status(),
             Error::AccountFixed { account, fields } => refused("ACCOUNT_FIXED")
                 .meta("account", account.clone())
