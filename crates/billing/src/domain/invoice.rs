@@ -104,7 +104,7 @@ impl Draft {
             },
             issue_date: date,
             due_date: due,
-            mentions: mentions(&self.bill, &self.terms, (!paid).then_some(due)),
+            mentions: mentions(&self.bill, &self.terms, date, (!paid).then_some(due)),
             created: now,
             bill: self.bill,
         }

@@ -4,7 +4,7 @@
 use jiff::civil::Date;
 
 use super::account::Locale;
-use super::bill::Bill;
+use super::bill::{Bill, Charged};
 use super::money::{Money, Rate};
 use super::seller::{Incomplete, Seller};
 use super::tax::TaxCategory;
@@ -58,14 +58,22 @@ impl Terms {
     }
 }
 
-/// The mentions of an invoice, one a line. `due` is none when it is paid already.
-pub fn mentions(bill: &Bill, terms: &Terms, due: Option<Date>) -> Vec<String> {
+/// The mentions of an invoice, one a line. `issued` is its date; `due` is none when it is paid already.
+pub fn mentions(bill: &Bill, terms: &Terms, issued: Date, due: Option<Date>) -> Vec<String> {
     let french = bill.locale == Locale::Fr;
     let mut lines = Vec::new();
     if bill.specimen {
         lines.push(match french {
             true => "SPÉCIMEN : ce document n'est pas une facture.".to_owned(),
             false => "SPECIMEN: this document is not an invoice.".to_owned(),
+        });
+    }
+    if let Charged::Order { .. } = bill.charged {
+        // What an order's invoice charges is done as soon as it is paid; a month's says its period.
+        let day = day(issued, bill.locale);
+        lines.push(match french {
+            true => format!("Prestation effectuée le {day}."),
+            false => format!("Date of supply: {day}."),
         });
     }
     lines.push(match (due, french) {
@@ -83,7 +91,7 @@ pub fn mentions(bill: &Bill, terms: &Terms, due: Option<Date>) -> Vec<String> {
         (None, false) => "Paid.".to_owned(),
     });
     let penalty = percent(terms.late_penalty, bill.locale);
-    let indemnity = terms.recovery_indemnity;
+    let indemnity = amount(terms.recovery_indemnity, bill.locale);
     if french {
         lines.push(format!("Pénalités de retard : {penalty} par an, exigibles dès le lendemain de l'échéance, sans rappel."));
         lines.push(format!(
@@ -108,17 +116,26 @@ pub fn mentions(bill: &Bill, terms: &Terms, due: Option<Date>) -> Vec<String> {
             }
         });
     }
-    if bill
-        .taxes
-        .iter()
-        .any(|line| line.tax.category == TaxCategory::ReverseCharge)
-    {
-        lines.push(match french {
-            true => "Autoliquidation.".to_owned(),
-            false => "Reverse charge.".to_owned(),
-        });
+    for line in &bill.taxes {
+        lines.extend(untaxed(line.tax.category, french).map(str::to_owned));
     }
     lines
+}
+
+/// Why a category bears no tax, where the law wants that said; a reference to the exemption's article may be any other
+/// mention that there is one (242 nonies A, I, 12°).
+fn untaxed(category: TaxCategory, french: bool) -> Option<&'static str> {
+    match (category, french) {
+        (TaxCategory::ReverseCharge, true) => Some("Autoliquidation."),
+        (TaxCategory::ReverseCharge, false) => Some("Reverse charge."),
+        (TaxCategory::Exempt, true) => Some("Opération exonérée de TVA."),
+        (TaxCategory::Exempt, false) => Some("Exempt from VAT."),
+        (TaxCategory::Export, true) => {
+            Some("Opération exonérée de TVA : exportation hors de l'Union européenne.")
+        }
+        (TaxCategory::Export, false) => Some("Exempt from VAT: export outside the European Union."),
+        (TaxCategory::Standard | TaxCategory::Zero | TaxCategory::Outside, _) => None,
+    }
 }
 
 /// "novembre 2026".
@@ -146,6 +163,18 @@ fn name_of_month(month: i8, locale: Locale) -> &'static str {
     }
 }
 
+/// "40,00 €", "40.00 EUR".
+fn amount(money: Money, locale: Locale) -> String {
+    let symbol = match money.currency.code() {
+        "EUR" => "€",
+        code => code,
+    };
+    match locale {
+        Locale::Fr => format!("{} {symbol}", money.amount().replace('.', ",")),
+        Locale::En => money.to_string(),
+    }
+}
+
 /// "12,15 %", with as many digits as the rate has, at least two.
 fn percent(rate: Rate, locale: Locale) -> String {
     let ppm = rate.ppm();
@@ -162,7 +191,6 @@ fn percent(rate: Rate, locale: Locale) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::bill::Charged;
     use crate::domain::bill::tests::{account, euro, line};
     use jiff::civil::date;
 
@@ -180,17 +208,35 @@ mod tests {
             false,
         )
         .unwrap();
-        let said = mentions(&bill, &terms, Some(date(2026, 12, 31)));
-        assert_eq!(said.len(), 6);
+        let issued = date(2026, 12, 1);
+        let said = mentions(&bill, &terms, issued, Some(date(2026, 12, 31)));
+        assert_eq!(said.len(), 7);
         assert!(said[0].contains("SPÉCIMEN"));
-        assert!(said[1].contains("31 décembre 2026 (30 jours)"));
-        assert!(said[2].contains("12,15 %"));
-        assert!(said[3].contains("40.00 EUR"));
+        assert_eq!(said[1], "Prestation effectuée le 1er décembre 2026.");
+        assert!(said[2].contains("31 décembre 2026 (30 jours)"));
+        assert!(said[3].contains("12,15 %"));
+        assert!(said[4].ends_with("de retard : 40,00 €."), "{}", said[4]);
         account.locale = Locale::En;
         let bill = Bill::new(&account, &seller, order(), Vec::new(), false).unwrap();
-        let said = mentions(&bill, &terms, None);
-        assert_eq!(said[1], "Paid.");
-        assert!(said[2].contains("12.15 %"));
+        let said = mentions(&bill, &terms, issued, None);
+        assert_eq!(said[1], "Date of supply: 1 December 2026.");
+        assert_eq!(said[2], "Paid.");
+        assert!(said[3].contains("12.15 %"));
+        assert!(said[4].ends_with("late payment: 40.00 EUR."), "{}", said[4]);
+    }
+
+    #[test]
+    fn what_bears_no_tax_says_why() {
+        use TaxCategory::{Exempt, Export, Outside, ReverseCharge, Standard, Zero};
+        for french in [true, false] {
+            let said = [Exempt, Export, ReverseCharge].map(|it| untaxed(it, french));
+            assert!(said.iter().all(Option::is_some));
+            assert!(
+                [Outside, Standard, Zero]
+                    .iter()
+                    .all(|it| untaxed(*it, french).is_none())
+            );
+        }
     }
 
     #[test]
