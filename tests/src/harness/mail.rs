@@ -45,6 +45,8 @@ struct Kept {
     letters: Vec<Letter>,
     answers: VecDeque<String>,
     silent: watch::Sender<bool>,
+    /// How many recipients wait for an answer.
+    waiting: usize,
 }
 
 /// A mail server.
@@ -87,6 +89,12 @@ impl MailServer {
         self.kept.lock().unwrap().silent.send_replace(silent);
     }
 
+    /// Whether a recipient waits for its answer.
+    #[must_use]
+    pub fn waiting(&self) -> bool {
+        self.kept.lock().unwrap().waiting > 0
+    }
+
     /// Everything that arrived, in order.
     #[must_use]
     pub fn letters(&self) -> Vec<Letter> {
@@ -114,7 +122,9 @@ async fn converse(stream: TcpStream, kept: Arc<Mutex<Kept>>) -> std::io::Result<
             }
             "RCPT" => {
                 let mut silent = kept.lock().unwrap().silent.subscribe();
+                kept.lock().unwrap().waiting += 1;
                 let spoken = silent.wait_for(|silent| !silent).await.map(drop);
+                kept.lock().unwrap().waiting -= 1;
                 spoken.map_err(std::io::Error::other)?;
                 let answer = kept.lock().unwrap().answers.pop_front();
                 if answer.is_none() {

@@ -1,4 +1,5 @@
-//! Stands between a service's pool and PostgreSQL's socket and counts how often the service waits for an answer.
+//! Stands between a service's pool and PostgreSQL's socket, counts how often the service waits for an answer, and can be
+//! cut.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
@@ -21,7 +23,10 @@ pub struct Turn {
 
 /// The wire of one service.
 #[derive(Clone, Default)]
-pub struct Wire(Arc<Mutex<Vec<Said>>>);
+pub struct Wire {
+    turns: Arc<Mutex<Vec<Said>>>,
+    cut: watch::Sender<bool>,
+}
 
 /// A turn that may go on.
 type Said = Arc<Mutex<Turn>>;
@@ -55,15 +60,23 @@ impl Wire {
 
     /// The turns since the last time, oldest first.
     pub fn take(&self) -> Vec<Turn> {
-        let turns = std::mem::take(&mut *self.0.lock().unwrap());
+        let turns = std::mem::take(&mut *self.turns.lock().unwrap());
         let turns = turns.iter();
         turns.map(|turn| turn.lock().unwrap().clone()).collect()
+    }
+
+    /// Breaks every connection and refuses new ones, as a database that is away, until it is mended.
+    pub fn cut(&self, cut: bool) {
+        self.cut.send_replace(cut);
     }
 
     async fn listen(self, listener: UnixListener, server: PathBuf) {
         let mut connection = 0;
         while let Ok((client, _)) = listener.accept().await {
             connection += 1;
+            if *self.cut.borrow() {
+                continue;
+            }
             let server = UnixStream::connect(&server).await.unwrap();
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
@@ -71,9 +84,17 @@ impl Wire {
                 connection,
                 turn: Mutex::default(),
             });
-            let from = self.clone();
-            tokio::spawn(from.forward(from_client, to_server, Arc::clone(&talk)));
-            tokio::spawn(answer(from_server, to_client, talk));
+            let mut cut = self.cut.subscribe();
+            let there = self
+                .clone()
+                .forward(from_client, to_server, Arc::clone(&talk));
+            let back = answer(from_server, to_client, talk);
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = cut.wait_for(|cut| *cut) => {}
+                    _ = async { tokio::join!(there, back) } => {}
+                }
+            });
         }
     }
 
@@ -120,7 +141,7 @@ impl Wire {
             statements: said,
         }));
         *turn = Some(Arc::clone(&begun));
-        self.0.lock().unwrap().push(begun);
+        self.turns.lock().unwrap().push(begun);
     }
 }
 

@@ -29,6 +29,7 @@ mod reading_again;
 mod recording;
 mod renewing;
 mod repeating;
+mod sending;
 mod starting;
 mod terminating;
 mod thin;

@@ -1,7 +1,7 @@
 //! Handing e-mails over. A worker leases one e-mail, hands it over with no transaction open, and writes what came of it. The
 //! lease is short and renewed meanwhile, so a slow server is waited for and a dead process holds nothing up for long.
 //!
-//! A process that dies in between leaves the lease to run out, and the e-mail is handed over again under the same
+//! What came of it is written as soon as the database lets it. A process that dies in between leaves the lease to run out, and the e-mail is handed over again under the same
 //! Message-ID: a recipient may get it twice, and never not at all. What a lease covers counts as being sent: a password
 //! that ends before is never sent, one that ends in the moment between the last look at it and the server's answer is.
 
@@ -18,6 +18,7 @@ use octroi_platform::{Call, Clock, Db, Error};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -36,8 +37,15 @@ const LANES: usize = 4;
 /// How many e-mails a lane hands over before it hangs up.
 const LANE_LENGTH: usize = 100;
 
-/// How often writing what came of a try is tried: an e-mail that was handed over and not marked is sent again.
-const FINISH_TRIES: u32 = 4;
+/// For how long writing what came of a try is tried: an e-mail that was handed over and not marked is sent again. While
+/// the database is away nobody else can take the e-mail, so this is what a database may take to come back.
+const FINISH_WITHIN: Duration = Duration::from_secs(10 * 60);
+
+/// The wait after the first of these tries; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest wait between two of them: others look at the queue as soon as the database is back.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Hands e-mails over.
 pub struct Courier {
@@ -225,17 +233,19 @@ impl Courier {
             })
     }
 
-    /// Writes what came of a try; tries hard, since what is not written is sent again.
+    /// Writes what came of a try; tries hard, since what is not written is sent again. An e-mail that passed to another
+    /// worker meanwhile stays with it.
     async fn finish(&self, leased: &Leased, outcome: Outcome) -> Result<(), Error> {
         let random = Uuid::new_v4().as_u64_pair().1;
         let next = leased.email.after_try(outcome, leased.left, random);
         log(leased, &next);
-        let mut tries = 1;
+        let begun = Instant::now();
+        let mut pause = FIRST_PAUSE;
         loop {
             match self.write(leased, &next).await {
-                Err(error) if error.is_transient() && tries < FINISH_TRIES => {
-                    tokio::time::sleep(Duration::from_millis(100 << tries)).await;
-                    tries += 1;
+                Err(error) if error.is_transient() && begun.elapsed() < FINISH_WITHIN => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 ended => return ended,
             }

@@ -1,0 +1,156 @@
+//! "You receive an e-mail": once, whatever happens on the way, and at which address.
+
+use std::time::Duration;
+
+use octroi_api::billing::v1::Account;
+use octroi_api::notification::v1::email::State;
+use octroi_tests::harness::{
+    Answer as _, BUSINESS, Customer, Installation, Options, ServiceName, eventually,
+};
+
+/// Longer than anything that is tried a few times in a row, shorter than a lease.
+const OUTAGE: Duration = Duration::from_secs(4);
+
+async fn with_license(octroi: &Installation) -> Customer {
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 1)]).await;
+    octroi.mailed().await;
+    acme
+}
+
+/// The mail server takes an e-mail, and then the database is away for a while.
+#[tokio::test]
+async fn once_though_the_database_is_away() {
+    let octroi = Installation::with(Options {
+        tapped: true,
+        ..Options::default()
+    })
+    .await;
+    let acme = with_license(&octroi).await;
+    let before = octroi.mail.letters().len();
+    octroi.mail.be_silent(true);
+    acme.activates("office", 1, "sales").await;
+    eventually("the e-mail is being sent", async || {
+        let leased = "SELECT FROM notification.email WHERE lease_token IS NOT NULL";
+        octroi.sql.query_opt(leased, &[]).await.unwrap()
+    })
+    .await;
+    eventually("it waits for the mail server's answer", async || {
+        octroi.mail.waiting().then_some(())
+    })
+    .await;
+    octroi.wire(ServiceName::Notification).cut(true);
+    octroi.mail.be_silent(false);
+    eventually("the mail server takes it", async || {
+        (octroi.mail.letters().len() > before).then_some(())
+    })
+    .await;
+    // Nothing happens meanwhile that could be waited for.
+    tokio::time::sleep(OUTAGE).await;
+    octroi.wire(ServiceName::Notification).cut(false);
+    octroi.mailed().await;
+    let sent = acme.receives("license-activated", 1).await;
+    assert_eq!((sent.state(), sent.attempts), (State::Sent, 1));
+    assert_eq!(octroi.mail.letters().len(), before + 1);
+    octroi.finish().await;
+}
+
+/// An e-mail that no mail server takes is given up 72 hours after its first try.
+#[tokio::test]
+async fn for_three_days_and_no_longer() {
+    let octroi = Installation::start().await;
+    let acme = with_license(&octroi).await;
+    let later = "451 4.3.0 try again later";
+    octroi.mail.answer_next(&[later, later, later]);
+    acme.activates("office", 1, "sales").await;
+    let tried = async |attempts: i32| {
+        eventually("a try failed", async || {
+            let email = acme.receives("license-activated", 1).await;
+            (email.attempts == attempts && !email.last_error.is_empty()).then_some(email)
+        })
+        .await
+    };
+    // Backoff is machine time, which no test clock moves: it is shortened by hand.
+    let left = async |left: &str| {
+        octroi
+            .sql
+            .execute(
+                "UPDATE notification.email SET next_attempt_at = now(), give_up_at = now() + $1::text::interval
+                 WHERE state = 'QUEUED'",
+                &[&left],
+            )
+            .await
+            .unwrap();
+    };
+    assert_eq!(tried(1).await.state(), State::Queued);
+    let window = octroi
+        .sql
+        .query_one(
+            "SELECT give_up_at - now() BETWEEN interval '71 hours 55 minutes' AND interval '72 hours'
+             FROM notification.email WHERE state = 'QUEUED'",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert!(window.get::<_, bool>(0));
+    left("1 hour").await;
+    assert_eq!(tried(2).await.state(), State::Queued);
+    left("0").await;
+    let failed = eventually("it is given up", async || {
+        let email = acme.receives("license-activated", 1).await;
+        (email.state() == State::Failed).then_some(email)
+    })
+    .await;
+    assert_eq!(failed.attempts, 3);
+    assert!(failed.last_error.contains("451"), "{}", failed.last_error);
+    octroi.finish().await;
+}
+
+/// What billing could not tell in time holds nothing up: the e-mail goes to the contact that is known, and both are told
+/// of the change when it comes.
+#[tokio::test]
+async fn to_the_contact_that_is_known() {
+    let mut octroi = Installation::start().await;
+    let acme = with_license(&octroi).await;
+    octroi.stop(ServiceName::Notification).await;
+    let contact = Account {
+        contact_email: "new@acme.test".to_owned(),
+        ..Account::default()
+    };
+    acme.changes(&["contact_email"], contact).await.got();
+    acme.activates("office", 1, "sales").await;
+    octroi.stop(ServiceName::Billing).await;
+    octroi.restart(ServiceName::Notification).await;
+    let email = acme.receives("license-activated", 1).await;
+    let sent = eventually("it is sent", async || {
+        let email = acme.email(&email.name).await;
+        (email.state() == State::Sent).then_some(email)
+    })
+    .await;
+    assert_eq!(sent.recipient, "office@acme.test");
+    octroi.restart(ServiceName::Billing).await;
+    acme.receives("contact-changed", 2).await;
+    assert_eq!(acme.email(&sent.name).await.recipient, "office@acme.test");
+    octroi.mailed().await;
+    let letters = octroi.mail.letters();
+    let mut told: Vec<_> = letters
+        .iter()
+        .filter(|letter| letter.text().contains("new@acme.test"))
+        .flat_map(|letter| &letter.to)
+        .collect();
+    told.sort();
+    assert_eq!(told, ["new@acme.test", "office@acme.test"]);
+    octroi.finish().await;
+}
+
+/// An account that is not known here has no e-mails, as one that is about to be.
+#[tokio::test]
+async fn to_nobody_there_is_none() {
+    let octroi = Installation::start().await;
+    let nobody = Customer {
+        id: "nobody".to_owned(),
+        by: octroi.operator(),
+    };
+    assert_eq!(nobody.emails().await, []);
+    octroi.finish().await;
+}
