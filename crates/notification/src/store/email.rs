@@ -12,7 +12,8 @@ use crate::domain::locale::Locale;
 use crate::store::account;
 
 /// Reads e-mails, each joined with the account as its fact found it while nobody is fixed as its addressee: the latest
-/// change that took effect by then, or else the first one known.
+/// change that took effect by then, or else the first one known. A change that arrives after the first try comes too
+/// late: nothing that is to be sent waits for billing, which may be away for long.
 macro_rules! select_email {
     ($name:literal, $rest:literal) => {
         concat!(
