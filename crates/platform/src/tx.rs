@@ -163,6 +163,11 @@ impl Tx {
         &self.call
     }
 
+    /// Business time now, which is later than the call's where the transaction waited.
+    pub fn now(&self) -> jiff::Timestamp {
+        self.db.clock.now()
+    }
+
     /// Up to which instant another service has told everything; none before it first did. One more round trip, on this
     /// transaction's own connection: who holds one and waits for another can starve the pool.
     ///

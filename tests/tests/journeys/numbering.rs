@@ -1,8 +1,13 @@
 //! "An invoice with its number and date": sellers, their series, and the dates that invoices bear.
 
-use octroi_api::billing::v1::Account;
-use octroi_tests::harness::{Answer as _, BUSINESS, Customer, Installation};
+use octroi_api::billing::v1::{Account, Invoice};
+use octroi_api::licensing::v1::order;
+use octroi_tests::harness::{
+    Answer as _, BUSINESS, Customer, Installation, at, eventually, new_group,
+};
 use tonic::Code;
+
+use crate::paying::setup_fee;
 
 /// A customer of this seller.
 async fn customer_of(octroi: &Installation, id: &str, seller: &str) -> Customer {
@@ -79,5 +84,92 @@ async fn each_seller_for_itself() {
             "F-2026-000002"
         ]
     );
+    octroi.finish().await;
+}
+
+fn dated(invoices: &[Invoice]) -> Vec<(&str, &str)> {
+    invoices
+        .iter()
+        .map(|invoice| (invoice.number.as_str(), invoice.issue_date.as_str()))
+        .collect()
+}
+
+/// A number is of the day on which it is taken: an invoice that waits for its turn over New Year is the new year's.
+#[tokio::test]
+async fn across_a_years_end() {
+    let octroi = Installation::start_at("2026-12-30T08:00:00Z").await;
+    setup_fee(&octroi, 1_00).await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 1)]).await;
+    acme.activates("office", 1, "sales").await;
+    octroi.advance_to("2026-12-31T22:00:00Z").await;
+    acme.asks_for("o2", new_group("branch"), &[(BUSINESS, 1)])
+        .await
+        .got();
+    octroi.advance_to("2026-12-31T22:59:56Z").await;
+    // Somebody else holds the series until it is midnight in Paris.
+    octroi
+        .sql
+        .batch_execute("BEGIN; SELECT FROM billing.series FOR UPDATE")
+        .await
+        .unwrap();
+    let paying = tokio::spawn({
+        let acme = acme.clone();
+        async move { acme.pays("o2").await }
+    });
+    eventually("it is midnight", async || {
+        (octroi.now().await >= at("2026-12-31T23:00:00Z")).then_some(())
+    })
+    .await;
+    octroi.sql.batch_execute("ROLLBACK").await.unwrap();
+    if let Err(status) = paying.await.unwrap() {
+        let refused = octroi_tests::harness::Refused::of(&status);
+        refused.is(Code::Unavailable, "PAYMENT_PROCESSING");
+    }
+    eventually("the order completes", async || {
+        (acme.order("o2").await.state() == order::State::Completed).then_some(())
+    })
+    .await;
+    octroi.advance_to("2027-01-02T08:00:00Z").await;
+    octroi.bills("2026-12").await;
+    assert_eq!(
+        dated(&acme.invoices().await),
+        [
+            ("F-2026-000001", "2026-12-30"),
+            ("F-2027-000001", "2027-01-01"),
+            ("F-2027-000002", "2027-01-02")
+        ]
+    );
+    octroi.finish().await;
+}
+
+/// The seller's calendar dates an invoice, not the customer's; and no invoice is dated before the one that precedes it.
+#[tokio::test]
+async fn by_the_sellers_calendar_and_never_back() {
+    let octroi = Installation::start_at("2026-02-02T23:30:00Z").await;
+    setup_fee(&octroi, 1_00).await;
+    let acme = octroi.customer("acme").await;
+    let york = Account {
+        time_zone: "America/New_York".to_owned(),
+        ..Account::default()
+    };
+    acme.changes(&["time_zone"], york).await.got();
+    acme.buys("office", &[(BUSINESS, 1)]).await;
+    // As a clock that was set back would leave it.
+    octroi
+        .sql
+        .execute("UPDATE billing.series SET last_date = '2026-02-20'", &[])
+        .await
+        .unwrap();
+    acme.buys("branch", &[(BUSINESS, 1)]).await;
+    let invoices = acme.invoices().await;
+    assert_eq!(
+        dated(&invoices),
+        [
+            ("F-2026-000001", "2026-02-03"),
+            ("F-2026-000002", "2026-02-20")
+        ]
+    );
+    assert_eq!(invoices[1].due_date, "2026-02-20");
     octroi.finish().await;
 }

@@ -161,7 +161,7 @@ impl App {
 /// invoices, their transfers, events and audit rows. Call it when nothing but the commit is left to do.
 ///
 /// # Errors
-/// The database's.
+/// The database's; a conflict when the seller's day has ended since the drafts were made.
 pub async fn issue(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Result<Vec<Invoice>, Error> {
     let mut wanted: BTreeMap<String, (Date, i64)> = BTreeMap::new();
     for draft in &drafts {
@@ -175,6 +175,11 @@ pub async fn issue(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Result<Ve
         .map(|(seller, (date, count))| (seller, date, count))
         .collect();
     let taken = store::numbering::take(tx, &wanted).await?;
+    // The series may have been waited for over midnight: a number and its date are of the day on which it is taken.
+    let today = tx.now();
+    if drafts.iter().any(|draft| draft.is_of_yesterday(today)) {
+        return Err(Shared::Conflict("the seller's day has ended in between").into());
+    }
     let mut numbers: BTreeMap<String, _> = wanted
         .into_iter()
         .zip(taken)
@@ -222,7 +227,8 @@ pub fn draft(bill: Bill, seller: &Seller, paid: bool, now: Timestamp) -> Result<
     Ok(Draft {
         id: Uuid::now_v7(),
         terms: Terms::of(seller)?,
-        date: now.to_zoned(zone).date(),
+        date: now.to_zoned(zone.clone()).date(),
+        zone,
         bill,
         paid,
     })

@@ -1,6 +1,7 @@
 //! Invoices: a bill that is numbered, dated and frozen.
 
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use uuid::Uuid;
 
@@ -16,8 +17,10 @@ pub struct Draft {
     pub bill: Bill,
     /// The seller's terms.
     pub terms: Terms,
-    /// The seller's local date.
+    /// The seller's local date when it was drafted.
     pub date: Date,
+    /// The seller's time zone.
+    pub zone: TimeZone,
     /// Whether it is paid already.
     pub paid: bool,
 }
@@ -86,6 +89,11 @@ impl Invoice {
 }
 
 impl Draft {
+    /// Whether the seller's day has ended since it was drafted.
+    pub fn is_of_yesterday(&self, now: Timestamp) -> bool {
+        now.to_zoned(self.zone.clone()).date() > self.date
+    }
+
     /// Freezes it under a number and the date that came with it. One that totals zero is paid at once.
     pub fn issue(self, number: String, date: Date, now: Timestamp) -> Invoice {
         let paid = self.paid || self.bill.total == 0;
@@ -134,7 +142,20 @@ mod tests {
             .unwrap(),
             terms: Terms::of(&seller).unwrap(),
             date: date(2026, 1, 31),
+            zone: TimeZone::get("Europe/Paris").unwrap(),
             paid,
+        }
+    }
+
+    #[test]
+    fn a_draft_is_good_for_the_seller_s_day() {
+        let draft = draft(100, false);
+        for (now, ended) in [
+            ("2026-01-31T22:59:59.999999Z", false),
+            ("2026-01-31T23:00:00Z", true),
+            ("2026-01-30T00:00:00Z", false),
+        ] {
+            assert_eq!(draft.is_of_yesterday(now.parse().unwrap()), ended, "{now}");
         }
     }
 
