@@ -8,13 +8,13 @@
 )]
 
 mod any_order;
+mod late;
 
 use octroi_api::billing::v1::{
-    BillRun, CreateAccountRequest, CreateBillRunRequest, GetBillRunRequest, Invoice, bill_run,
-    invoice,
+    BillRun, CreateAccountRequest, CreateBillRunRequest, GetBillRunRequest, bill_run, invoice,
 };
 use octroi_tests::harness::{
-    Answer as _, BUSINESS, Customer, Installation, ServiceName, account, amount, at, eventually,
+    Answer as _, BUSINESS, Customer, Installation, ServiceName, account, amount, eventually,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -130,83 +130,6 @@ async fn a_run_invoices_whom_it_can_and_a_later_one_the_rest() {
     assert_eq!(berlin.invoices().await[0].taxes[0].rate_ppm, 190_000);
     assert_eq!(pago.invoices().await[0].number, "F-2026-000003");
     assert!(idle.invoices().await.is_empty());
-    octroi.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn usage_told_late_is_charged_on_the_next_invoice() {
-    let octroi = Installation::start_at("2026-02-27T08:00:00Z").await;
-    let acme = octroi.customer("acme").await;
-    acme.buys("office", &[(BUSINESS, 3)]).await;
-    acme.activates("office", 1, "sales").await;
-    octroi.drained().await;
-    // The second seat's event is held back on its way, and billing is made to believe that it has heard everything.
-    octroi
-        .sql
-        .batch_execute(
-            "CREATE FUNCTION licensing.hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                 NEW.parked := NEW.subscriber = 'billing' AND NEW.aggregate LIKE '%/licenses/2'; RETURN NEW;
-             END $$;
-             CREATE TRIGGER hold BEFORE INSERT ON licensing.delivery
-                 FOR EACH ROW EXECUTE FUNCTION licensing.hold()",
-        )
-        .await
-        .unwrap();
-    acme.activates("office", 2, "support").await;
-    octroi.advance_to("2026-03-01T08:00:00Z").await;
-    let refused = octroi.asks_to_bill("2026-02", false).await.refused();
-    refused.is(tonic::Code::FailedPrecondition, "USAGE_BEHIND");
-    octroi
-        .sql
-        .execute(
-            "UPDATE billing.intake_progress SET complete_through = $1",
-            &[&at("2026-03-01T08:00:00Z")],
-        )
-        .await
-        .unwrap();
-    let run = octroi.bills("2026-02").await;
-    assert_eq!(figures(&run), [1, 1, 0, 0, 0], "{run:?}");
-    octroi
-        .sql
-        .batch_execute(
-            "DROP TRIGGER hold ON licensing.delivery;
-             UPDATE licensing.delivery SET parked = false, due_at = now()",
-        )
-        .await
-        .unwrap();
-    octroi.drained().await;
-    // A second run leaves the closed month alone.
-    let again = octroi.bills("2026-02").await;
-    assert_eq!(figures(&again), [1, 0, 1, 0, 0], "{again:?}");
-
-    octroi.advance_to("2026-04-01T08:00:00Z").await;
-    let expected = acme.preview("2026-03").await;
-    octroi.bills("2026-03").await;
-    let invoices = acme.invoices().await;
-    let lines = |invoice: &Invoice| -> Vec<(String, i32)> {
-        let line =
-            |line: &octroi_api::billing::v1::InvoiceLine| (line.month.clone(), line.quantity);
-        invoice.lines.iter().map(line).collect()
-    };
-    assert_eq!(lines(&invoices[0]), [("2026-02".to_owned(), 1)]);
-    assert_eq!(
-        lines(&invoices[1]),
-        [("2026-03".to_owned(), 2), ("2026-02".to_owned(), 1)]
-    );
-    assert_eq!(invoices[1].lines, expected.lines);
-    let late: i64 = octroi
-        .sql
-        .query_one("SELECT count(*) FROM billing.late_usage", &[])
-        .await
-        .unwrap()
-        .get(0);
-    assert_eq!(late, 0);
-    octroi.advance_to("2026-05-01T08:00:00Z").await;
-    octroi.bills("2026-04").await;
-    assert_eq!(
-        lines(&acme.invoices().await[2]),
-        [("2026-04".to_owned(), 2)]
-    );
     octroi.finish().await;
 }
 

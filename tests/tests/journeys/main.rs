@@ -24,6 +24,7 @@ mod ordering;
 mod passing_time;
 mod paying;
 mod previewing;
+mod printing;
 mod quoting;
 mod reading_again;
 mod recording;
