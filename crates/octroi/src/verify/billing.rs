@@ -3,7 +3,7 @@
 /// Name and query of each check.
 pub(super) const CHECKS: &[(&str, &str)] = &[
     (
-        "charges: one at most per order, each with its settlement",
+        "charges: one at most per order, one for each settlement that succeeded",
         CHARGES,
     ),
     (
@@ -57,22 +57,21 @@ pub(super) const CHECKS: &[(&str, &str)] = &[
     ),
 ];
 
+// A method is checked under the order's key too when nothing is due, so each success has its charge.
 const CHARGES: &str = "
     WITH charge AS (
-        SELECT key, split_part(key, '/', 1) AS account, split_part(key, '/', 2) AS order_id,
-               split_part(key, '/', 3)::int AS attempt, amount, currency,
+        SELECT split_part(key, '/', 1) AS account, split_part(key, '/', 2) AS order_id,
+               nullif(split_part(key, '/', 3), '')::int AS attempt, amount, currency,
                decline_reason IS NULL AS taken
         FROM billing.test_gateway_charge
     )
-    SELECT c.key AS what,
-           s.account IS NULL
-           OR (c.amount, c.currency) IS DISTINCT FROM (s.due, s.currency)
-           OR (s.state = 'SUCCEEDED' AND NOT c.taken)
-           OR (s.state = 'DECLINED' AND c.taken)
-           OR (c.taken AND count(*) FILTER (WHERE c.taken) OVER (PARTITION BY c.account, c.order_id) > 1) AS broken
-    FROM charge c
-    LEFT JOIN billing.settlement s
-        ON s.account = c.account AND s.order_id = c.order_id AND s.attempt = c.attempt";
+    SELECT concat_ws('/', account, order_id, attempt) AS what,
+           s.state IS NULL
+           OR (c.taken IS NOT NULL AND (c.amount, c.currency) IS DISTINCT FROM (s.due, s.currency))
+           OR (s.state = 'SUCCEEDED' AND c.taken IS NOT TRUE)
+           OR (s.state = 'DECLINED' AND c.taken IS TRUE)
+           OR (c.taken IS TRUE AND count(*) FILTER (WHERE c.taken) OVER (PARTITION BY account, order_id) > 1) AS broken
+    FROM charge c FULL JOIN billing.settlement s USING (account, order_id, attempt)";
 
 const PAYMENTS: &str = "
     SELECT concat_ws('/', s.account, s.order_id, s.attempt) AS what,

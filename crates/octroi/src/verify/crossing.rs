@@ -68,15 +68,17 @@ const ORDER_PAYMENTS: &str = "
     JOIN billing.settlement s ON s.account = o.account AND s.order_id = o.order_id AND s.attempt = o.attempts
     WHERE o.state = 'COMPLETED'";
 
+// Intervals are half-open, and empty ones count nowhere: where a seat is given out again at the instant that took it
+// back, billing keeps an empty interval that licensing has let go on.
 const INTERVALS: &str = "
     WITH under_way AS (
         SELECT DISTINCT account, aggregate FROM licensing.delivery WHERE subscriber = 'billing'
     ), told AS (
         SELECT account, group_id, seat, started_at, format('offers/%s', offer) AS offer, ended_at
-        FROM licensing.usage_interval
+        FROM licensing.usage_interval WHERE ended_at IS DISTINCT FROM started_at
     ), known AS (
         SELECT account, group_id, seat, start_time AS started_at, offer, end_time AS ended_at
-        FROM billing.usage_interval
+        FROM billing.usage_interval WHERE end_time IS DISTINCT FROM start_time
     )
     SELECT concat_ws('/', account, group_id, seat, started_at) AS what,
            (told.offer, told.ended_at) IS DISTINCT FROM (known.offer, known.ended_at) AS broken
