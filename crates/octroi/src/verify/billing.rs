@@ -40,7 +40,7 @@ pub(super) const CHECKS: &[(&str, &str)] = &[
         BILLED_MONTHS,
     ),
     (
-        "bill runs: invoices and totals are what was issued",
+        "bill runs: invoices, totals and failures are what became of their accounts",
         BILL_RUNS,
     ),
     (
@@ -74,27 +74,35 @@ const CHARGES: &str = "
     FROM charge c FULL JOIN billing.settlement s USING (account, order_id, attempt)";
 
 const PAYMENTS: &str = "
-    SELECT concat_ws('/', s.account, s.order_id, s.attempt) AS what,
-           (s.due > 0 AND s.payment_method IS NOT NULL) <> (p.id IS NOT NULL)
-           OR (p.id IS NOT NULL AND
+    WITH invoice AS (
+        SELECT * FROM billing.invoice WHERE kind = 'ORDER'
+    ), settled AS (
+        SELECT account, order_id, attempt, s.state, s.due, s.net, s.tax, s.currency, s.seller, s.invoice, s.payment,
+               s.payment_method, s.decline_reason, p.id AS paid,
                (p.id, p.state, p.amount, p.currency, p.invoice, p.payment_method, p.decline_reason)
                IS DISTINCT FROM
-               (s.payment, s.state, s.due, s.currency, s.invoice, s.payment_method, s.decline_reason))
-           OR (s.invoice IS NOT NULL AND (i.kind, i.order_id, i.total, i.currency, i.state)
-               IS DISTINCT FROM ('ORDER', s.order_id, s.due, s.currency, 'PAID')) AS broken
-    FROM billing.settlement s
-    LEFT JOIN billing.payment p ON p.account = s.account AND p.order_id = s.order_id AND p.attempt = s.attempt
-    LEFT JOIN billing.invoice i ON i.account = s.account AND i.id = s.invoice";
+               (s.payment, s.state, s.due, s.currency, s.invoice, s.payment_method, s.decline_reason) AS differs
+        FROM billing.settlement s FULL JOIN billing.payment p USING (account, order_id, attempt)
+    )
+    SELECT concat_ws('/', coalesce(s.account, i.account), coalesce(s.order_id, i.order_id), s.attempt) AS what,
+           s.state IS NULL
+           OR (s.due > 0 AND s.payment_method IS NOT NULL) <> (s.paid IS NOT NULL)
+           OR (s.paid IS NOT NULL AND s.differs)
+           OR (s.state = 'SUCCEEDED' AND s.due > 0) <> (i.id IS NOT NULL)
+           OR (i.id IS NOT NULL AND (i.order_id, i.net, i.tax, i.total, i.currency, i.seller, i.state)
+               IS DISTINCT FROM (s.order_id, s.net, s.tax, s.due, s.currency, s.seller, 'PAID')) AS broken
+    FROM settled s FULL JOIN invoice i ON i.account = s.account AND i.id = s.invoice";
 
 const SETTLEMENTS: &str = "
     SELECT concat_ws('/', s.account, s.order_id, s.attempt) AS what,
            s.net <> coalesce(sum(l.setup_amount), 0)
            OR s.tax <> div(s.net::numeric * s.tax_rate_ppm + 500000, 1000000)
            OR s.due <> s.net + s.tax
-           OR bool_or(l.setup_amount <> l.setup_fee * l.quantity)
-           OR count(l.line) = 0 AS broken
+           OR coalesce(bool_or(l.setup_amount <> l.setup_fee::numeric * l.quantity), true)
+           OR bool_or((p.offer, p.currency, p.setup) IS DISTINCT FROM (l.offer, s.currency, l.setup_fee)) AS broken
     FROM billing.settlement s
     LEFT JOIN billing.settlement_line l USING (account, order_id, attempt)
+    LEFT JOIN billing.price p ON p.id = l.price
     GROUP BY s.account, s.order_id, s.attempt";
 
 const INVOICE_TOTALS: &str = "
@@ -115,6 +123,8 @@ const INVOICE_LINES: &str = "
            l.amount <> div(2 * l.quantity::numeric * l.unit_price + l.price_base_quantity,
                            2 * l.price_base_quantity)
            OR p.currency <> i.currency OR p.offer <> l.offer
+           OR l.price_base_quantity <> CASE l.usage_policy WHEN 'DAILY' THEN extract(day FROM
+                  to_date(l.month, 'YYYY-MM') + interval '1 month' - interval '1 day') ELSE 1 END
            OR l.unit_price <> CASE WHEN l.usage_policy IS NULL THEN p.setup ELSE p.monthly END
            OR coalesce(l.usage_policy <> p.usage_policy, false) AS broken
     FROM billing.invoice_line l
@@ -144,8 +154,6 @@ const INVOICE_EVIDENCE: &str = "
            CASE l.usage_policy
                WHEN 'PEAK' THEN l.charged <> coalesce(max(d.peak), 0)
                WHEN 'DAILY' THEN l.charged <> coalesce(sum(d.seats), 0)
-                   OR l.price_base_quantity <> extract(day FROM
-                       to_date(l.month, 'YYYY-MM') + interval '1 month' - interval '1 day')
                WHEN 'DISTINCT' THEN l.charged < coalesce(max(d.seats), 0)
                    OR l.charged > coalesce(sum(d.seats), 0)
                ELSE count(d.day) > 0
@@ -154,22 +162,24 @@ const INVOICE_EVIDENCE: &str = "
     FROM line l
     LEFT JOIN billing.invoice_line_day d
         ON d.account = l.account AND d.invoice = l.invoice AND d.line = l.line
-    GROUP BY l.account, l.invoice, l.number, l.line, l.charged, l.usage_policy, l.price_base_quantity, l.month";
+    GROUP BY l.account, l.invoice, l.number, l.line, l.charged, l.usage_policy, l.month";
 
+// So many different ones from 1 to as many: there is no gap. Credit notes are numbered in a series of their own, and
+// none is made yet.
 const NUMBERS: &str = "
     WITH issued AS (
-        SELECT seller, substr(number, 3, 4)::smallint AS year, count(DISTINCT number) AS numbers, count(*) AS invoices,
+        SELECT seller, substr(number, 3, 4)::smallint AS year, 'INVOICE' AS kind, count(*) AS invoices,
+               count(DISTINCT substr(number, 8)::bigint) AS numbers, min(substr(number, 8)::bigint) AS first,
                max(substr(number, 8)::bigint) AS last, max(issue_date) AS last_date
         FROM billing.invoice GROUP BY seller, substr(number, 3, 4)
-    ), series AS (
-        SELECT seller, year, last, last_date FROM billing.series WHERE kind = 'INVOICE'
     )
-    SELECT concat_ws('/', seller, year) AS what,
+    SELECT concat_ws('/', seller, year, kind) AS what,
            issued.numbers <> issued.invoices
+           OR issued.first <> 1
            OR (coalesce(issued.last, 0), coalesce(issued.numbers, 0))
               IS DISTINCT FROM (coalesce(series.last, 0), coalesce(series.last, 0))
-           OR coalesce(issued.last_date > series.last_date, false) AS broken
-    FROM issued FULL JOIN series USING (seller, year)";
+           OR (issued.last > 0 AND issued.last_date IS DISTINCT FROM series.last_date) AS broken
+    FROM issued FULL JOIN billing.series USING (seller, year, kind)";
 
 const NUMBER_DATES: &str = "
     SELECT concat_ws('/', seller, number) AS what,
@@ -191,21 +201,30 @@ const BILLED_MONTHS: &str = "
                  AND before.month = to_char(to_date(m.month, 'YYYY-MM') - interval '1 month', 'YYYY-MM')) AS broken
     FROM billing.billed_month m FULL JOIN invoice i USING (account, month)";
 
+// A chunk's invoices stand in one transaction with the run's progress, so a run under way is held to the same; a dry
+// one closes no month.
 const BILL_RUNS: &str = "
-    WITH issued AS (
-        SELECT m.bill_run, i.currency, count(*) AS invoices, sum(i.total) AS total
-        FROM billing.billed_month m
-        JOIN billing.invoice i ON i.account = m.account AND i.id = m.invoice
+    WITH closed AS (
+        SELECT bill_run AS id, count(*) AS months, count(invoice) AS invoices
+        FROM billing.billed_month GROUP BY bill_run
+    ), issued AS (
+        SELECT m.bill_run, i.currency, sum(i.total) AS total
+        FROM billing.billed_month m JOIN billing.invoice i ON i.account = m.account AND i.id = m.invoice
         GROUP BY m.bill_run, i.currency
+    ), total AS (
+        SELECT bill_run AS id, bool_or(issued.total IS DISTINCT FROM told.total) AS differs
+        FROM issued FULL JOIN billing.bill_run_total told USING (bill_run, currency) GROUP BY bill_run
+    ), parked AS (
+        SELECT bill_run AS id, count(*) AS accounts FROM billing.bill_run_failure GROUP BY bill_run
     )
     SELECT r.id AS what,
-           r.invoices <> coalesce((SELECT sum(invoices) FROM issued WHERE bill_run = r.id), 0)
-           OR EXISTS (
-               SELECT FROM (SELECT currency, total FROM issued WHERE bill_run = r.id) i
-               FULL JOIN (SELECT currency, total FROM billing.bill_run_total WHERE bill_run = r.id) t USING (currency)
-               WHERE i.total IS DISTINCT FROM t.total) AS broken
+           r.failed <> coalesce(parked.accounts, 0)
+           OR (r.dry_run AND closed.months IS NOT NULL)
+           OR (NOT r.dry_run AND (r.invoices <> coalesce(closed.invoices, 0) OR total.differs IS TRUE)) AS broken
     FROM billing.bill_run r
-    WHERE NOT r.dry_run AND r.state = 'COMPLETED'";
+    LEFT JOIN closed USING (id)
+    LEFT JOIN total USING (id)
+    LEFT JOIN parked USING (id)";
 
 const LEDGER_INVOICES: &str = "
     WITH posted AS (
@@ -227,15 +246,18 @@ const LEDGER_INVOICES: &str = "
 
 const LEDGER_PAYMENTS: &str = "
     WITH posted AS (
-        SELECT account, source, currency, sum(amount) AS amount,
-               bool_and(debit_account = 'CASH' AND credit_account = 'RECEIVABLE') AS sides
-        FROM billing.ledger_transfer WHERE kind = 'PAYMENT' GROUP BY account, source, currency
+        SELECT account, source, currency, seller, sum(amount) AS amount,
+               bool_and(kind = 'PAYMENT' AND debit_account = 'CASH' AND credit_account = 'RECEIVABLE') AS sides
+        FROM billing.ledger_transfer WHERE kind NOT IN ('INVOICE_NET', 'INVOICE_TAX')
+        GROUP BY account, source, currency, seller
     ), payment AS (
-        SELECT account, format('accounts/%s/payments/%s', account, id) COLLATE \"C\" AS source, currency, amount
-        FROM billing.payment WHERE state = 'SUCCEEDED'
+        SELECT account, format('accounts/%s/payments/%s', account, p.id) COLLATE \"C\" AS source, p.currency, s.seller,
+               p.amount
+        FROM billing.payment p LEFT JOIN billing.settlement s USING (account, order_id, attempt)
+        WHERE p.state = 'SUCCEEDED'
     )
     SELECT source AS what, l.amount IS DISTINCT FROM p.amount OR NOT coalesce(l.sides, false) AS broken
-    FROM posted l FULL JOIN payment p USING (account, source, currency)";
+    FROM posted l FULL JOIN payment p USING (account, source, currency, seller)";
 
 const LEDGER_RECEIVABLE: &str = "
     WITH owed AS (

@@ -110,8 +110,29 @@ const BREACHES: &[(&str, &str)] = &[
     ),
     ("payments: agree with their settlements and invoices", "UPDATE billing.payment SET amount = amount + 1"),
     ("payments: agree with their settlements and invoices", "DELETE FROM billing.payment"),
+    ("payments: agree with their settlements and invoices", "DELETE FROM billing.settlement"),
+    ("payments: agree with their settlements and invoices", "DELETE FROM billing.invoice WHERE kind = 'ORDER'"),
+    (
+        "payments: agree with their settlements and invoices",
+        "UPDATE billing.invoice SET net = net - 1, tax = tax + 1 WHERE kind = 'ORDER'",
+    ),
+    (
+        "payments: agree with their settlements and invoices",
+        "INSERT INTO billing.invoice
+         SELECT twin.* FROM billing.invoice, jsonb_populate_record(
+             invoice, jsonb_build_object('id', gen_random_uuid(), 'number', 'F-2026-000009', 'order_id', 'o9')) twin
+         WHERE invoice.number = 'F-2026-000001'",
+    ),
     ("settlements: lines, tax and what is due add up", "UPDATE billing.settlement SET tax = tax + 1, due = due + 1"),
     ("settlements: lines, tax and what is due add up", "DELETE FROM billing.settlement_line"),
+    (
+        "settlements: lines, tax and what is due add up",
+        "UPDATE billing.settlement_line SET setup_fee = 0, setup_amount = 0 WHERE order_id = 'o1'",
+    ),
+    (
+        "settlements: lines, tax and what is due add up",
+        "UPDATE billing.settlement_line SET offer = 'offers/apps-for-enterprise' WHERE order_id = 'o1'",
+    ),
     (
         "invoices: lines and taxes add up to net, tax and total",
         "UPDATE billing.invoice SET net = net + 1, total = total + 1",
@@ -124,6 +145,11 @@ const BREACHES: &[(&str, &str)] = &[
     (
         "invoices: each line is quantity by price, rounded half up",
         "UPDATE billing.invoice_line SET unit_price = 2 * unit_price, amount = 2 * amount WHERE line = 1",
+    ),
+    (
+        "invoices: each line is quantity by price, rounded half up",
+        "UPDATE billing.invoice_line
+         SET price_base_quantity = 30, amount = div(2 * quantity::numeric * unit_price + 30, 60) WHERE line = 1",
     ),
     (
         "invoices: tax per category and rate is that of its lines",
@@ -141,7 +167,17 @@ const BREACHES: &[(&str, &str)] = &[
         "invoices: numbers are without gaps",
         "UPDATE billing.invoice SET number = 'F-2026-000009' WHERE number = 'F-2026-000002'",
     ),
+    (
+        "invoices: numbers are without gaps",
+        "UPDATE billing.invoice SET number = 'F-2026-000000' WHERE number = 'F-2026-000001'",
+    ),
+    (
+        "invoices: numbers are without gaps",
+        "UPDATE billing.invoice SET number = 'F-2026-0000001' WHERE number = 'F-2026-000002'",
+    ),
     ("invoices: numbers are without gaps", "UPDATE billing.series SET last = last + 1"),
+    ("invoices: numbers are without gaps", "UPDATE billing.series SET last_date = last_date + 1"),
+    ("invoices: numbers are without gaps", "UPDATE billing.series SET kind = 'CREDIT_NOTE'"),
     (
         "invoices: dates do not go back along the numbers",
         "UPDATE billing.invoice SET issue_date = issue_date - 30 WHERE number = 'F-2026-000003'",
@@ -156,8 +192,22 @@ const BREACHES: &[(&str, &str)] = &[
          SELECT account, '2026-12', bill_run, end_time + interval '1 hour', end_time + interval '2 hours', NULL
          FROM billing.billed_month",
     ),
-    ("bill runs: invoices and totals are what was issued", "UPDATE billing.bill_run_total SET total = total + 1"),
-    ("bill runs: invoices and totals are what was issued", "UPDATE billing.bill_run SET invoices = 2"),
+    (
+        "bill runs: invoices, totals and failures are what became of their accounts",
+        "UPDATE billing.bill_run_total SET total = total + 1",
+    ),
+    (
+        "bill runs: invoices, totals and failures are what became of their accounts",
+        "UPDATE billing.bill_run SET invoices = 2",
+    ),
+    (
+        "bill runs: invoices, totals and failures are what became of their accounts",
+        "UPDATE billing.bill_run SET failed = 1",
+    ),
+    (
+        "bill runs: invoices, totals and failures are what became of their accounts",
+        "UPDATE billing.bill_run SET dry_run = true",
+    ),
     (
         "ledger: each invoice is posted to its net and tax",
         "DELETE FROM billing.ledger_transfer WHERE kind = 'INVOICE_TAX'",
@@ -170,6 +220,15 @@ const BREACHES: &[(&str, &str)] = &[
         "ledger: each payment is posted, and nothing else",
         "UPDATE billing.ledger_transfer SET amount = amount - 1 WHERE kind = 'PAYMENT'",
     ),
+    (
+        "ledger: each payment is posted, and nothing else",
+        "INSERT INTO billing.ledger_transfer
+             (account, id, seller, debit_account, credit_account, amount, currency, kind, source, time)
+         SELECT account, gen_random_uuid(), seller, 'REVENUE', 'CASH', amount, currency, 'REFUND', source, time
+         FROM billing.ledger_transfer WHERE kind = 'PAYMENT'",
+    ),
+    ("ledger: each payment is posted, and nothing else", "UPDATE billing.payment SET currency = 'CHF'"),
+    ("ledger: each payment is posted, and nothing else", "UPDATE billing.settlement SET seller = 'other'"),
     (
         "ledger: what customers owe is what their open invoices say",
         "UPDATE billing.invoice SET state = 'PAID', pay_time = create_time",
