@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// The clients, and the time that the story has reached.
 pub(crate) struct Stage {
-    pub(super) api: Api,
+    pub(crate) api: Api,
     zone: TimeZone,
     now: Timestamp,
 }

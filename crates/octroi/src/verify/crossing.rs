@@ -11,19 +11,23 @@ pub(super) const CHECKS: &[(&str, &str)] = &[
         ORDER_PAYMENTS,
     ),
     (
-        "usage: billing's intervals are licensing's, but for those on their way",
-        INTERVALS,
+        "orders: each attempt to pay ended as billing settled it",
+        ORDER_OUTCOMES,
+    ),
+    (
+        "orders: what was ordered is what was settled and invoiced",
+        ORDER_LINES,
     ),
     (
         "accounts: each service knows billing's, but for changes on their way",
         ACCOUNTS,
     ),
     (
-        "e-mails: each fact that customers are told of has its e-mail",
+        "e-mails: each fact that customers are told of has its own, and each its fact",
         EMAILS,
     ),
     (
-        "e-mails: a readable password belongs to an active licence",
+        "e-mails: a readable password is the one in force of an active licence",
         EMAIL_SECRETS,
     ),
     (
@@ -65,75 +69,132 @@ const ORDER_PAYMENTS: &str = "
             CASE WHEN s.invoice IS NULL THEN ''
                  ELSE format('accounts/%s/invoices/%s', s.account, s.invoice) END) AS broken
     FROM licensing.license_order o
-    JOIN billing.settlement s ON s.account = o.account AND s.order_id = o.order_id AND s.attempt = o.attempts
-    WHERE o.state = 'COMPLETED'";
+    LEFT JOIN billing.settlement s
+        ON s.account = o.account AND s.order_id = o.order_id AND s.attempt = o.attempts AND o.state = 'COMPLETED'";
 
-// Intervals are half-open, and empty ones count nowhere: where a seat is given out again at the instant that took it
-// back, billing keeps an empty interval that licensing has let go on.
-const INTERVALS: &str = "
-    WITH under_way AS (
-        SELECT DISTINCT account, aggregate FROM licensing.delivery WHERE subscriber = 'billing'
-    ), told AS (
-        SELECT account, group_id, seat, started_at, format('offers/%s', offer) AS offer, ended_at
-        FROM licensing.usage_interval WHERE ended_at IS DISTINCT FROM started_at
-    ), known AS (
-        SELECT account, group_id, seat, start_time AS started_at, offer, end_time AS ended_at
-        FROM billing.usage_interval WHERE end_time IS DISTINCT FROM start_time
+// What billing refuses to settle leaves nothing there.
+const ORDER_OUTCOMES: &str = "
+    SELECT concat_ws('/', account, order_id, attempt) AS what,
+           a.started_at IS NULL
+           OR (a.outcome = 'SUCCEEDED' AND s.state IS DISTINCT FROM 'SUCCEEDED')
+           OR (a.outcome = 'DECLINED' AND s.state IS NOT NULL
+               AND (s.state, s.decline_reason) IS DISTINCT FROM ('DECLINED', a.decline_reason)) AS broken
+    FROM licensing.payment_attempt a FULL JOIN billing.settlement s USING (account, order_id, attempt)";
+
+// An order being paid may be settled already.
+const ORDER_LINES: &str = "
+    WITH ordered AS (
+        SELECT account, order_id, format('offers/%s', l.offer) COLLATE \"C\" AS offer, o.state, l.quantity, l.price
+        FROM licensing.license_order o JOIN licensing.order_line l USING (account, order_id)
+    ), settled AS (
+        SELECT account, order_id, l.offer, l.quantity, format('prices/%s', l.price) AS price, l.setup_amount
+        FROM billing.settlement s JOIN billing.settlement_line l USING (account, order_id, attempt)
+        WHERE s.state = 'SUCCEEDED'
+    ), invoiced AS (
+        SELECT i.account, i.order_id, l.offer, l.quantity, format('prices/%s', l.price) AS price, l.amount
+        FROM billing.invoice i JOIN billing.invoice_line l ON l.account = i.account AND l.invoice = i.id
+        WHERE i.kind = 'ORDER'
     )
-    SELECT concat_ws('/', account, group_id, seat, started_at) AS what,
-           (told.offer, told.ended_at) IS DISTINCT FROM (known.offer, known.ended_at) AS broken
-    FROM told FULL JOIN known USING (account, group_id, seat, started_at)
-    WHERE NOT EXISTS (
-        SELECT FROM under_way
-        WHERE under_way.account = coalesce(told.account, known.account)
-          AND under_way.aggregate = format('accounts/%s/licenseGroups/%s/licenses/%s',
-              coalesce(told.account, known.account), coalesce(told.group_id, known.group_id),
-              coalesce(told.seat, known.seat)))";
+    SELECT concat_ws('/', account, order_id, offer) AS what,
+           ordered.state IS NULL
+           OR (ordered.state = 'COMPLETED' AND settled.price IS NULL)
+           OR (settled.quantity, settled.price) <> (ordered.quantity, ordered.price)
+           OR (coalesce(settled.setup_amount, 0) > 0) <> (invoiced.price IS NOT NULL)
+           OR coalesce((invoiced.quantity, invoiced.price, invoiced.amount)
+                       <> (settled.quantity, settled.price, settled.setup_amount), false) AS broken
+    FROM ordered
+    FULL JOIN settled USING (account, order_id, offer)
+    FULL JOIN invoiced USING (account, order_id, offer)";
 
+// Notification keeps every change, licensing the latest. An order's quote may tell licensing before the event does.
 const ACCOUNTS: &str = "
     WITH copy AS (
-        SELECT 'licensing' AS service, account, version FROM licensing.account
+        SELECT 'licensing' AS service, account, version, true AS whole,
+               jsonb_build_array(locale, currency, to_jsonb(zone_names), to_jsonb(zone_times)) AS told
+        FROM licensing.account
         UNION ALL
-        SELECT 'notification', account, max(version) FROM notification.account GROUP BY account
+        (SELECT DISTINCT ON (account) 'notification', account, version,
+                count(*) OVER (PARTITION BY account) = version,
+                jsonb_build_array(contact_email, locale, legal_name, jsonb_path_query_array(zones, '$[*].time_zone'))
+         FROM notification.account ORDER BY account, version DESC)
     ), asked AS (
-        SELECT subscriber AS service, a.account, a.version
-        FROM billing.account a, (VALUES ('licensing'), ('notification')) AS s (subscriber)
+        SELECT 'licensing' AS service, account, version,
+               jsonb_build_array(locale, currency, to_jsonb(zone_names), to_jsonb(zone_times)) AS told
+        FROM billing.account
+        UNION ALL
+        SELECT 'notification', account, version,
+               jsonb_build_array(contact_email, locale, legal_name, to_jsonb(zone_names))
+        FROM billing.account
+    ), under_way AS (
+        SELECT DISTINCT subscriber AS service, account, true AS tells FROM billing.delivery
+        WHERE aggregate = format('accounts/%s', account)
     )
     SELECT concat_ws('/', service, account) AS what,
            coalesce(copy.version > asked.version, false)
-           OR (copy.version IS DISTINCT FROM asked.version AND NOT EXISTS (
-               SELECT FROM billing.delivery d WHERE d.account = asked.account AND d.subscriber = asked.service))
-           AS broken
-    FROM asked FULL JOIN copy USING (service, account)";
+           OR copy.whole IS FALSE
+           OR (copy.version IS DISTINCT FROM asked.version AND under_way.tells IS NULL)
+           OR coalesce(copy.version = asked.version AND copy.told <> asked.told, false) AS broken
+    FROM asked FULL JOIN copy USING (service, account) LEFT JOIN under_way USING (service, account)";
 
+// Which changes of a password were to be mailed, and which accounts have a new contact, only the facts' bodies tell:
+// those were read before. An e-mail that tells of no such fact is as wrong as one that is missing.
 const EMAILS: &str = "
-    WITH told AS (
-        SELECT account, id, aggregate, 'licensing' AS source FROM licensing.event
-        WHERE type IN ('licensing.order.completed', 'licensing.license.activated', 'licensing.group.terminated')
+    WITH mailed AS (
+        SELECT DISTINCT unnest(current_setting('octroi.mailed')::uuid[]) AS id
+    ), told AS (
+        SELECT 'licensing' AS source, account, id, aggregate, template, 1 AS copies
+        FROM licensing.event
+        JOIN (VALUES ('licensing.order.completed', 'order-completed'),
+                     ('licensing.license.activated', 'license-activated'),
+                     ('licensing.group.terminated', 'group-terminated')) AS letter (type, template) USING (type)
         UNION ALL
-        SELECT account, id, aggregate, 'billing' FROM billing.event WHERE type = 'billing.invoice.issued'
+        SELECT 'licensing', account, id, aggregate, 'password-changed', 1
+        FROM licensing.event JOIN mailed USING (id) WHERE type = 'licensing.license.password_changed'
+        UNION ALL
+        SELECT 'billing', account, id, aggregate, 'invoice-issued', 1
+        FROM billing.event WHERE type = 'billing.invoice.issued'
+        UNION ALL
+        SELECT 'billing', account, id, aggregate, 'contact-changed', 2
+        FROM billing.event JOIN mailed USING (id) WHERE type = 'billing.account.changed'
+    ), sent AS (
+        SELECT account, event AS id, template, count(*) AS copies
+        FROM notification.email GROUP BY account, event, template
     ), under_way AS (
-        SELECT 'licensing' AS source, account, event_id FROM licensing.delivery WHERE subscriber = 'notification'
+        SELECT 'licensing' AS source, account, event_id AS id, true AS tells
+        FROM licensing.delivery WHERE subscriber = 'notification'
         UNION ALL
-        SELECT 'billing', account, event_id FROM billing.delivery WHERE subscriber = 'notification'
+        SELECT 'billing', account, event_id, true FROM billing.delivery WHERE subscriber = 'notification'
     )
-    SELECT concat_ws(' ', told.aggregate, told.id) AS what,
-           NOT EXISTS (SELECT FROM notification.email e WHERE e.account = told.account AND e.event = told.id)
-           AND NOT EXISTS (
-               SELECT FROM under_way u
-               WHERE u.source = told.source AND u.account = told.account AND u.event_id = told.id) AS broken
-    FROM told";
+    SELECT concat_ws(' ', coalesce(told.aggregate, format('accounts/%s', account)), template, id) AS what,
+           sent.copies IS DISTINCT FROM told.copies AND NOT (sent.copies IS NULL AND under_way.tells IS TRUE) AS broken
+    FROM told
+    FULL JOIN sent USING (account, id, template)
+    LEFT JOIN under_way USING (source, account, id)";
 
 const EMAIL_SECRETS: &str = "
-    SELECT concat_ws(' ', e.license, e.id) AS what,
-           NOT EXISTS (
-               SELECT FROM licensing.license l
-               WHERE l.account = e.account AND l.state = 'ACTIVE'
-                 AND e.license = format('accounts/%s/licenseGroups/%s/licenses/%s', l.account, l.group_id, l.number))
-           AND NOT EXISTS (
-               SELECT FROM licensing.delivery d
-               WHERE d.account = e.account AND d.subscriber = 'notification' AND d.aggregate = e.license) AS broken
-    FROM notification.email e WHERE e.secret_state = 'READABLE'";
+    WITH under_way AS (
+        SELECT DISTINCT account, aggregate AS license, true AS tells
+        FROM licensing.delivery WHERE subscriber = 'notification'
+    ), active AS (
+        SELECT account, format('accounts/%s/licenseGroups/%s/licenses/%s', account, group_id, number) COLLATE \"C\"
+               AS license, state
+        FROM licensing.license WHERE state = 'ACTIVE'
+    )
+    SELECT concat_ws(' ', license, e.id) AS what,
+           under_way.tells IS NULL
+           AND (active.state IS NULL OR (fact.aggregate, fact.sequence) IS DISTINCT FROM (license, last.sequence))
+           AS broken
+    FROM notification.email e
+    LEFT JOIN active USING (account, license)
+    LEFT JOIN under_way USING (account, license)
+    LEFT JOIN licensing.event fact ON fact.account = e.account AND fact.id = e.event
+    LEFT JOIN LATERAL (
+        SELECT max(v.sequence) AS sequence FROM licensing.event v
+        WHERE v.account = e.account AND v.aggregate = e.license
+          AND v.type IN ('licensing.license.activated', 'licensing.license.password_changed',
+                         'licensing.license.deactivated')
+    ) last ON true
+    WHERE e.secret_state = 'READABLE'";
 
 const ORPHAN_ACCOUNTS: &str = "
     SELECT concat_ws('/', named.place, named.account) AS what, a.account IS NULL AS broken
@@ -161,6 +222,8 @@ const ORPHAN_LICENSES: &str = "
         UNION SELECT 'billing.group_offer_entry', account, group_id, 0 FROM billing.group_offer_entry
         UNION SELECT 'billing.usage_interval', account, group_id, seat FROM billing.usage_interval
         UNION SELECT 'billing.invoice_line', account, group_id, 0 FROM billing.invoice_line WHERE group_id IS NOT NULL
+        UNION SELECT 'notification.email', account, split_part(license, '/', 4), split_part(license, '/', 6)::int
+            FROM notification.email WHERE license <> ''
     ) named
     LEFT JOIN licensing.license_group g USING (account, group_id)
     LEFT JOIN licensing.license l USING (account, group_id, number)";

@@ -25,6 +25,7 @@ pub(super) fn checks() -> Vec<Check> {
         add("events of an aggregate are numbered without gaps", EVENTS);
         add("no delivery is parked or more than an hour old", DELIVERIES);
         add("each request that was kept has its answer", IDEMPOTENCY);
+        add("sealed passwords wait for notification alone", SEALED);
     }
     for (source, subscriber) in ROUTES {
         checks.push(Check {
@@ -53,6 +54,10 @@ const DELIVERIES: &str = "
 
 const IDEMPOTENCY: &str = "
     SELECT concat_ws(' ', account, method, request_id) AS what, answer IS NULL AS broken FROM {schema}.idempotency";
+
+const SEALED: &str = "
+    SELECT concat_ws(' ', subscriber, aggregate, sequence) AS what, subscriber <> 'notification' AS broken
+    FROM {schema}.delivery WHERE secret IS NOT NULL";
 
 // A delivery that was applied and not yet acknowledged counts on both sides, so the inbox lies between the first
 // undelivered event and the last one.

@@ -8,9 +8,11 @@ mod billing;
 mod crossing;
 mod licensing;
 mod log;
+mod mailed;
 mod notification;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -131,7 +133,7 @@ pub async fn run(admin: &Config) -> anyhow::Result<Report> {
         .read_only(true)
         .start()
         .await?;
-    tell_time(&snapshot, offset).await?;
+    tell(&snapshot, offset).await?;
     let mut findings = Vec::new();
     for check in checks() {
         let finding = look(&snapshot, &check).await;
@@ -140,8 +142,8 @@ pub async fn run(admin: &Config) -> anyhow::Result<Report> {
     Ok(Report { findings })
 }
 
-/// Tells the checks business time: some know what is past.
-async fn tell_time(snapshot: &Transaction<'_>, offset: i64) -> anyhow::Result<()> {
+/// Tells the checks what they cannot read from rows: business time, and which facts are told by e-mail.
+async fn tell(snapshot: &Transaction<'_>, offset: i64) -> anyhow::Result<()> {
     let now = jiff::Timestamp::from_microsecond(system_micros().saturating_add(offset))?;
     snapshot
         .execute(
@@ -149,7 +151,7 @@ async fn tell_time(snapshot: &Transaction<'_>, offset: i64) -> anyhow::Result<()
             &[&now.to_string()],
         )
         .await?;
-    Ok(())
+    mailed::tell(snapshot).await
 }
 
 /// By how much business time differs from the system's, in microseconds.
@@ -196,6 +198,7 @@ fn checks() -> Vec<Check> {
         .iter()
         .chain(billing::CHECKS)
         .chain(notification::CHECKS)
+        .chain(usage::CHECKS)
         .chain(crossing::CHECKS)
         .map(named)
         .collect();

@@ -10,6 +10,10 @@ pub(super) const CHECKS: &[(&str, &str)] = &[
         "e-mails: one readable password at most per licence",
         SECRETS_ONE,
     ),
+    (
+        "e-mails: those of passwords alone carry one, and end with it if not sent yet",
+        SECRETS_WITHDRAWN,
+    ),
 ];
 
 // Erasure runs twice a minute; ten minutes forgive a service that was down.
@@ -22,3 +26,11 @@ const SECRETS_ONE: &str = "
     SELECT concat_ws('/', account, license) AS what, count(*) > 1 AS broken
     FROM notification.email WHERE secret_state = 'READABLE'
     GROUP BY account, license";
+
+// What is being handed over when its password ends takes its course, and is withdrawn at once if it comes back.
+const SECRETS_WITHDRAWN: &str = "
+    SELECT concat_ws('/', account, id) AS what,
+           (secret_state <> 'NONE') <> (template IN ('license-activated', 'password-changed'))
+           OR (secret_state = 'ERASED' AND state = 'QUEUED'
+               AND greatest(next_attempt_at, lease_expires_at) < clock_timestamp() - interval '10 minutes') AS broken
+    FROM notification.email";
