@@ -1,5 +1,5 @@
-//! The one layer before every method: who calls, may they, is there room, and until when. A command runs in a task of
-//! its own, so that a caller who leaves cannot stop it in the middle of a COMMIT.
+//! The one layer before every method: who calls, may they, until when, and is there room. A command runs in a task of
+//! its own, so that a caller who leaves cannot stop it in the middle of a COMMIT, and a draining service waits for it.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use octroi_api::Method;
 use octroi_api::r#type::v1::ErrorReason;
 use tokio::sync::Semaphore;
+use tokio::time::timeout_at;
+use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::transport::server::TcpConnectInfo;
@@ -27,6 +30,10 @@ use crate::error::{CALL_ID, Error, Refusal};
 
 /// How many calls a service works on at once; more are refused with OVERLOADED.
 const CALLS_AT_ONCE: usize = 512;
+/// The largest message that a call may bring, in bytes.
+pub(crate) const MESSAGE: usize = 4 << 20;
+/// What the wire puts before a message.
+const PREFIX: usize = 5;
 /// How long a call may take when its caller names no deadline.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Moving a test clock by months works through every day.
@@ -38,6 +45,7 @@ pub(crate) struct Gate {
     pub(crate) clock: Clock,
     pub(crate) verifier: Verifier,
     pub(crate) fingerprint_key: Arc<hmac::Key>,
+    commands: TaskTracker,
     room: Arc<Semaphore>,
 }
 
@@ -47,12 +55,14 @@ impl Gate {
         clock: Clock,
         verifier: Verifier,
         fingerprint_key: Arc<hmac::Key>,
+        commands: TaskTracker,
     ) -> Arc<Self> {
         Arc::new(Self {
             service,
             clock,
             verifier,
             fingerprint_key,
+            commands,
             room: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
         })
     }
@@ -139,6 +149,65 @@ impl Gate {
             metadata: MetadataMap::new(),
         })
     }
+
+    /// Serves an admitted call. It takes its place when the whole request has come: one that never ends holds none.
+    async fn serve<S>(
+        &self,
+        mut inner: S,
+        call: Call,
+        request: Request<Body>,
+        until: tokio::time::Instant,
+    ) -> Result<Response<Body>, Status>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+        S::Future: Send + 'static,
+    {
+        let (mut head, body) = request.into_parts();
+        let body = timeout_at(until, Limited::new(body, MESSAGE + PREFIX).collect())
+            .await
+            .map_err(|_| late("the request was not complete in time; nothing was done"))?
+            .map_err(|error| incomplete(&*error))?
+            .to_bytes();
+        let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
+            let overloaded = Refusal::shared(
+                Code::Unavailable,
+                ErrorReason::Overloaded,
+                "too many calls at once; try again",
+            );
+            return Err(overloaded.retry_after(Duration::from_millis(200)).status());
+        };
+        let (id, method) = (call.id, call.method);
+        head.extensions.insert(call);
+        let served = inner.call(Request::from_parts(head, Body::new(Full::new(body))));
+        let task = self.commands.spawn(CALL_ID.scope(id, async move {
+            let _place = place;
+            served.await
+        }));
+        match timeout_at(until, task).await {
+            Ok(Ok(served)) => served.map_err(|never| match never {}),
+            Ok(Err(panicked)) => {
+                tracing::error!(call = %id, method, error = %panicked, "a call panicked");
+                Err(Error::Internal(anyhow::anyhow!("panic")).into())
+            }
+            Err(_) => Err(late(
+                "the answer was not ready in time; the command goes on",
+            )),
+        }
+    }
+}
+
+fn late(message: &str) -> Status {
+    let reason = ErrorReason::DeadlineExceeded;
+    Refusal::shared(Code::DeadlineExceeded, reason, message).status()
+}
+
+fn incomplete(error: &(dyn std::error::Error + 'static)) -> Status {
+    if error.is::<LengthLimitError>() {
+        let message = format!("the request is larger than {MESSAGE} bytes");
+        let reason = ErrorReason::MessageTooLarge;
+        return Refusal::shared(Code::ResourceExhausted, reason, message).status();
+    }
+    Error::Unavailable("the request broke off".to_owned()).into()
 }
 
 /// Puts a [`Gate`] before every method.
@@ -188,46 +257,18 @@ where
         }
         let call = match self.gate.admit(&request) {
             Ok(call) => call,
-            Err(status) => return answer(status),
+            Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
         };
-        let Ok(place) = Arc::clone(&self.gate.room).try_acquire_owned() else {
-            let overloaded = Refusal::shared(
-                Code::Unavailable,
-                ErrorReason::Overloaded,
-                "too many calls at once; try again",
-            );
-            return answer(overloaded.retry_after(Duration::from_millis(200)).status());
-        };
-        let deadline = deadline(&call, request.headers_mut());
-        let (id, method) = (call.id, call.method);
-        request.extensions_mut().insert(call);
-        let served = self.inner.call(request);
-        let task = tokio::spawn(CALL_ID.scope(id, async move {
-            let _place = place;
-            served.await
-        }));
+        let until = tokio::time::Instant::now() + deadline(&call, request.headers_mut());
+        let gate = Arc::clone(&self.gate);
+        // The one that was asked whether it is ready serves; its copy waits for the next call.
+        let next = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
-            match tokio::time::timeout(deadline, task).await {
-                Ok(Ok(served)) => served,
-                Ok(Err(panicked)) => {
-                    tracing::error!(call = %id, method, error = %panicked, "a call panicked");
-                    let internal = Error::Internal(anyhow::anyhow!("panic"));
-                    Ok(Status::from(internal).into_http())
-                }
-                Err(_) => Ok(Refusal::shared(
-                    Code::DeadlineExceeded,
-                    ErrorReason::DeadlineExceeded,
-                    "the answer was not ready in time; the command goes on",
-                )
-                .status()
-                .into_http()),
-            }
+            let served = gate.serve(inner, call, request, until).await;
+            Ok(served.unwrap_or_else(Status::into_http))
         })
     }
-}
-
-fn answer(status: Status) -> Answer {
-    Box::pin(async move { Ok(status.into_http()) })
 }
 
 /// The caller's deadline, taken out of the headers: the framework would answer CANCELLED and drop the handler.

@@ -104,7 +104,7 @@ pub struct Shell {
     pub keys: Arc<Keys>,
     /// Cancelled when the service is to stop.
     pub shutdown: CancellationToken,
-    /// Background tasks, awaited when draining.
+    /// Background tasks and commands under way, awaited when draining.
     pub tracker: TaskTracker,
     service: &'static Service,
     settings: Arc<Settings>,
@@ -292,6 +292,7 @@ impl Shell {
             self.clock.clone(),
             self.verifier()?,
             Arc::clone(&self.keys.fingerprint),
+            self.tracker.clone(),
         );
         let shutdown = self.shutdown.clone();
         let draining = async move {

@@ -10,6 +10,8 @@
 mod all_in_one;
 mod chance;
 mod crash;
+mod draining;
+mod held;
 mod log;
 mod mailing;
 mod month;
