@@ -23,7 +23,7 @@ use crate::tx::{Rows, Tx};
 /// How many aggregates of one delivery are applied at the same time.
 const AT_ONCE: usize = 4;
 /// The most events in one delivery.
-const MOST: usize = 500;
+pub(crate) const MOST: usize = 500;
 
 /// What a service does with other services' events.
 pub trait Intake: Send + Sync + 'static {

@@ -13,18 +13,24 @@ use octroi_api::event::v1::{DeliverEventsRequest, Delivery, DeliveryOutcome};
 use tokio::sync::{Notify, watch};
 use tokio_postgres::types::Type;
 use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::db::{Db, row_get};
 use crate::error::Error;
 use crate::event::to_proto;
+use crate::intake::MOST;
+use crate::layer::MESSAGE;
 use crate::peer::Peer;
 
 /// How far `complete_through` trails the clock: twice the age at which a command refuses its final write.
 const TRAIL: SignedDuration = SignedDuration::from_secs(60);
-/// How many aggregates one delivery leases, and how many events of each it carries.
-const AGGREGATES: i64 = 64;
+/// How many aggregates are leased at once, and how many events of each: no more than one delivery may carry.
+const AGGREGATES: i64 = 62;
 const EVENTS_EACH: i64 = 8;
+const _: () = assert!((AGGREGATES * EVENTS_EACH) as usize <= MOST);
+/// What the events of one delivery may weigh: well below what a receiver reads, whatever their frames add.
+const WEIGHT: usize = MESSAGE / 4;
 /// How often an empty log is looked at, beside the hints.
 const POLL: Duration = Duration::from_secs(1);
 /// How often a subscriber is told how far it is complete when there is nothing to deliver.
@@ -63,7 +69,40 @@ struct Leased {
     aggregate: String,
     sequence: i64,
     event: Vec<u8>,
-    secret: Option<Vec<u8>>,
+    secret: Vec<u8>,
+}
+
+impl Leased {
+    fn key(&self) -> (&str, &str) {
+        (&self.account, &self.aggregate)
+    }
+
+    fn weight(&self) -> usize {
+        self.event.len() + self.secret.len()
+    }
+}
+
+/// What became of the aggregates of one lease.
+#[derive(Default)]
+struct Settled<'a> {
+    /// The last event that each one's receiver has.
+    taken: BTreeMap<(&'a str, &'a str), i64>,
+    /// Those that go no further now.
+    stopped: BTreeSet<(&'a str, &'a str)>,
+}
+
+/// Whether a delivery that failed so would fail again because of what it carries. The others say that the receiver is
+/// away or does not know us, which no event is to blame for.
+fn blames_the_events(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::InvalidArgument
+            | Code::OutOfRange
+            | Code::ResourceExhausted
+            | Code::FailedPrecondition
+            | Code::Internal
+            | Code::DataLoss
+    )
 }
 
 impl Relay {
@@ -120,28 +159,48 @@ impl Relay {
             return Ok(Progress::Nothing);
         }
         let complete = self.complete_through().await?;
-        let request = DeliverEventsRequest {
-            source: self.source.to_owned(),
-            deliveries: leased
-                .iter()
-                .map(|leased| Delivery {
-                    event: leased.event.clone(),
-                    sequence: leased.sequence,
-                    sealed_secret: leased.secret.clone().unwrap_or_default(),
-                })
-                .collect(),
-            complete_through: Some(to_proto(complete)),
-        };
-        let answer = match client.deliver_events(request).await {
-            Ok(answer) => answer.into_inner(),
-            Err(status) => {
-                self.give_back(&leased).await?;
-                anyhow::bail!("{}: {}", status.code(), status.message());
+        let mut settled = Settled::default();
+        // First things first: what comes behind of an aggregate waits for what goes before.
+        let mut batches = vec![leased.iter().collect::<Vec<_>>()];
+        while let Some(mut batch) = batches.pop() {
+            batch.retain(|leased| !settled.stopped.contains(&leased.key()));
+            if batch.is_empty() && !leased.is_empty() {
+                continue;
             }
-        };
-        let progressed = self.settle(&leased, &answer.outcomes).await?;
+            let weight: usize = batch.iter().map(|leased| leased.weight()).sum();
+            if weight <= WEIGHT || batch.len() == 1 {
+                match self.send(client, &batch, complete).await {
+                    Ok(outcomes) => {
+                        self.note(&batch, &outcomes, &mut settled).await?;
+                        continue;
+                    }
+                    Err(status) if batch.is_empty() || !blames_the_events(&status) => {
+                        self.acknowledge(&settled.taken).await?;
+                        self.give_back(&leased).await?;
+                        anyhow::bail!("{}: {}", status.code(), status.message());
+                    }
+                    Err(status) if batch.len() == 1 => {
+                        let reason = format!("{}: {}", status.code(), status.message());
+                        self.put_off(batch[0], true, &reason).await?;
+                        settled.stopped.insert(batch[0].key());
+                        continue;
+                    }
+                    Err(_) => {}
+                }
+            }
+            // In halves, down to the one event that is at fault: it holds up its own aggregate alone.
+            let behind = batch.split_off(batch.len() / 2);
+            batches.extend([behind, batch]);
+        }
+        self.acknowledge(&settled.taken).await?;
         self.told.send_replace(Some(complete));
-        Ok(progressed)
+        Ok(if !settled.taken.is_empty() {
+            Progress::Taken
+        } else if !settled.stopped.is_empty() {
+            Progress::PutOff
+        } else {
+            Progress::Nothing
+        })
     }
 
     async fn lease(&self, token: Uuid) -> Result<Vec<Leased>, Error> {
@@ -216,55 +275,73 @@ impl Relay {
         Ok(complete)
     }
 
-    /// Deletes what was taken and puts off what was not.
-    async fn settle(
+    async fn send(
         &self,
-        leased: &[Leased],
+        client: &mut EventIntakeServiceClient<Peer>,
+        batch: &[&Leased],
+        complete: Timestamp,
+    ) -> Result<Vec<DeliveryOutcome>, Status> {
+        let deliveries = batch.iter().map(|leased| Delivery {
+            event: leased.event.clone(),
+            sequence: leased.sequence,
+            sealed_secret: leased.secret.clone(),
+        });
+        let request = DeliverEventsRequest {
+            source: self.source.to_owned(),
+            deliveries: deliveries.collect(),
+            complete_through: Some(to_proto(complete)),
+        };
+        let answer = client.deliver_events(request).await?;
+        Ok(answer.into_inner().outcomes)
+    }
+
+    /// Notes what was taken and puts off what was not.
+    async fn note<'a>(
+        &self,
+        batch: &[&'a Leased],
         outcomes: &[DeliveryOutcome],
-    ) -> Result<Progress, Error> {
-        let mut taken = BTreeMap::new();
-        let mut stopped = BTreeSet::new();
-        for (leased, outcome) in leased.iter().zip(outcomes) {
-            let aggregate = (leased.account.as_str(), leased.aggregate.as_str());
+        settled: &mut Settled<'a>,
+    ) -> Result<(), Error> {
+        for (&leased, outcome) in batch.iter().zip(outcomes) {
             match outcome.result() {
                 Outcome::Applied | Outcome::Duplicate => {
-                    taken.insert(aggregate, leased.sequence);
+                    settled.taken.insert(leased.key(), leased.sequence);
                 }
                 result @ (Outcome::Waiting | Outcome::Refused | Outcome::Unspecified) => {
-                    if stopped.insert(aggregate) {
+                    if settled.stopped.insert(leased.key()) {
                         let refused = result == Outcome::Refused;
                         self.put_off(leased, refused, &outcome.reason).await?;
                     }
                 }
             }
         }
-        if !taken.is_empty() {
-            let accounts: Vec<&str> = taken.keys().map(|(account, _)| *account).collect();
-            let aggregates: Vec<&str> = taken.keys().map(|(_, aggregate)| *aggregate).collect();
-            let sequences: Vec<i64> = taken.values().copied().collect();
-            self.db
-                .read_planned(
-                    "-- taken
-                     DELETE FROM delivery d
-                     USING unnest($2::text[], $3::text[], $4::bigint[]) AS t (account, aggregate, sequence)
-                     WHERE d.account = t.account AND d.subscriber = $1
-                       AND d.aggregate = t.aggregate AND d.sequence <= t.sequence",
-                    &[
-                        (&self.subscriber, Type::TEXT),
-                        (&accounts, Type::TEXT_ARRAY),
-                        (&aggregates, Type::TEXT_ARRAY),
-                        (&sequences, Type::INT8_ARRAY),
-                    ],
-                )
-                .await?;
+        Ok(())
+    }
+
+    /// Deletes what was taken.
+    async fn acknowledge(&self, taken: &BTreeMap<(&str, &str), i64>) -> Result<(), Error> {
+        if taken.is_empty() {
+            return Ok(());
         }
-        Ok(if !taken.is_empty() {
-            Progress::Taken
-        } else if !stopped.is_empty() {
-            Progress::PutOff
-        } else {
-            Progress::Nothing
-        })
+        let accounts: Vec<&str> = taken.keys().map(|(account, _)| *account).collect();
+        let aggregates: Vec<&str> = taken.keys().map(|(_, aggregate)| *aggregate).collect();
+        let sequences: Vec<i64> = taken.values().copied().collect();
+        self.db
+            .read_planned(
+                "-- taken
+                 DELETE FROM delivery d
+                 USING unnest($2::text[], $3::text[], $4::bigint[]) AS t (account, aggregate, sequence)
+                 WHERE d.account = t.account AND d.subscriber = $1
+                   AND d.aggregate = t.aggregate AND d.sequence <= t.sequence",
+                &[
+                    (&self.subscriber, Type::TEXT),
+                    (&accounts, Type::TEXT_ARRAY),
+                    (&aggregates, Type::TEXT_ARRAY),
+                    (&sequences, Type::INT8_ARRAY),
+                ],
+            )
+            .await?;
+        Ok(())
     }
 
     async fn put_off(&self, leased: &Leased, refused: bool, reason: &str) -> Result<(), Error> {
@@ -338,7 +415,7 @@ const LEASE: &str = "-- lease
     RETURNING d.account, d.aggregate";
 
 const FETCH: &str = "-- fetch
-    SELECT d.account, d.aggregate, d.sequence, d.secret, e.body
+    SELECT d.account, d.aggregate, d.sequence, coalesce(d.secret, '') AS secret, e.body
     FROM unnest($2::text[], $3::text[]) AS head (account, aggregate)
     CROSS JOIN LATERAL (
         SELECT * FROM delivery d

@@ -8,6 +8,7 @@
 )]
 
 mod all_in_one;
+mod backlog;
 mod chance;
 mod crash;
 mod draining;

@@ -1,0 +1,98 @@
+//! A backlog is worked off however large it is and whatever lies in it.
+
+use octroi_api::billing::v1::{Account, UpdateAccountRequest};
+use octroi_tests::harness::{Answer as _, BUSINESS, Installation, ServiceName, eventually};
+use prost_types::FieldMask;
+
+use crate::log::{first_of, open_to, rewrite};
+
+/// What a service reads of one message, in bytes.
+const MESSAGE: usize = 4 << 20;
+/// A field of `Event` that no release has, with a text of 2^23 + 1 bytes at most.
+const PADDING: [u8; 2] = [0xa2, 0x3f];
+
+/// More aggregates than are leased at once, each with more events than one delivery carries of it.
+#[tokio::test]
+async fn is_worked_off_to_the_end() {
+    const ACCOUNTS: usize = 66;
+    const CHANGES: usize = 8;
+    let mut octroi = Installation::start().await;
+    octroi.stop(ServiceName::Notification).await;
+    let mut customers = Vec::new();
+    for number in 0..ACCOUNTS {
+        customers.push(octroi.newcomer(&format!("acme{number}")).await);
+    }
+    for change in 0..CHANGES {
+        for customer in &customers {
+            let request = UpdateAccountRequest {
+                account: Some(Account {
+                    name: customer.name(),
+                    contact_email: format!("office{change}@acme.test"),
+                    ..Account::default()
+                }),
+                update_mask: Some(FieldMask {
+                    paths: vec!["contact_email".to_owned()],
+                }),
+                ..UpdateAccountRequest::default()
+            };
+            customer.by.accounts().update_account(request).await.got();
+        }
+    }
+    octroi.restart(ServiceName::Notification).await;
+    octroi.finish().await;
+}
+
+/// Events that are too heavy for one message go in several; one that is too heavy by itself is parked and holds up its
+/// own aggregate alone.
+#[tokio::test]
+async fn goes_in_pieces_that_the_receiver_takes() {
+    let mut octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 8)]).await;
+    octroi.drained().await;
+    octroi.stop(ServiceName::Billing).await;
+    let held = acme.license_name("office", 4);
+    let mut whole = Vec::new();
+    for number in 1..=8 {
+        let login = format!("user{number}");
+        acme.activates("office", number, &login).await;
+        let name = acme.license_name("office", number);
+        let body = first_of(&octroi.sql, &name).await;
+        let weight = if name == held { MESSAGE } else { MESSAGE / 3 };
+        rewrite(&octroi.sql, &name, &padded(&body, weight)).await;
+        if name == held {
+            whole = body;
+        }
+    }
+    octroi.restart(ServiceName::Billing).await;
+
+    // The pauses between its tries are cut short.
+    let hurry = "UPDATE licensing.delivery SET due_at = clock_timestamp() WHERE NOT parked";
+    let waiting = eventually("only the one too heavy is left, and parked", async || {
+        octroi.sql.execute(hurry, &[]).await.unwrap();
+        let waiting = open_to(&octroi, "billing").await;
+        (waiting.len() == 1 && waiting[0].parked).then_some(waiting)
+    })
+    .await;
+    assert_eq!(waiting[0].aggregate, held);
+    assert!(waiting[0].last_error.contains("larger than"), "{waiting:?}");
+
+    rewrite(&octroi.sql, &held, &whole).await;
+    let again = "UPDATE licensing.delivery SET parked = false, refusals = 0, due_at = clock_timestamp() WHERE parked";
+    assert_eq!(octroi.sql.execute(again, &[]).await.unwrap(), 1);
+    octroi.finish().await;
+}
+
+/// The same event and so many bytes that say nothing.
+fn padded(body: &[u8], bytes: usize) -> Vec<u8> {
+    let mut padded = body.to_vec();
+    padded.extend(PADDING);
+    let mut length = bytes;
+    while length >= 0x80 {
+        padded.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
+        length >>= 7;
+    }
+    padded.push(u8::try_from(length).unwrap());
+    padded.resize(padded.len() + bytes, b' ');
+    padded
+}
