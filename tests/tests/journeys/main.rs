@@ -17,6 +17,7 @@ mod coverage;
 mod deleting;
 mod installing;
 mod invoicing;
+mod late_ends;
 mod listing;
 mod methods;
 mod numbering;

@@ -40,8 +40,8 @@ impl Portal {
         };
         let visit = rows.first().map(|row| store::session::visit(row, call.now));
         let visit = admit(visit.transpose()?, call.now, Use::Portal)?;
-        check_open(id, visit.standing)?;
         let before = &visit.license;
+        check_open(before, visit.standing)?;
         let counters = new
             .place(before.devices, before.limits, visit.shared_computers)
             .map_err(|refusal| refused(refusal, &before.offer))?;

@@ -63,7 +63,7 @@ pub(crate) struct PasswordChange {
     pub(crate) etag: String,
 }
 
-/// A command that holds a licence's row lock: the open transaction, the licence, and whether its group lets users in.
+/// A command that holds a licence's row lock: the open transaction, the licence, and how its group stands.
 struct Held {
     tx: Tx,
     license: License,
@@ -123,7 +123,7 @@ impl Licenses {
             Ok(held) => held,
             Err(answer) => return Ok(answer),
         };
-        check_open(id, held.standing)?;
+        check_open(&held.license, held.standing)?;
         let before = &held.license;
         let at = before.effective(call.now);
         let after = before
@@ -287,6 +287,7 @@ impl Licenses {
         let license = store::license::license(row)?;
         check_etag(etag, license.version, &id.to_string())?;
         let standing = store::license::standing(row, call.now)?;
+        check_current(&license, standing)?;
         Ok(Ok(Held {
             tx,
             license,
@@ -411,17 +412,41 @@ pub(crate) fn check_password(
     }
 }
 
+/// Refuses a change to a licence whose group's period is over: what its end brings comes first, as of that instant. A
+/// mark set now would be taken for one set before, and usage that ended now would reach into the time after.
+///
+/// # Errors
+/// [`Error::GroupTerminated`], or a conflict until the background work, which is never far, has been there.
+fn check_current(license: &License, standing: Standing) -> Result<(), Error> {
+    let group = license.id.group_name();
+    match (&license.state, standing) {
+        // Nothing happens to it any more; its own refusal says more.
+        (State::Deleted { .. }, _) | (_, Standing::Open | Standing::Suspended) => Ok(()),
+        (_, Standing::Terminated) => Err(Error::GroupTerminated { group }),
+        (_, Standing::Renewing { .. }) => Err(just_ended()),
+    }
+}
+
 /// Refuses a group that lets no users in.
 ///
 /// # Errors
-/// [`Error::GroupSuspended`] or [`Error::GroupTerminated`].
-pub(crate) fn check_open(id: &LicenseId, standing: Standing) -> Result<(), Error> {
-    let group = id.group_name();
+/// [`Error::GroupSuspended`], [`Error::GroupTerminated`], or a conflict when the licence goes with the period that has
+/// just ended.
+pub(crate) fn check_open(license: &License, standing: Standing) -> Result<(), Error> {
+    let group = license.id.group_name();
     match standing {
         Standing::Open => Ok(()),
-        Standing::Suspended => Err(Error::GroupSuspended { group }),
+        Standing::Renewing { suspended: false } if !license.delete_at_renewal => Ok(()),
+        Standing::Suspended | Standing::Renewing { suspended: true } => {
+            Err(Error::GroupSuspended { group })
+        }
         Standing::Terminated => Err(Error::GroupTerminated { group }),
+        Standing::Renewing { suspended: false } => Err(just_ended()),
     }
+}
+
+fn just_ended() -> Error {
+    Platform::Conflict("the group's period has just ended").into()
 }
 
 /// What the audit keeps of a licence: no secret.

@@ -143,7 +143,7 @@ impl Portal {
             return Err(Error::SignInFailed);
         }
         store::session::give_back(&mut tx, back);
-        if let Err(shut) = check_open(&id, store::license::standing(row, call.now)?) {
+        if let Err(shut) = check_open(&license, store::license::standing(row, call.now)?) {
             tx.commit_work().await?;
             return Err(shut);
         }

@@ -202,7 +202,8 @@ impl Group {
     /// Whether licences may be ordered into it and activated.
     ///
     /// # Errors
-    /// [`Error::GroupTerminated`], [`Error::GroupSuspended`], or a conflict while its period's end is being worked off.
+    /// [`Error::GroupTerminated`], also when only an order being paid delays the end; [`Error::GroupSuspended`], or a
+    /// conflict while its period's end is being worked off.
     pub(crate) fn check_open(&self, now: Timestamp) -> Result<(), Error> {
         match &self.state {
             State::Terminated(_) => Err(self.terminated()),
@@ -216,7 +217,8 @@ impl Group {
     /// Changes what its customer may change.
     ///
     /// # Errors
-    /// [`Error::GroupTerminated`], or a conflict while its period's end is being worked off.
+    /// [`Error::GroupTerminated`], also when only an order being paid delays the end, or a conflict while its period's
+    /// end is being worked off.
     pub(crate) fn update(
         self,
         display_name: Option<String>,
@@ -326,13 +328,21 @@ impl Group {
         }
     }
 
-    /// What its period's end brings comes first; the background work that brings it is never far.
+    /// What its period's end brings comes first; the background work that brings it is never far. Only an order being
+    /// paid may delay the end of a group that does not renew, and does not make it last longer.
     fn check_current(&self, now: Timestamp) -> Result<(), Error> {
         if now < self.period.end {
             Ok(())
-        } else {
+        } else if self.renews() {
             Err(Platform::Conflict("the group's period has just ended").into())
+        } else {
+            Err(self.terminated())
         }
+    }
+
+    /// Whether it goes on after its period.
+    fn renews(&self) -> bool {
+        self.auto_renew && matches!(self.state, State::Live { ending: None, .. })
     }
 
     fn terminated(&self) -> Error {

@@ -262,6 +262,32 @@ fn a_suspended_or_ended_group_takes_no_orders() {
 }
 
 #[test]
+fn after_its_period_a_group_waits_or_has_ended() {
+    let zones = Zones::fixed(TimeZone::UTC);
+    for renews in [true, false] {
+        let group = born(&zones, at(1_800_000_000), RenewalPeriod::Month, renews);
+        let end = group.period.end;
+        let conflict = |refused: Error| matches!(refused, Error::Platform(Platform::Conflict(_)));
+        let ended = |refused: Error| matches!(refused, Error::GroupTerminated { .. });
+        let expected = |refused| {
+            if renews {
+                conflict(refused)
+            } else {
+                ended(refused)
+            }
+        };
+        assert!(expected(group.check_open(end).unwrap_err()));
+        let renewing = group.clone().update(None, Some(true), end);
+        assert!(expected(renewing.unwrap_err()));
+        let leaving = group
+            .clone()
+            .schedule_termination(farewell(), at(1_800_000_001));
+        let leaving = leaving.unwrap();
+        assert!(ended(leaving.cancel_termination(end).unwrap_err()));
+    }
+}
+
+#[test]
 fn every_name_is_read_as_it_is_written() {
     for reason in Reason::ALL {
         assert_eq!(Reason::of(reason.text()), Some(reason));

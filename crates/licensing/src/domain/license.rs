@@ -148,28 +148,47 @@ pub(crate) enum Refusal {
     Deleted,
 }
 
-/// Whether a group lets users in.
+/// How a licence's group stands towards what is asked of the licence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// It does.
+    /// It lets users in.
     Open,
     /// Not until it is resumed.
     Suspended,
+    /// Its period has ended and it renews, but what this brings has not been done yet.
+    Renewing {
+        /// Whether it is suspended besides.
+        suspended: bool,
+    },
     /// Never again.
     Terminated,
 }
 
+/// What a group says of itself where one of its licences is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GroupState {
+    /// Whether it is suspended.
+    pub(crate) suspended: bool,
+    /// Whether it has ended.
+    pub(crate) terminated: bool,
+    /// Whether it goes on after its period: it is to renew, and no termination is scheduled.
+    pub(crate) renews: bool,
+    /// End of its period.
+    pub(crate) period_end: Timestamp,
+}
+
 impl Standing {
-    /// The standing at an instant: a termination that is due counts, whether its work has been done yet or not.
-    pub(crate) fn at(
-        now: Timestamp,
-        suspended: bool,
-        terminated: bool,
-        termination_at: Option<Timestamp>,
-    ) -> Self {
-        if terminated || termination_at.is_some_and(|at| at <= now) {
+    /// The standing at an instant. An end that is due counts, whether its work has been done yet or not: an order being
+    /// paid can delay that for hours.
+    pub(crate) fn at(now: Timestamp, group: GroupState) -> Self {
+        let over = group.period_end <= now;
+        if group.terminated || (over && !group.renews) {
             Self::Terminated
-        } else if suspended {
+        } else if over {
+            Self::Renewing {
+                suspended: group.suspended,
+            }
+        } else if group.suspended {
             Self::Suspended
         } else {
             Self::Open

@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 
 use crate::domain::device::{Counters, Limits};
 use crate::domain::license::{
-    ActivationEmail, Assignment, License, LicenseId, Standing, State, User,
+    ActivationEmail, Assignment, GroupState, License, LicenseId, Standing, State, User,
 };
 
 /// Name of the constraint that a second use of an address breaks.
@@ -20,8 +20,9 @@ pub(crate) const COLUMNS: &str = "
     o.display_name AS offer_display_name, o.computer_limit, o.tablet_limit, o.smartphone_limit";
 
 /// The group's part of a read, for [`standing`].
-pub(crate) const GROUP_COLUMNS: &str =
-    "g.state AS group_state, g.termination_at AS group_termination_at";
+pub(crate) const GROUP_COLUMNS: &str = "
+    g.state AS group_state, g.auto_renew AND g.termination_at IS NULL AS group_renews,
+    g.period_end AS group_period_end";
 
 /// One licence.
 pub(crate) async fn get(db: &Db, id: &LicenseId) -> Result<Option<License>, Error> {
@@ -100,12 +101,13 @@ pub(crate) fn lock() -> String {
 /// The group's standing, from [`GROUP_COLUMNS`].
 pub(crate) fn standing(row: &Row, now: Timestamp) -> Result<Standing, Error> {
     let state: &str = row_get(row, "group_state")?;
-    Ok(Standing::at(
-        now,
-        state == "SUSPENDED",
-        state == "TERMINATED",
-        row_get(row, "group_termination_at")?,
-    ))
+    let group = GroupState {
+        suspended: state == "SUSPENDED",
+        terminated: state == "TERMINATED",
+        renews: row_get(row, "group_renews")?,
+        period_end: row_get(row, "group_period_end")?,
+    };
+    Ok(Standing::at(now, group))
 }
 
 /// What becomes of a licence's password.

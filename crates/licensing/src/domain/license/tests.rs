@@ -164,16 +164,35 @@ fn refuses_what_is_no_login() {
 }
 
 #[test]
-fn a_due_termination_shuts_the_group_before_it_is_worked_off() {
-    assert_eq!(
-        Standing::at(at(1), false, false, Some(at(2))),
-        Standing::Open
-    );
-    assert_eq!(
-        Standing::at(at(2), true, false, Some(at(2))),
-        Standing::Terminated
-    );
-    assert_eq!(Standing::at(at(1), true, false, None), Standing::Suspended);
+fn the_end_of_a_period_counts_before_it_is_worked_off() {
+    let group = GroupState {
+        suspended: false,
+        terminated: false,
+        renews: true,
+        period_end: at(2),
+    };
+    let suspended = GroupState {
+        suspended: true,
+        ..group
+    };
+    let ending = GroupState {
+        renews: false,
+        ..suspended
+    };
+    let terminated = GroupState {
+        terminated: true,
+        ..group
+    };
+    let renewing = |suspended| Standing::Renewing { suspended };
+    for (group, before, after) in [
+        (group, Standing::Open, renewing(false)),
+        (suspended, Standing::Suspended, renewing(true)),
+        (ending, Standing::Suspended, Standing::Terminated),
+        (terminated, Standing::Terminated, Standing::Terminated),
+    ] {
+        assert_eq!(Standing::at(at(1), group), before, "{group:?}");
+        assert_eq!(Standing::at(at(2), group), after, "{group:?}");
+    }
 }
 
 #[test]
