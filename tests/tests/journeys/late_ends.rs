@@ -237,6 +237,28 @@ async fn licensing_is_down_over_the_end() {
     octroi.finish().await;
 }
 
+/// However many groups cannot be worked off, the others are.
+#[tokio::test]
+async fn what_fails_does_not_hold_up_the_rest() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 1)]).await;
+    let stuck = "INSERT INTO licensing.license_group
+                 SELECT (jsonb_populate_record(g, jsonb_build_object(
+                     'group_id', 'stuck' || n, 'period_end', g.period_end - interval '1 hour'))).*
+                 FROM licensing.license_group g, generate_series(1, 120) n;
+                 CREATE FUNCTION licensing.never() RETURNS trigger LANGUAGE plpgsql
+                 AS 'BEGIN RAISE EXCEPTION ''never''; END';
+                 CREATE TRIGGER never BEFORE UPDATE ON licensing.license_group
+                 FOR EACH ROW WHEN (old.group_id LIKE 'stuck%') EXECUTE FUNCTION licensing.never()";
+    octroi.sql.batch_execute(stuck).await.unwrap();
+    octroi.advance_to("2026-03-02T00:00:00Z").await;
+    assert_eq!(end(&acme).await, "2026-04-01T22:00:00Z");
+    let gone = "DELETE FROM licensing.license_group WHERE group_id LIKE 'stuck%'";
+    octroi.sql.execute(gone, &[]).await.unwrap();
+    octroi.finish().await;
+}
+
 async fn end(acme: &Customer) -> String {
     instant(acme.group("office").await.period_end_time).to_string()
 }

@@ -6,7 +6,7 @@ use octroi_api::event::v1::license_deactivated::Cause;
 use octroi_api::event::v1::{LicenseGroupChanged, LicenseGroupTerminated};
 use octroi_platform::event::to_proto;
 use octroi_platform::name::check_etag;
-use octroi_platform::{Call, Db, Error as Platform, NewEvent, Page, Tx, row_get};
+use octroi_platform::{Call, Db, Error as Platform, NewEvent, Page, ToSql, Tx, row_get};
 use prost::Message;
 use serde_json::{Value, json};
 
@@ -137,14 +137,20 @@ impl Groups {
         etag: &str,
     ) -> Result<Result<(Tx, Group), R>, Error> {
         see(call, account, id)?;
+        let key: [&(dyn ToSql + Sync); 2] = [&account, &id];
         let begun = self
             .db
-            .begin(call, account, store::group::LOCK, &[&account, &id])
+            .begin(call, account, store::group::LOCK_FREE, &key)
             .await?;
-        let (tx, rows) = match begun.fresh()? {
+        let (tx, mut rows) = match begun.fresh()? {
             Ok(fresh) => fresh,
             Err(answer) => return Ok(Err(answer)),
         };
+        if rows.is_empty() {
+            // Somebody holds it, if it is there. After the wait the seats are read again, as the one before left them.
+            tx.query(store::group::LOCK, &key).await?;
+            rows = tx.query(store::group::READ, &key).await?;
+        }
         let row = rows.first().ok_or_else(|| not_found(account, id))?;
         let group = store::group::from_row(row)?;
         check_etag(etag, group.version, &group.name())?;

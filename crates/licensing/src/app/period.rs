@@ -25,27 +25,36 @@ impl Periods {
         Self { db }
     }
 
-    /// Works off periods that ended by `now`, the earliest first; answers how many. A group that fails does not hold up
-    /// the others.
+    /// Works off periods that ended by `now`, the earliest first; answers how many. Groups that fail, however many, do
+    /// not hold up the others: each is tried once.
     ///
     /// # Errors
     /// When there was something to do and none of it worked.
     pub(crate) async fn work(&self, now: Timestamp) -> Result<u64, Error> {
         let mut done = 0;
         let mut failed = None;
-        for due in store::group::due(&self.db, now, BATCH).await? {
-            match self.work_off(&due).await {
-                Ok(true) => done += 1,
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::warn!(
-                        account = due.account,
-                        group = due.group,
-                        error = format!("{error:#}"),
-                        "the end of a period could not be worked off; it is tried again"
-                    );
-                    failed = Some(error);
+        let mut last = None;
+        loop {
+            let batch = store::group::due(&self.db, now, last.as_ref(), BATCH).await?;
+            for due in &batch {
+                match self.work_off(due).await {
+                    Ok(true) => done += 1,
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::warn!(
+                            account = due.account,
+                            group = due.group,
+                            error = format!("{error:#}"),
+                            "the end of a period could not be worked off; it is tried again"
+                        );
+                        failed = Some(error);
+                    }
                 }
+            }
+            // Once something was done the rest is for the next round, which begins with the earliest again.
+            last = batch.last().cloned();
+            if done > 0 || last.is_none() {
+                break;
             }
         }
         match failed {

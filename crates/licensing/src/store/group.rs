@@ -39,6 +39,12 @@ pub(crate) const READ_OF_ORDER: &str = select!(
        AND g.group_id = (SELECT group_id FROM license_order WHERE account = $1 AND order_id = $2)"
 );
 
+/// One group, locked if nobody else holds it.
+pub(crate) const LOCK_FREE: &str = select!(
+    "lock_free_group",
+    "WHERE g.account = $1 AND g.group_id = $2 FOR UPDATE OF g SKIP LOCKED"
+);
+
 /// One group, locked. Its seats are those from before the wait for the lock.
 pub(crate) const LOCK: &str = select!(
     "lock_group",
@@ -139,7 +145,7 @@ pub(crate) fn update(tx: &mut Tx, group: &Group) {
 }
 
 /// A group whose period has ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Due {
     /// Account id.
     pub(crate) account: String,
@@ -149,8 +155,14 @@ pub(crate) struct Due {
     pub(crate) at: jiff::Timestamp,
 }
 
-/// Groups whose period has ended, the earliest first. Those that end for good wait for an order being paid.
-pub(crate) async fn due(db: &Db, now: jiff::Timestamp, most: i64) -> Result<Vec<Due>, Error> {
+/// Groups whose period has ended, the earliest first, after one or from the first. Those that end for good wait for an
+/// order being paid.
+pub(crate) async fn due(
+    db: &Db,
+    now: jiff::Timestamp,
+    after: Option<&Due>,
+    most: i64,
+) -> Result<Vec<Due>, Error> {
     let rows = db
         .read(
             "-- due_groups
@@ -159,8 +171,15 @@ pub(crate) async fn due(db: &Db, now: jiff::Timestamp, most: i64) -> Result<Vec<
                AND (auto_renew AND termination_at IS NULL OR NOT EXISTS (
                     SELECT 1 FROM license_order o
                     WHERE o.account = g.account AND o.group_id = g.group_id AND o.state = 'PAYING'))
-             ORDER BY period_end LIMIT $2",
-            &[&now, &most],
+               AND ($3::timestamptz IS NULL OR (period_end, account, group_id) > ($3, $4, $5))
+             ORDER BY period_end, account, group_id LIMIT $2",
+            &[
+                &now,
+                &most,
+                &after.map(|due| due.at),
+                &after.map(|due| &due.account),
+                &after.map(|due| &due.group),
+            ],
         )
         .await?;
     rows.iter()
