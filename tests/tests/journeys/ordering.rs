@@ -431,6 +431,57 @@ async fn trying_keeps_nothing() {
     octroi.finish().await;
 }
 
+/// Whether the ids are free is tried as well.
+#[tokio::test]
+async fn trying_with_ids_that_are_taken() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    acme.asks_for("o1", new_group("office"), &[(BUSINESS, 1)])
+        .await
+        .got();
+    let tries = async |order_id: &str, group: &str, validate_only| {
+        let request = CreateOrderRequest {
+            parent: acme.name(),
+            order_id: order_id.to_owned(),
+            order: Some(Order {
+                new_group: Some(new_group(group)),
+                lines: lines(&[(BUSINESS, 1)]),
+                ..Order::default()
+            }),
+            validate_only,
+            ..CreateOrderRequest::default()
+        };
+        acme.by.orders().create_order(request).await
+    };
+    for (order, group) in [("o1", "branch"), ("o2", "office"), ("o1", "office")] {
+        let tried = tries(order, group, true).await.refused();
+        tried.is(Code::AlreadyExists, "ALREADY_EXISTS");
+        assert_eq!(tried, tries(order, group, false).await.refused());
+    }
+    tries("o2", "branch", true).await.got();
+    // More for a group that exists asks for its own id alone.
+    acme.pays("o1").await.got();
+    let more = CreateOrderRequest {
+        parent: acme.name(),
+        order: Some(Order {
+            license_group: acme.group_name("office"),
+            lines: lines(&[(BUSINESS, 1)]),
+            ..Order::default()
+        }),
+        validate_only: true,
+        ..CreateOrderRequest::default()
+    };
+    let mut service = acme.by.orders();
+    service.create_order(more.clone()).await.got();
+    let taken = CreateOrderRequest {
+        order_id: "o1".to_owned(),
+        ..more
+    };
+    let refused = service.create_order(taken).await.refused();
+    refused.is(Code::AlreadyExists, "ALREADY_EXISTS");
+    octroi.finish().await;
+}
+
 async fn orders(customer: &Customer) -> Vec<String> {
     let request = ListOrdersRequest {
         parent: customer.name(),

@@ -52,6 +52,7 @@ impl Orders {
         let (quote, account) = self.billing.quote(&wish, !validate_only).await?;
         let order = Order::quoted(wish, quote, call.now);
         if validate_only {
+            self.check_ids(&order).await?;
             return Ok(reply(&order));
         }
         let key: [&(dyn ToSql + Sync); 2] = [&order.account, &order.group];
@@ -146,6 +147,18 @@ impl Orders {
         Ok(rows.len() as u64)
     }
 
+    /// Refuses the ids that keeping the order would find taken.
+    async fn check_ids(&self, order: &Order) -> Result<(), Error> {
+        let taken = store::order::taken(&self.db, &order.account, &order.id, &order.group).await?;
+        if taken.order {
+            return Err(order_taken(order));
+        }
+        if taken.group && order.new_group.is_some() {
+            return Err(group_taken(group::name(&order.account, &order.group)));
+        }
+        Ok(())
+    }
+
     /// Refuses what nobody should pay for: unknown or archived offers, and more licences than a group may hold.
     async fn check(&self, wish: &Wish, now: Timestamp) -> Result<(), Error> {
         let ids: Vec<&str> = wish.lines.iter().map(|line| line.offer.as_str()).collect();
@@ -236,6 +249,14 @@ fn no_group(account: &str, group: &str) -> Error {
     .into()
 }
 
+fn order_taken(order: &Order) -> Error {
+    Platform::AlreadyExists {
+        kind: "order",
+        name: order.name(),
+    }
+    .into()
+}
+
 fn group_taken(name: String) -> Error {
     Platform::AlreadyExists {
         kind: "license group",
@@ -247,11 +268,7 @@ fn group_taken(name: String) -> Error {
 /// An id that another order has, or holds for its new group.
 fn taken(error: Platform, order: &Order) -> Error {
     if error.violates("license_order_pkey") {
-        Platform::AlreadyExists {
-            kind: "order",
-            name: order.name(),
-        }
-        .into()
+        order_taken(order)
     } else if error.violates("license_order_holds_group") {
         group_taken(group::name(&order.account, &order.group))
     } else {

@@ -79,6 +79,39 @@ pub(crate) const LOCK_OVERDUE: &str = select!(
      FOR UPDATE OF o SKIP LOCKED"
 );
 
+/// Which ids are not free.
+pub(crate) struct Taken {
+    /// Another order has the order's.
+    pub(crate) order: bool,
+    /// Another order holds the group's for a group of its own.
+    pub(crate) group: bool,
+}
+
+/// Which ids of an order to be are taken.
+pub(crate) async fn taken(
+    db: &Db,
+    account: &str,
+    order: &str,
+    group: &str,
+) -> Result<Taken, Error> {
+    let rows = db
+        .read(
+            "-- taken_ids
+             SELECT EXISTS (SELECT FROM license_order WHERE account = $1 AND order_id = $2) AS order_taken,
+                    EXISTS (SELECT FROM license_order
+                            WHERE account = $1 AND group_id = $3 AND new_display_name IS NOT NULL) AS group_taken",
+            &[&account, &order, &group],
+        )
+        .await?;
+    let row = rows
+        .first()
+        .ok_or_else(|| Error::Internal(anyhow::anyhow!("a question about ids was not answered")))?;
+    Ok(Taken {
+        order: row_get(row, "order_taken")?,
+        group: row_get(row, "group_taken")?,
+    })
+}
+
 /// Inserts a new order with its lines.
 pub(crate) fn insert(tx: &mut Tx, order: &Order) {
     let new = order.new_group.as_ref();
