@@ -54,9 +54,13 @@ pub static SERVICE: Service = Service {
             "V2__portal.sql",
             include_str!("../migrations/V2__portal.sql"),
         ),
+        (
+            "V3__counted_request.sql",
+            include_str!("../migrations/V3__counted_request.sql"),
+        ),
     ],
     seals: Some("licensing seals the passwords that are mailed"),
-    minimum_schema: 2,
+    minimum_schema: 3,
 };
 
 /// How often payments without an outcome are taken up again.

@@ -1,7 +1,9 @@
 //! "Define the renewal frequency": periods that roll at their end, or end with it.
 
+use octroi_api::billing::v1::{Account, UpdateAccountRequest};
 use octroi_api::licensing::v1::{NewLicenseGroup, license, license_group};
 use octroi_tests::harness::{Answer as _, BUSINESS, Customer, Installation, instant, new_group};
+use prost_types::FieldMask;
 
 /// Ends are counted from the first date: clamped to a month's end, and never drifting.
 #[tokio::test]
@@ -63,6 +65,47 @@ async fn or_end() {
     );
     octroi.bills("2026-02").await;
     assert_eq!(acme.invoices().await[0].lines[0].quantity, 1);
+    octroi.finish().await;
+}
+
+/// A new time zone changes no period that runs: it governs from the end of the month on, and every later end is at
+/// midnight there.
+#[tokio::test]
+async fn an_account_moves_to_another_zone() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 1)]).await;
+    octroi.advance_to("2026-02-10T08:00:00Z").await;
+    let moved = UpdateAccountRequest {
+        account: Some(Account {
+            name: acme.name(),
+            time_zone: "America/New_York".to_owned(),
+            ..Account::default()
+        }),
+        update_mask: Some(FieldMask {
+            paths: vec!["time_zone".to_owned()],
+        }),
+        ..UpdateAccountRequest::default()
+    };
+    acme.by.accounts().update_account(moved).await.got();
+    octroi.drained().await;
+    let first = ("2026-02-01T23:00:00Z", "2026-03-01T23:00:00Z");
+    assert_eq!(period(&acme, "office").await, owned(first));
+    // In February days are still those of Paris, where it is the 20th.
+    octroi.advance_to("2026-02-20T02:00:00Z").await;
+    acme.buys("branch", &[(BUSINESS, 1)]).await;
+    let first = ("2026-02-19T23:00:00Z", "2026-03-20T04:00:00Z");
+    assert_eq!(period(&acme, "branch").await, owned(first));
+    octroi.advance_to("2026-03-03T00:00:00Z").await;
+    let second = ("2026-03-01T23:00:00Z", "2026-04-02T04:00:00Z");
+    assert_eq!(period(&acme, "office").await, owned(second));
+    octroi.advance_to("2026-04-02T03:00:00Z").await;
+    assert_eq!(period(&acme, "office").await, owned(second));
+    octroi.advance_to("2026-04-02T05:00:00Z").await;
+    let third = ("2026-04-02T04:00:00Z", "2026-05-02T04:00:00Z");
+    assert_eq!(period(&acme, "office").await, owned(third));
+    let second = ("2026-03-20T04:00:00Z", "2026-04-20T04:00:00Z");
+    assert_eq!(period(&acme, "branch").await, owned(second));
     octroi.finish().await;
 }
 

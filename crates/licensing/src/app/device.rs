@@ -1,11 +1,11 @@
 //! Devices: what a user installs and takes off again.
 
-use octroi_platform::{Call, Error as Platform, Page};
+use octroi_platform::{Call, Error as Platform};
 use prost::Message;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::app::license::{audited, check_open};
+use crate::app::license::{self, audited};
 use crate::app::portal::Portal;
 use crate::app::session::{Use, admit};
 use crate::domain::device::{Device, NewDevice, Refusal};
@@ -41,7 +41,9 @@ impl Portal {
         let visit = rows.first().map(|row| store::session::visit(row, call.now));
         let visit = admit(visit.transpose()?, call.now, Use::Portal)?;
         let before = &visit.license;
-        check_open(before, visit.standing)?;
+        before
+            .check_open(visit.standing)
+            .map_err(|refusal| license::refused(id, refusal))?;
         let counters = new
             .place(before.devices, before.limits, visit.shared_computers)
             .map_err(|refusal| refused(refusal, &before.offer))?;
@@ -65,13 +67,13 @@ impl Portal {
         Ok(answer)
     }
 
-    /// A page of the user's devices.
+    /// At most so many of the user's devices, by id after one.
     pub(crate) async fn list_own_devices(
         &self,
         call: &Call,
         key: &Key,
         show_deactivated: bool,
-        page: &Page,
+        page: (Uuid, i64),
     ) -> Result<Vec<Device>, Error> {
         let read =
             store::session::with_devices(&self.db, key, show_deactivated, page, call.now).await?;

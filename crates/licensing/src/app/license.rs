@@ -8,7 +8,7 @@ use octroi_api::event::v1::license_deactivated::Cause;
 use octroi_api::event::v1::{LicenseActivated, LicenseDeactivated, PasswordChanged};
 use octroi_platform::name::check_etag;
 use octroi_platform::seal::SealingKeys;
-use octroi_platform::{Call, Db, Error as Platform, NewEvent, Page, Tx, Violations};
+use octroi_platform::{Call, Db, Error as Platform, NewEvent, Tx, Violations};
 use prost::Message;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -86,18 +86,18 @@ impl Licenses {
         Ok(license.ok_or_else(|| not_found(id))?)
     }
 
-    /// A page of a group's licences.
+    /// At most so many of a group's licences, by number after one.
     pub(crate) async fn list(
         &self,
         call: &Call,
-        account: &str,
-        group: &str,
+        (account, group): (&str, &str),
         show_deleted: bool,
-        page: &Page,
+        (after, limit): (i32, i64),
     ) -> Result<Vec<License>, Error> {
         let name = group::name(account, group);
         call.caller.may_see(account, "license group", &name)?;
-        let licenses = store::license::list(&self.db, account, group, show_deleted, page).await?;
+        let licenses =
+            store::license::list(&self.db, account, group, show_deleted, (after, limit)).await?;
         Ok(licenses.ok_or(Platform::NotFound {
             kind: "license group",
             name,
@@ -123,11 +123,11 @@ impl Licenses {
             Ok(held) => held,
             Err(answer) => return Ok(answer),
         };
-        check_open(&held.license, held.standing)?;
         let before = &held.license;
         let at = before.effective(call.now);
         let after = before
-            .activate(asked.user, asked.activation_email.clone(), at)
+            .check_open(held.standing)
+            .and_then(|()| before.activate(asked.user, asked.activation_email.clone(), at))
             .map_err(|refusal| refused(id, refusal))?;
         let tx = &mut held.tx;
         store::license::save(tx, &after, PasswordHash::Set(hash));
@@ -287,7 +287,9 @@ impl Licenses {
         let license = store::license::license(row)?;
         check_etag(etag, license.version, &id.to_string())?;
         let standing = store::license::standing(row, call.now)?;
-        check_current(&license, standing)?;
+        license
+            .check_current(standing)
+            .map_err(|refusal| refused(id, refusal))?;
         Ok(Ok(Held {
             tx,
             license,
@@ -412,43 +414,6 @@ pub(crate) fn check_password(
     }
 }
 
-/// Refuses a change to a licence whose group's period is over: what its end brings comes first, as of that instant. A
-/// mark set now would be taken for one set before, and usage that ended now would reach into the time after.
-///
-/// # Errors
-/// [`Error::GroupTerminated`], or a conflict until the background work, which is never far, has been there.
-fn check_current(license: &License, standing: Standing) -> Result<(), Error> {
-    let group = license.id.group_name();
-    match (&license.state, standing) {
-        // Nothing happens to it any more; its own refusal says more.
-        (State::Deleted { .. }, _) | (_, Standing::Open | Standing::Suspended) => Ok(()),
-        (_, Standing::Terminated) => Err(Error::GroupTerminated { group }),
-        (_, Standing::Renewing { .. }) => Err(just_ended()),
-    }
-}
-
-/// Refuses a group that lets no users in.
-///
-/// # Errors
-/// [`Error::GroupSuspended`], [`Error::GroupTerminated`], or a conflict when the licence goes with the period that has
-/// just ended.
-pub(crate) fn check_open(license: &License, standing: Standing) -> Result<(), Error> {
-    let group = license.id.group_name();
-    match standing {
-        Standing::Open => Ok(()),
-        Standing::Renewing { suspended: false } if !license.delete_at_renewal => Ok(()),
-        Standing::Suspended | Standing::Renewing { suspended: true } => {
-            Err(Error::GroupSuspended { group })
-        }
-        Standing::Terminated => Err(Error::GroupTerminated { group }),
-        Standing::Renewing { suspended: false } => Err(just_ended()),
-    }
-}
-
-fn just_ended() -> Error {
-    Platform::Conflict("the group's period has just ended").into()
-}
-
 /// What the audit keeps of a licence: no secret.
 pub(crate) fn audited(license: &License) -> Value {
     let user = match &license.state {
@@ -478,11 +443,14 @@ pub(crate) fn audited(license: &License) -> Value {
 
 /// A licence's refusal, with its name.
 pub(crate) fn refused(id: &LicenseId, refusal: Refusal) -> Error {
-    let license = id.to_string();
+    let (license, group) = (id.to_string(), id.group_name());
     match refusal {
         Refusal::Assigned => Error::LicenseAssigned { license },
         Refusal::Unassigned => Error::LicenseUnassigned { license },
         Refusal::Deleted => Error::LicenseDeleted { license },
+        Refusal::GroupSuspended => Error::GroupSuspended { group },
+        Refusal::GroupTerminated => Error::GroupTerminated { group },
+        Refusal::PeriodEnded => Platform::Conflict("the group's period has just ended").into(),
     }
 }
 

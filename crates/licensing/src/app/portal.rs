@@ -45,7 +45,7 @@ impl Portal {
     /// Deletes a bounded number of ended sessions and forgotten failures; answers how many.
     pub(crate) async fn sweep(&self, now: Timestamp) -> Result<u64, Error> {
         let sessions = store::session::sweep_sessions(&self.db, now, SWEEP).await?;
-        let failures = store::session::sweep_failures(&self.db, SWEEP).await?;
+        let failures = store::throttle::sweep(&self.db, SWEEP).await?;
         Ok(sessions + failures)
     }
 }

@@ -7,9 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::app::license::{
-    answered, audited, check_open, check_password, password_changed, refused,
-};
+use crate::app::license::{answered, audited, check_password, password_changed, refused};
 use crate::app::password;
 use crate::app::portal::Portal;
 use crate::domain::license::LicenseId;
@@ -18,7 +16,8 @@ use crate::domain::session::{SECRET_BYTES, Session, Token};
 use crate::error::Error;
 use crate::store;
 use crate::store::license::PasswordHash;
-use crate::store::session::{Key, Subject, Visit};
+use crate::store::session::{Key, Visit};
+use crate::store::throttle::Subject;
 
 /// The metadata that carries a session's token.
 const METADATA: &str = "octroi-session";
@@ -102,7 +101,8 @@ impl Portal {
     pub(crate) async fn sign_in(&self, call: &Call, asked: SignIn) -> Result<SignedIn, Error> {
         let address = asked.address.to_ascii_lowercase();
         let attempt =
-            store::session::attempt(&self.db, &subjects(&address, &asked.client), &address).await?;
+            store::throttle::attempt(&self.db, &subjects(&address, &asked.client), &address, None)
+                .await?;
         if let Some(retry_after) = attempt.wait {
             return Err(Error::SignInThrottled { retry_after });
         }
@@ -142,10 +142,10 @@ impl Portal {
         if hash != Some(verified) {
             return Err(Error::SignInFailed);
         }
-        store::session::give_back(&mut tx, back);
-        if let Err(shut) = check_open(&license, store::license::standing(row, call.now)?) {
+        store::throttle::give_back(&mut tx, back);
+        if let Err(shut) = license.check_open(store::license::standing(row, call.now)?) {
             tx.commit_work().await?;
-            return Err(shut);
+            return Err(refused(&id, shut));
         }
         let mut secret = [0; SECRET_BYTES];
         password::fill(&mut secret)?;
@@ -236,7 +236,7 @@ impl Portal {
             .map_err(|refusal| refused(id, refusal))?;
         store::license::save(&mut tx, &after, PasswordHash::Set(new));
         store::session::revoke_all(&mut tx, id, Some(key.session), at);
-        store::session::give_back(&mut tx, vec![of_own_password(id)]);
+        store::throttle::give_back(&mut tx, vec![of_own_password(id)]);
         tx.emit(password_changed(&after, false, at).map_err(|refusal| refused(id, refusal))?);
         tx.audit(
             &id.to_string(),
@@ -262,8 +262,8 @@ impl Portal {
         admit(read.map(|(visit, _)| visit), call.now, Use::Always).map(|_| ())
     }
 
-    /// Holds the password in use against its hash; a wrong one counts as a failed sign-in. Unlike a sign-in it is
-    /// counted afterwards: twins of one request may all be tried at once.
+    /// Holds the password in use against its hash. Like a sign-in it counts as failed before it is tried; the twins of
+    /// one request count once, and the transaction gives back what was right.
     async fn verify_own(
         &self,
         call: &Call,
@@ -271,19 +271,24 @@ impl Portal {
         current: SecretString,
         hash: Option<String>,
     ) -> Result<(), Error> {
-        let subject = of_own_password(&key.license);
-        if let Some(retry_after) = store::session::wait(&self.db, &subject).await? {
-            return Err(Error::SignInThrottled { retry_after });
-        }
-        if self.hasher.verify(current, hash).await? {
+        let subjects = || vec![of_own_password(&key.license)];
+        let request = call.key(&key.license.account);
+        let request = request
+            .map(|it| sha256(&[it.request_id.as_bytes(), it.fingerprint.as_slice()].concat()));
+        let attempt =
+            store::throttle::attempt(&self.db, &subjects(), "", request.as_deref()).await?;
+        if attempt.wait.is_none() && self.hasher.verify(current, hash).await? {
             return Ok(());
         }
         if self.replayed(call, key).await? {
             // The twin that won has replaced the password; the transaction finds its answer.
+            store::throttle::give_back_now(&self.db, subjects()).await?;
             return Ok(());
         }
-        store::session::attempt(&self.db, &[subject], "").await?;
-        Err(Error::SignInFailed)
+        Err(match attempt.wait {
+            Some(retry_after) => Error::SignInThrottled { retry_after },
+            None => Error::SignInFailed,
+        })
     }
 }
 

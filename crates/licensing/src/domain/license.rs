@@ -146,6 +146,12 @@ pub(crate) enum Refusal {
     Unassigned,
     /// It is gone.
     Deleted,
+    /// Its group lets nobody in until it is resumed.
+    GroupSuspended,
+    /// Its group has ended.
+    GroupTerminated,
+    /// What the end of its group's period brings comes first; the background work that brings it is never far.
+    PeriodEnded,
 }
 
 /// How a licence's group stands towards what is asked of the licence.
@@ -201,6 +207,37 @@ impl License {
     /// in which they happened.
     pub(crate) fn effective(&self, now: Timestamp) -> Timestamp {
         now.max(self.updated_at)
+    }
+
+    /// Whether it may be changed. Once its group's period is over, what that brings comes first, as of that instant: a
+    /// mark set now would be taken for one set before, and usage that ends now would reach into the time after.
+    ///
+    /// # Errors
+    /// [`Refusal::GroupTerminated`] or [`Refusal::PeriodEnded`]; none for a deleted licence, to which nothing happens
+    /// any more and whose own refusal says more.
+    pub(crate) fn check_current(&self, standing: Standing) -> Result<(), Refusal> {
+        match (&self.state, standing) {
+            (State::Deleted { .. }, _) | (_, Standing::Open | Standing::Suspended) => Ok(()),
+            (_, Standing::Terminated) => Err(Refusal::GroupTerminated),
+            (_, Standing::Renewing { .. }) => Err(Refusal::PeriodEnded),
+        }
+    }
+
+    /// Whether its group lets a user in.
+    ///
+    /// # Errors
+    /// [`Refusal::GroupSuspended`], [`Refusal::GroupTerminated`], or [`Refusal::PeriodEnded`] when it goes with the
+    /// period that has just ended.
+    pub(crate) fn check_open(&self, standing: Standing) -> Result<(), Refusal> {
+        match standing {
+            Standing::Open => Ok(()),
+            Standing::Renewing { suspended: false } if !self.delete_at_renewal => Ok(()),
+            Standing::Renewing { suspended: false } => Err(Refusal::PeriodEnded),
+            Standing::Suspended | Standing::Renewing { suspended: true } => {
+                Err(Refusal::GroupSuspended)
+            }
+            Standing::Terminated => Err(Refusal::GroupTerminated),
+        }
     }
 
     /// The user's part, while there is one.

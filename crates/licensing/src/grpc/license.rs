@@ -13,6 +13,7 @@ use crate::domain::license::{
 };
 use crate::domain::offer;
 use crate::error::Error;
+use crate::grpc::after;
 
 const NAME_RULE: &str = "must be \"accounts/{account}/licenseGroups/{group}/licenses/{number}\"";
 const PARENT_RULE: &str = "must be \"accounts/{account}/licenseGroups/{group}\"";
@@ -67,10 +68,16 @@ impl LicenseService for LicenseApi {
             &request.order_by,
             &mut violations,
         );
+        let after = after(&page, seat_number, &mut violations).unwrap_or_default();
         let [account, group] = valid(parent, violations)?;
         let mut licenses = self
             .licenses
-            .list(&call, account, group, request.show_deleted, &page)
+            .list(
+                &call,
+                (account, group),
+                request.show_deleted,
+                (after, page.limit),
+            )
             .await?;
         let next_page_token = page.cut(&mut licenses, |it| it.id.number.to_string());
         Ok(Response::new(wire::ListLicensesResponse {
@@ -279,12 +286,16 @@ pub(crate) fn license_id(
 
 /// A licence's id from the parts of its name; none where the number is not written as Octroi writes it.
 pub(crate) fn numbered(account: &str, group: &str, number: &str) -> Option<LicenseId> {
-    let parsed: i32 = number.parse().ok()?;
-    (parsed > 0 && parsed.to_string() == number).then(|| LicenseId {
+    Some(LicenseId {
         account: account.to_owned(),
         group: group.to_owned(),
-        number: parsed,
+        number: seat_number(number)?,
     })
+}
+
+fn seat_number(given: &str) -> Option<i32> {
+    let number: i32 = given.parse().ok()?;
+    (number > 0 && number.to_string() == given).then_some(number)
 }
 
 /// The value that the fields gave, when every one was good.

@@ -14,6 +14,7 @@ use crate::domain::device::{Device, Kind, NewDevice, Platform, display_name};
 use crate::domain::license::LicenseId;
 use crate::domain::portal::{Installer, client};
 use crate::error::Error;
+use crate::grpc::after;
 use crate::grpc::license::{numbered, valid};
 
 /// Longer than any address or password that could be right.
@@ -48,6 +49,10 @@ impl PortalService for PortalApi {
             &request.activation_email,
             &mut violations,
         );
+        // What could not even be stored is looked up nowhere.
+        if request.activation_email.chars().any(char::is_control) {
+            violations.add("activation_email", "must not hold control characters");
+        }
         check_typed("password", &request.password, &mut violations);
         let client = violations.check("client_address", client(&request.client_address));
         let asked = SignIn {
@@ -155,10 +160,12 @@ impl PortalService for PortalApi {
             &request.order_by,
             &mut violations,
         );
+        let uuid = |given: &str| Uuid::try_parse(given).ok();
+        let after = after(&page, uuid, &mut violations).unwrap_or_default();
         violations.finish()?;
         let mut devices = self
             .portal
-            .list_own_devices(&call, &key, request.show_deactivated, &page)
+            .list_own_devices(&call, &key, request.show_deactivated, (after, page.limit))
             .await?;
         let next_page_token = page.cut(&mut devices, |it| it.id.to_string());
         Ok(Response::new(wire::ListOwnDevicesResponse {

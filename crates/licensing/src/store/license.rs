@@ -1,7 +1,7 @@
 //! Licences, their addresses, and when they were active.
 
 use jiff::Timestamp;
-use octroi_platform::{Db, Error, Page, Rows, Tx, params, row_get};
+use octroi_platform::{Db, Error, Rows, Tx, params, row_get};
 use tokio_postgres::Row;
 
 use crate::domain::device::{Counters, Limits};
@@ -38,20 +38,14 @@ pub(crate) async fn get(db: &Db, id: &LicenseId) -> Result<Option<License>, Erro
     row.as_ref().map(license).transpose()
 }
 
-/// A page of a group's licences by number; none when there is no such group.
+/// At most so many of a group's licences by number, after one; none when there is no such group.
 pub(crate) async fn list(
     db: &Db,
     account: &str,
     group: &str,
     show_deleted: bool,
-    page: &Page,
+    (after, limit): (i32, i64),
 ) -> Result<Option<Vec<License>>, Error> {
-    let after: i32 = match &page.after {
-        None => 0,
-        Some(number) => number
-            .parse()
-            .map_err(|error: std::num::ParseIntError| Error::Internal(error.into()))?,
-    };
     let sql = format!(
         "-- list_licenses
          SELECT {COLUMNS}
@@ -67,10 +61,7 @@ pub(crate) async fn list(
          ORDER BY l.number"
     );
     let rows = db
-        .read(
-            &sql,
-            &[&account, &group, &after, &show_deleted, &page.limit],
-        )
+        .read(&sql, &[&account, &group, &after, &show_deleted, &limit])
         .await?;
     if rows.is_empty() {
         return Ok(None);

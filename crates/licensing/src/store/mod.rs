@@ -8,4 +8,5 @@ pub(crate) mod offer;
 pub(crate) mod order;
 pub(crate) mod payment;
 pub(crate) mod session;
+pub(crate) mod throttle;
 pub(crate) mod usage;

@@ -1,0 +1,175 @@
+//! The sign-ins that failed, counted. Machine time: the database's clock, which every instance shares.
+
+use std::time::Duration;
+
+use octroi_platform::{Db, Error, Rows, Tx, params, row_get};
+
+use crate::domain::license::LicenseId;
+use crate::domain::portal::Throttle;
+
+/// Whose failed sign-ins are counted together: which throttle, and the SHA-256 of the subject.
+pub(crate) struct Subject {
+    /// Which throttle.
+    pub(crate) throttle: Throttle,
+    /// SHA-256 of whom or what it counts.
+    pub(crate) subject: Vec<u8>,
+}
+
+/// What an address leads to when someone tries to sign in with it.
+pub(crate) struct Attempt {
+    /// How long to wait, when a throttle is closed; nothing was counted then.
+    pub(crate) wait: Option<Duration>,
+    /// The licence and its password, when the address is known.
+    pub(crate) found: Option<(LicenseId, String)>,
+}
+
+/// Counts a sign-in as failed before it is tried, so that many at once cannot all pass a count of none, and looks its
+/// address up. One that succeeds is given back; one that a throttle refuses counts nowhere. `request` is the SHA-256 of
+/// a request that may be sent many times at once and is one try all the same.
+pub(crate) async fn attempt(
+    db: &Db,
+    subjects: &[Subject],
+    address: &str,
+    request: Option<&[u8]>,
+) -> Result<Attempt, Error> {
+    let policies: Vec<_> = subjects.iter().map(|it| it.throttle.policy()).collect();
+    let kinds: Vec<_> = subjects.iter().map(|it| it.throttle.name()).collect();
+    let hashes: Vec<_> = subjects.iter().map(|it| it.subject.as_slice()).collect();
+    let failures: Vec<_> = policies.iter().map(|it| it.failures).collect();
+    let first: Vec<_> = policies.iter().map(|it| it.first_ms).collect();
+    let longest: Vec<_> = policies.iter().map(|it| it.longest_ms).collect();
+    let window: Vec<_> = policies.iter().map(|it| it.window_ms).collect();
+    let rows = db
+        .read(
+            ATTEMPT,
+            &[
+                &kinds, &hashes, &failures, &first, &longest, &window, &address, &request,
+            ],
+        )
+        .await?;
+    let row = rows
+        .first()
+        .ok_or_else(|| Error::Internal(anyhow::anyhow!("a sign-in was not counted")))?;
+    let found = match row_get::<Option<String>>(row, "account")? {
+        None => None,
+        Some(account) => {
+            let id = LicenseId {
+                account,
+                group: row_get(row, "group_id")?,
+                number: row_get(row, "number")?,
+            };
+            row_get::<Option<String>>(row, "password_hash")?.map(|hash| (id, hash))
+        }
+    };
+    let wait = row_get::<Option<i64>>(row, "wait_ms")?
+        .map(|wait| Duration::from_millis(u64::try_from(wait).unwrap_or_default()));
+    Ok(Attempt { wait, found })
+}
+
+/// A query of a statement's WITH, after another: counts in one throttle of those asked for, if the condition holds and
+/// it is open; gives a row if it did, or if this very request was the last one that it counted.
+macro_rules! count {
+    ($name:literal, $kind:literal, if $condition:literal) => {
+        concat!(
+            "), ",
+            $name,
+            " AS (
+             INSERT INTO sign_in_failure AS f (kind, subject, failures, blocked_until, forget_at, request)
+             SELECT kind, subject, 1, clock_timestamp(), clock_timestamp() + span, $8::bytea
+             FROM asked WHERE kind = '",
+            $kind,
+            "' AND ",
+            $condition,
+            "
+             ON CONFLICT (kind, subject) DO UPDATE SET (failures, blocked_until, forget_at, request) = (
+                 SELECT CASE WHEN n.twin THEN f.failures ELSE n.failures END,
+                        CASE WHEN n.twin THEN f.blocked_until
+                             WHEN n.failures < a.allowed THEN clock_timestamp()
+                             ELSE clock_timestamp() + least(a.longest_ms,
+                                 a.first_ms << least(n.failures - a.allowed, 20)) * interval '1 millisecond' END,
+                        CASE WHEN n.twin OR n.failures > 1 THEN f.forget_at ELSE clock_timestamp() + a.span END,
+                        excluded.request
+                 FROM asked a, LATERAL (
+                     SELECT coalesce(f.request = excluded.request, false) AS twin,
+                            CASE WHEN f.forget_at <= clock_timestamp() THEN 1 ELSE f.failures + 1 END AS failures
+                 ) n
+                 WHERE a.kind = f.kind
+             )
+             WHERE f.blocked_until <= clock_timestamp() OR f.request = excluded.request
+             RETURNING f.kind"
+        )
+    };
+}
+
+// While one is shut none counts. Then each counts if the one before let the sign-in through, always in this order, so
+// that no two wait for each other, and the installation's share last: it counts what comes as far as the password.
+const ATTEMPT: &str = concat!(
+    "-- attempt_sign_in
+    WITH asked AS MATERIALIZED (
+        SELECT kind, subject, allowed, first_ms, longest_ms, window_ms * interval '1 millisecond' AS span
+        FROM unnest($1::text[], $2::bytea[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[])
+            AS a (kind, subject, allowed, first_ms, longest_ms, window_ms)
+    ), shut AS MATERIALIZED (
+        SELECT f.blocked_until FROM asked a JOIN sign_in_failure f ON f.kind = a.kind AND f.subject = a.subject
+        WHERE f.blocked_until > clock_timestamp() AND (f.request = $8) IS NOT TRUE
+    ",
+    count!("client", "CLIENT", if "NOT EXISTS (SELECT FROM shut)"),
+    count!("login", "LOGIN", if "NOT EXISTS (SELECT FROM shut) AND (
+        EXISTS (SELECT FROM client) OR NOT EXISTS (SELECT FROM asked WHERE kind = 'CLIENT'))"),
+    count!("overall", "OVERALL", if "EXISTS (SELECT FROM login)"),
+    "), counted AS (
+        SELECT kind FROM client UNION ALL SELECT kind FROM login UNION ALL SELECT kind FROM overall
+    )
+    SELECT CASE WHEN (SELECT count(*) FROM counted) < (SELECT count(*) FROM asked) THEN (
+               SELECT greatest(max(ceil(extract(epoch FROM blocked_until - clock_timestamp()) * 1000)), 1000) FROM shut
+           )::bigint END AS wait_ms,
+           l.account, l.group_id, l.number, l.password_hash
+    FROM (SELECT 1) once
+    LEFT JOIN activation_address d ON d.address = $7
+    LEFT JOIN license l ON l.account = d.account AND l.group_id = d.group_id AND l.number = d.number"
+);
+
+/// Gives a counted sign-in back with what its success does: the login begins anew, the others lose one.
+pub(crate) fn give_back(tx: &mut Tx, subjects: Vec<Subject>) {
+    let (kinds, hashes) = columns(subjects);
+    tx.write(GIVE_BACK, params![kinds, hashes], Rows::Any);
+}
+
+/// The same by itself.
+pub(crate) async fn give_back_now(db: &Db, subjects: Vec<Subject>) -> Result<(), Error> {
+    let (kinds, hashes) = columns(subjects);
+    db.execute(GIVE_BACK, &[&kinds, &hashes]).await.map(|_| ())
+}
+
+fn columns(subjects: Vec<Subject>) -> (Vec<&'static str>, Vec<Vec<u8>>) {
+    subjects
+        .into_iter()
+        .map(|it| (it.throttle.name(), it.subject))
+        .unzip()
+}
+
+const GIVE_BACK: &str = "-- give_sign_in_back
+    UPDATE sign_in_failure f SET
+        failures = CASE WHEN f.kind = 'LOGIN' THEN 0 ELSE greatest(f.failures - 1, 0) END,
+        blocked_until = clock_timestamp()
+    FROM (
+        SELECT f.kind, f.subject
+        FROM sign_in_failure f
+        JOIN unnest($1::text[], $2::bytea[]) AS a (kind, subject) USING (kind, subject)
+        ORDER BY f.kind FOR NO KEY UPDATE OF f
+    ) locked
+    WHERE f.kind = locked.kind AND f.subject = locked.subject";
+
+/// Deletes counts of failed sign-ins that no longer count, at most so many.
+pub(crate) async fn sweep(db: &Db, limit: i64) -> Result<u64, Error> {
+    db.execute(
+        "-- sweep_sign_in_failures
+         DELETE FROM sign_in_failure WHERE (kind, subject) IN (
+             SELECT kind, subject FROM sign_in_failure
+             WHERE forget_at < clock_timestamp() AND blocked_until < clock_timestamp()
+             ORDER BY forget_at LIMIT $1 FOR UPDATE SKIP LOCKED
+         )",
+        &[&limit],
+    )
+    .await
+}
