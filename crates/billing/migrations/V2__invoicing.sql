@@ -65,9 +65,6 @@ CREATE TABLE bill_run (
     failed           integer NOT NULL DEFAULT 0,
     create_time      timestamptz NOT NULL,
     complete_time    timestamptz,
-    -- The worker that holds the run, in machine time.
-    lease_token      uuid,
-    lease_until      timestamptz,
     CONSTRAINT bill_run_counts CHECK (
         least(invoices, skipped, not_due, failed) >= 0 AND accounts = invoices + skipped + not_due + failed
     ),
@@ -199,15 +196,19 @@ END
 $$;
 
 -- Lines, days and taxes join an invoice in the transaction that issues it, and no later, whoever's search path it is.
+-- Looked at once a statement, and planned for the rows that it brings: one invoice's or a whole bill run's.
 CREATE FUNCTION invoice_is_being_issued() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    late boolean;
 BEGIN
-    IF EXISTS (
-        SELECT FROM invoice
-        WHERE account = NEW.account AND id = NEW.invoice AND issued_by <> pg_current_xact_id()
-    ) THEN
+    EXECUTE 'SELECT EXISTS (
+        SELECT FROM added JOIN invoice ON invoice.account = added.account AND invoice.id = added.invoice
+        WHERE invoice.issued_by <> pg_current_xact_id()
+    )' INTO late;
+    IF late THEN
         RAISE EXCEPTION 'an issued invoice is never changed' USING ERRCODE = 'OC002';
     END IF;
-    RETURN NEW;
+    RETURN NULL;
 END
 $$;
 
@@ -215,23 +216,23 @@ CREATE TRIGGER invoice_frozen BEFORE UPDATE OR DELETE ON invoice
     FOR EACH ROW EXECUTE FUNCTION invoice_is_frozen();
 CREATE TRIGGER invoice_line_frozen BEFORE UPDATE OR DELETE ON invoice_line
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
-CREATE TRIGGER invoice_line_issued BEFORE INSERT ON invoice_line
-    FOR EACH ROW EXECUTE FUNCTION invoice_is_being_issued();
+CREATE TRIGGER invoice_line_issued AFTER INSERT ON invoice_line REFERENCING NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION invoice_is_being_issued();
 CREATE TRIGGER invoice_line_day_frozen BEFORE UPDATE OR DELETE ON invoice_line_day
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
-CREATE TRIGGER invoice_line_day_issued BEFORE INSERT ON invoice_line_day
-    FOR EACH ROW EXECUTE FUNCTION invoice_is_being_issued();
+CREATE TRIGGER invoice_line_day_issued AFTER INSERT ON invoice_line_day REFERENCING NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION invoice_is_being_issued();
 CREATE TRIGGER invoice_tax_frozen BEFORE UPDATE OR DELETE ON invoice_tax
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
-CREATE TRIGGER invoice_tax_issued BEFORE INSERT ON invoice_tax
-    FOR EACH ROW EXECUTE FUNCTION invoice_is_being_issued();
+CREATE TRIGGER invoice_tax_issued AFTER INSERT ON invoice_tax REFERENCING NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION invoice_is_being_issued();
 
 -- A month that a bill run has closed for an account, with or without an invoice: later runs leave it alone, and what
--- is told of it afterwards goes to the next invoice.
+-- is told of it afterwards goes to the next invoice. The run is the installation's: its id stands here as text.
 CREATE TABLE billed_month (
     account       text COLLATE "C" NOT NULL REFERENCES account (account),
     month         text COLLATE "C" NOT NULL,
-    bill_run      text COLLATE "C" NOT NULL REFERENCES bill_run (id),
+    bill_run      text COLLATE "C" NOT NULL,
     start_time    timestamptz NOT NULL,
     end_time      timestamptz NOT NULL CHECK (end_time > start_time),
     invoice       uuid,

@@ -22,7 +22,6 @@ use octroi_api::billing::v1::settlement_service_server::SettlementServiceServer;
 use octroi_platform::{Running, Service, Shell, StartError};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use uuid::Uuid;
 
 use crate::app::App;
 use crate::app::charge::LastCalendar;
@@ -95,10 +94,10 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
         let app = Arc::clone(&settling);
         async move { app.settle_undecided(now).await }
     });
-    let (invoicing, worker) = (Arc::clone(&app), Uuid::now_v7());
+    let invoicing = Arc::clone(&app);
     let wake = shell.spawn_work("bill runs", BILL_EVERY, move |now| {
         let app = Arc::clone(&invoicing);
-        async move { app.work_on_bill_runs(worker, now).await }
+        async move { app.work_on_bill_runs(now).await }
     });
     let routes = Routes::new(AccountServiceServer::new(AccountApi(Arc::clone(&app))))
         .add_service(PaymentMethodServiceServer::new(PaymentMethodApi(

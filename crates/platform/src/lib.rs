@@ -26,6 +26,7 @@ pub mod seal;
 pub mod service;
 pub mod settings;
 mod test_clock;
+mod trail;
 pub mod tx;
 mod work;
 

@@ -13,14 +13,13 @@ use prost::Message;
 use serde_json::Value;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
-use uuid::Uuid;
 
 use crate::call::{Call, IdempotencyKey};
 use crate::db::{Db, Params, REPLAY, Reads, replayed, row_get};
 use crate::error::Error;
 use crate::event::NewEvent;
-use crate::name::account_of;
 use crate::params;
+use crate::trail::{self, APPEND, AUDIT, Change};
 
 /// A command older than this refuses its final write: `complete_through` trails the clock by twice as much.
 const COMMAND_AGE: Duration = Duration::from_secs(30);
@@ -75,6 +74,7 @@ pub struct Tx {
     key: Option<IdempotencyKey>,
     writes: Vec<Write>,
     events: Vec<NewEvent>,
+    changes: Vec<Change>,
 }
 
 impl Db {
@@ -155,6 +155,7 @@ impl Tx {
             key: None,
             writes: Vec::new(),
             events: Vec::new(),
+            changes: Vec::new(),
         }
     }
 
@@ -201,13 +202,18 @@ impl Tx {
     }
 
     /// Queues a write until the commit.
-    pub fn write(&mut self, sql: &str, params: Params, rows: Rows) {
+    pub fn write(&mut self, sql: &str, mut params: Params, rows: Rows) {
         let sql = match rows {
             Rows::Any => sql.to_owned(),
-            Rows::Exactly(expected) => format!(
-                "WITH touched AS ({sql}\nRETURNING 1) \
-                 SELECT expect_rows((SELECT count(*) FROM touched), {expected})"
-            ),
+            // The number is a value: in the text it would make a statement of its own to prepare, and to keep, of each.
+            Rows::Exactly(expected) => {
+                params.push(Box::new(i64::try_from(expected).unwrap_or(i64::MAX)));
+                format!(
+                    "WITH touched AS ({sql}\nRETURNING 1) \
+                     SELECT expect_rows((SELECT count(*) FROM touched), ${})",
+                    params.len()
+                )
+            }
         };
         self.writes.push(Write { sql, params });
     }
@@ -217,28 +223,13 @@ impl Tx {
         self.events.push(event);
     }
 
-    /// Queues an audit row. Neither side may hold a secret.
+    /// Queues an audit row, added at the commit. Neither side may hold a secret.
     pub fn audit(&mut self, resource: &str, before: Option<Value>, after: Option<Value>) {
-        let params = params![
-            account_of(resource).to_owned(),
-            Uuid::now_v7(),
-            self.call.now,
-            self.call.caller.subject.clone(),
-            self.call.method.to_owned(),
-            resource.to_owned(),
-            self.call.remote.clone(),
-            self.call.request_id(),
+        self.changes.push(Change {
+            resource: resource.to_owned(),
             before,
             after,
-        ];
-        self.write(
-            "-- audit
-             INSERT INTO audit
-                 (account, id, at, actor, method, resource, remote, request_id, before, after)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-            params,
-            Rows::Exactly(1),
-        );
+        });
     }
 
     /// Sends everything with COMMIT, and keeps the answer when the call is repeatable.
@@ -280,7 +271,7 @@ impl Tx {
             ));
         }
         let emitted = !self.events.is_empty();
-        self.queue_events();
+        self.queue_trail();
         let writes = std::mem::take(&mut self.writes);
         let client = self.reads.client()?;
         let statements = prepare(client, &writes).await?;
@@ -323,52 +314,19 @@ impl Tx {
         }
     }
 
-    fn queue_events(&mut self) {
-        let events = std::mem::take(&mut self.events);
-        if events.is_empty() {
-            return;
+    fn queue_trail(&mut self) {
+        let changes = std::mem::take(&mut self.changes);
+        if !changes.is_empty() {
+            let rows = Rows::Exactly(changes.len() as u64);
+            let params = trail::audited(changes, &self.call);
+            self.write(AUDIT, params, rows);
         }
-        let recorded = self.db.clock.now();
-        let column = |get: fn(&NewEvent) -> String| events.iter().map(get).collect::<Vec<_>>();
-        let secrets: Vec<_> = events
-            .iter()
-            .flat_map(|event| {
-                event
-                    .secrets
-                    .iter()
-                    .map(move |(to, secret)| (event.id, to, secret))
-            })
-            .collect();
-        let params = params![
-            column(|event| event.account.clone()),
-            events.iter().map(|event| event.id).collect::<Vec<_>>(),
-            column(|event| event.kind.to_owned()),
-            column(|event| event.aggregate.clone()),
-            events
-                .iter()
-                .map(|event| event.effective)
-                .collect::<Vec<_>>(),
-            recorded,
-            events
-                .iter()
-                .map(|event| event.body(&self.call, recorded))
-                .collect::<Vec<_>>(),
-            self.db
-                .subscribers
-                .iter()
-                .map(|name| (*name).to_owned())
-                .collect::<Vec<_>>(),
-            secrets.iter().map(|(event, ..)| *event).collect::<Vec<_>>(),
-            secrets
-                .iter()
-                .map(|(_, to, _)| (**to).to_owned())
-                .collect::<Vec<_>>(),
-            secrets
-                .iter()
-                .map(|(.., secret)| (*secret).clone())
-                .collect::<Vec<_>>(),
-        ];
-        self.write(APPEND, params, Rows::Any);
+        let events = std::mem::take(&mut self.events);
+        if !events.is_empty() {
+            let recorded = self.db.clock.now();
+            let params = trail::appended(&events, &self.db.subscribers, &self.call, recorded);
+            self.write(APPEND, params, Rows::Any);
+        }
     }
 }
 
@@ -471,25 +429,3 @@ async fn in_order<'a>(statements: Vec<Sent<'a>>, last: Option<Sent<'a>>) -> Vec<
 const CLAIM: &str = "-- claim
     INSERT INTO idempotency (account, method, request_id, fingerprint)
     VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
-
-const APPEND: &str = "-- append
-    WITH given AS (
-        SELECT account, id, type, aggregate, effective_at, body,
-               row_number() OVER (PARTITION BY account, aggregate ORDER BY place) AS place
-        FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $7::bytea[])
-             WITH ORDINALITY AS g (account, id, type, aggregate, effective_at, body, place)
-    ), appended AS (
-        INSERT INTO event (account, id, type, aggregate, sequence, effective_at, recorded_at, body)
-        SELECT g.account, g.id, g.type, g.aggregate,
-               coalesce((SELECT max(e.sequence) FROM event e
-                         WHERE e.account = g.account AND e.aggregate = g.aggregate), 0) + g.place,
-               g.effective_at, $6, g.body
-        FROM given g
-        RETURNING account, id, aggregate, sequence, effective_at
-    )
-    INSERT INTO delivery (account, subscriber, aggregate, sequence, event_id, effective_at, secret)
-    SELECT a.account, s.name, a.aggregate, a.sequence, a.id, a.effective_at, x.secret
-    FROM appended a
-    CROSS JOIN unnest($8::text[]) AS s (name)
-    LEFT JOIN unnest($9::uuid[], $10::text[], $11::bytea[]) AS x (event_id, subscriber, secret)
-           ON x.event_id = a.id AND x.subscriber = s.name";

@@ -21,8 +21,7 @@ pub async fn price_activations(sql: &Client) {
     .unwrap();
 }
 
-/// Whatever the dead process was doing, nothing that it leased is held up for longer than half a minute; a bill run for
-/// five seconds more.
+/// Whatever the dead process was doing, nothing that it leased is held up for longer than half a minute.
 pub async fn leases_end_soon(sql: &Client, before: Uuid) {
     let query = format!(
         "SELECT format('%s for %s', what, rest) FROM (
@@ -30,8 +29,6 @@ pub async fn leases_end_soon(sql: &Client, before: Uuid) {
              FROM licensing.payment_attempt WHERE lease < '{before}'
              UNION ALL SELECT 'a settlement', look_time - clock_timestamp()
              FROM billing.settlement WHERE state = 'PROCESSING' AND lease_token < '{before}'
-             UNION ALL SELECT 'a bill run', lease_until - interval '5 seconds' - clock_timestamp()
-             FROM billing.bill_run WHERE lease_token < '{before}'
              UNION ALL SELECT 'a fact', lease_until - clock_timestamp()
              FROM licensing.delivery WHERE lease_token < '{before}'
              UNION ALL SELECT 'a fact', lease_until - clock_timestamp()
@@ -56,7 +53,6 @@ pub async fn end_leases(sql: &Client, before: Uuid, services: &[ServiceName]) {
             ServiceName::Billing => format!(
                 "UPDATE billing.settlement SET look_time = clock_timestamp()
                  WHERE state = 'PROCESSING' AND (lease_token IS NULL OR lease_token < '{before}');
-                 UPDATE billing.bill_run SET lease_until = clock_timestamp() WHERE lease_token < '{before}';
                  UPDATE billing.delivery SET lease_until = clock_timestamp() WHERE lease_token < '{before}'"
             ),
             ServiceName::Notification => format!(

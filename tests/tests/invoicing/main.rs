@@ -8,6 +8,7 @@
 )]
 
 mod any_order;
+mod chunks;
 mod late;
 
 use octroi_api::billing::v1::{

@@ -159,7 +159,10 @@ async fn the_first_order_fixes_currency_and_seller() {
 async fn a_quote_holds_as_it_was_made() {
     let octroi = Installation::start().await;
     setup_fee(&octroi, 1_00).await;
-    octroi.customer("acme").await;
+    let acme = octroi.customer("acme").await;
+    acme.asks_for("o1", new_group("office"), &[(BUSINESS, 1)])
+        .await
+        .got();
     let billing = octroi.service(ServiceName::Licensing).settlement();
     let asked = QuoteOrderRequest {
         account: "accounts/acme".to_owned(),
@@ -194,6 +197,6 @@ async fn a_quote_holds_as_it_was_made() {
     // A release that did not know the category keeps a quote without it.
     let settled = billing.clone().settle_order(settle("")).await.got();
     assert_eq!(settled.outcome(), settle_order_response::Outcome::Succeeded);
-    // Nothing in licensing knows this order: its charge would be money without licences.
-    octroi.abandon().await;
+    acme.pays("o1").await.got();
+    octroi.finish().await;
 }

@@ -1,14 +1,15 @@
 //! Bill runs: asked for by an operator, worked on in the background, in chunks of accounts. A chunk is one
 //! transaction: its invoices, the run's progress and the closed months stand or fall together, so that a run can stop
-//! anywhere, go on elsewhere and be asked for twice.
+//! anywhere, go on elsewhere and be asked for twice. Its row lock keeps other processes away for as long.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use octroi_platform::calendar::{Month, Zones};
 use octroi_platform::error::Error as Shared;
-use octroi_platform::{Call, Page, Tx, row_get};
+use octroi_platform::{Call, Page, ToSql, Tx, row_get};
 use prost::Message;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::App;
@@ -22,11 +23,11 @@ use crate::domain::money::{Currency, Money, add};
 use crate::domain::seller::Seller;
 use crate::error::Error;
 use crate::store;
-use crate::store::bill_run::Leased;
+use crate::store::bill_run::{Closing, UnderWay};
 use crate::store::charge::Closed;
 
 /// How many accounts a chunk has; when one of them stops a chunk, smaller ones close in on it.
-const CHUNKS: [i64; 3] = [100, 10, 1];
+const CHUNK: i64 = 100;
 
 /// The account that a caller bound to another may not stand for: a bill run is the installation's.
 const NOBODY: &str = "-";
@@ -143,41 +144,42 @@ impl App {
             .collect::<Result<_, _>>()?)
     }
 
-    /// Works on the oldest run under way by one chunk; how much was done, 0 when there is no run to work on. `worker`
-    /// names this process in leases.
+    /// Works on the oldest run under way by one chunk; how much was done, 0 when there is no run to work on.
     ///
     /// # Errors
     /// The database's; the same chunk is then tried again.
-    pub async fn work_on_bill_runs(&self, worker: Uuid, now: Timestamp) -> anyhow::Result<u64> {
-        let Some(run) = store::bill_run::lease(&self.db, worker).await? else {
+    pub async fn work_on_bill_runs(&self, now: Timestamp) -> anyhow::Result<u64> {
+        let Some(mut run) = store::bill_run::next(&self.db).await? else {
             return Ok(0);
         };
-        let mut stopped = None;
-        for size in CHUNKS {
-            match self.chunk(&run, size, now).await {
-                Ok(done) => return Ok(done),
+        let (mut done, mut size) = (0, CHUNK);
+        // One of so many next accounts stops a chunk; or, at first, they are merely the next.
+        let mut among = CHUNK;
+        loop {
+            match self.chunk(&mut run, size, now).await {
+                Ok(0) => return Ok(done),
+                Ok(more) if size == among => return Ok(done + more),
+                Ok(more) => {
+                    done += more;
+                    among -= size;
+                }
                 Err(Error::Platform(error)) if error.is_transient() => return Err(error.into()),
-                Err(error) => stopped = Some(error),
+                // It is parked, so that the others go on.
+                Err(error) if size == 1 => {
+                    return Ok(done + self.park_next(&run, error, now).await?);
+                }
+                Err(_) => among = size,
             }
-        }
-        // A single account stops every chunk: it is parked, so that the others go on.
-        match stopped {
-            Some(error) => Ok(self.park_next(&run, error, now).await?),
-            None => Ok(0),
+            size = (among + 1) / 2;
         }
     }
 
-    /// Invoices the next accounts, at most `size`, or completes the run when there are none.
-    async fn chunk(&self, run: &Leased, size: i64, now: Timestamp) -> Result<u64, Error> {
-        let call = Call::background(now, "octroi.billing.v1.BillRunService/CreateBillRun");
-        let (mut tx, rows) = self
-            .db
-            .begin_work(
-                &call,
-                store::bill_run::HOLD_ACCOUNTS,
-                &[&run.done_through, &size],
-            )
-            .await?;
+    /// Invoices the next accounts, at most `size`, or completes the run when there are none; 0 when another process
+    /// works on it.
+    async fn chunk(&self, run: &mut UnderWay, size: i64, now: Timestamp) -> Result<u64, Error> {
+        let Some((mut tx, rows)) = self.hold(run, size, now).await? else {
+            return Ok(0);
+        };
         let mut accounts = Vec::with_capacity(rows.len());
         for row in &rows {
             accounts.push((store::account::account(row)?, store::seller::seller(row)?));
@@ -192,23 +194,44 @@ impl App {
         for computed in charge::compute(&tx, dues, self.clock.is_test()).await? {
             chunk.sort(run, computed, now)?;
         }
+        let tally = chunk.tally;
         chunk.keep(&mut tx, run, now).await?;
-        store::bill_run::advance(&mut tx, run, &through, chunk.tally);
+        store::bill_run::advance(&mut tx, run, &through, tally);
         tx.commit_work().await?;
-        Ok(u64::from(chunk.tally.accounts().unsigned_abs()))
+        run.done_through = through;
+        Ok(u64::from(tally.accounts().unsigned_abs()))
+    }
+
+    /// Holds a run and its next accounts; none when another process works on it.
+    async fn hold(
+        &self,
+        run: &UnderWay,
+        size: i64,
+        now: Timestamp,
+    ) -> Result<Option<(Tx, Vec<Row>)>, Shared> {
+        let call = Call::background(now, "octroi.billing.v1.BillRunService/CreateBillRun");
+        let (tx, held) = self
+            .db
+            .begin_work(&call, store::bill_run::HOLD, &[&run.id, &run.done_through])
+            .await?;
+        if held.is_empty() {
+            tx.rollback().await;
+            return Ok(None);
+        }
+        let next = async {
+            let params = [&run.done_through as &(dyn ToSql + Sync), &size];
+            tx.query(store::bill_run::HOLD_ACCOUNTS, &params).await
+        };
+        let planning = tx.query(store::bill_run::FORGET_PLANS, &[]);
+        let (_, accounts) = tokio::try_join!(planning, next)?;
+        Ok(Some((tx, accounts)))
     }
 
     /// Parks the next account, whatever is wrong with it.
-    async fn park_next(&self, run: &Leased, error: Error, now: Timestamp) -> Result<u64, Error> {
-        let call = Call::background(now, "octroi.billing.v1.BillRunService/CreateBillRun");
-        let (mut tx, rows) = self
-            .db
-            .begin_work(
-                &call,
-                store::bill_run::HOLD_ACCOUNTS,
-                &[&run.done_through, &1_i64],
-            )
-            .await?;
+    async fn park_next(&self, run: &UnderWay, error: Error, now: Timestamp) -> Result<u64, Error> {
+        let Some((mut tx, rows)) = self.hold(run, 1, now).await? else {
+            return Ok(0);
+        };
         let Some(row) = rows.first() else {
             return Err(error);
         };
@@ -219,7 +242,7 @@ impl App {
             message: "internal error; the log has it under the account's name".to_owned(),
             account: account.clone(),
         };
-        store::bill_run::park(&mut tx, run, failure);
+        store::bill_run::park(&mut tx, run, &[failure]);
         let tally = Tally {
             failed: 1,
             ..Tally::default()
@@ -234,10 +257,11 @@ impl App {
 #[derive(Default)]
 struct Chunk {
     tally: Tally,
-    /// Accounts with something to invoice.
-    drafts: Vec<(Computed, Draft)>,
-    /// Accounts with nothing to invoice.
-    empty: Vec<Computed>,
+    drafts: Vec<Draft>,
+    /// The month of every account that is done, with or without an invoice.
+    closings: Vec<Closing>,
+    /// Months whose late usage the drafts charge.
+    settled: Vec<(String, Month)>,
     failures: Vec<Failure>,
     totals: BTreeMap<Currency, i64>,
 }
@@ -247,7 +271,7 @@ impl Chunk {
     async fn due(
         &mut self,
         tx: &Tx,
-        run: &Leased,
+        run: &UnderWay,
         accounts: Vec<(Account, Seller)>,
     ) -> Result<Vec<Due>, Error> {
         let mut ended = Vec::with_capacity(accounts.len());
@@ -284,36 +308,43 @@ impl Chunk {
     }
 
     /// Notes what becomes of an account.
-    fn sort(&mut self, run: &Leased, computed: Computed, now: Timestamp) -> Result<(), Error> {
-        let drafted = match &computed.bill {
+    fn sort(&mut self, run: &UnderWay, computed: Computed, now: Timestamp) -> Result<(), Error> {
+        let Computed { due, bill, settled } = computed;
+        let drafted = match bill {
             Ok(bill) if bill.lines.is_empty() => Ok(None),
-            Ok(bill) => self.draft(bill, &computed.due.seller, now).map(Some),
-            Err(unchargeable) => Err(unchargeable.clone().into()),
+            Ok(bill) => self.draft(bill, &due.seller, now).map(Some),
+            Err(unchargeable) => Err(unchargeable.into()),
         };
+        let account = due.account.id;
         match drafted {
-            Ok(Some(draft)) => {
-                self.tally.invoices += 1;
-                self.drafts.push((computed, draft));
-            }
-            Ok(None) => {
-                self.tally.skipped += 1;
-                self.empty.push(computed);
+            Ok(draft) => {
+                match &draft {
+                    Some(_) => self.tally.invoices += 1,
+                    None => self.tally.skipped += 1,
+                }
+                let settled = settled.into_iter().map(|month| (account.clone(), month));
+                self.settled.extend(settled);
+                self.closings.push(Closing {
+                    account,
+                    span: due.own.month.span,
+                    invoice: draft.as_ref().map(|draft| draft.id),
+                });
+                self.drafts.extend(draft);
             }
             Err(error) => {
                 // Without a reason of its own it is no refusal but a failure: the chunk stops.
                 let Some(reason) = error.reason() else {
                     return Err(error);
                 };
-                let account = &computed.due.account.id;
                 tracing::warn!(
-                    account = account_name(account),
+                    account = account_name(&account),
                     run = run.id,
                     reason,
                     "an account is parked"
                 );
                 self.tally.failed += 1;
                 self.failures.push(Failure {
-                    account: account.clone(),
+                    account,
                     reason: reason.to_owned(),
                     message: error.to_string(),
                 });
@@ -322,45 +353,30 @@ impl Chunk {
         Ok(())
     }
 
-    fn draft(&mut self, bill: &Bill, seller: &Seller, now: Timestamp) -> Result<Draft, Error> {
-        let draft = draft(bill.clone(), seller, false, now)?;
-        let total = self.totals.entry(bill.currency).or_default();
-        *total = add(*total, bill.total)?;
+    fn draft(&mut self, bill: Bill, seller: &Seller, now: Timestamp) -> Result<Draft, Error> {
+        let draft = draft(bill, seller, false, now)?;
+        let total = self.totals.entry(draft.bill.currency).or_default();
+        *total = add(*total, draft.bill.total)?;
         Ok(draft)
     }
 
-    /// Queues everything: figures always, invoices and closed months unless the run is dry.
-    async fn keep(&mut self, tx: &mut Tx, run: &Leased, now: Timestamp) -> Result<(), Error> {
-        for failure in std::mem::take(&mut self.failures) {
-            store::bill_run::park(tx, run, failure);
-        }
-        for (currency, total) in std::mem::take(&mut self.totals) {
-            store::bill_run::add_total(tx, run, Money::new(total, currency));
-        }
+    /// Queues everything, in so many statements, however many accounts: figures always, invoices and closed months
+    /// unless the run is dry.
+    async fn keep(self, tx: &mut Tx, run: &UnderWay, now: Timestamp) -> Result<(), Error> {
+        store::bill_run::park(tx, run, &self.failures);
+        let totals = self.totals.into_iter();
+        let totals: Vec<Money> = totals
+            .map(|(currency, total)| Money::new(total, currency))
+            .collect();
+        store::bill_run::add_totals(tx, run, &totals);
         if run.dry_run {
             return Ok(());
         }
-        let (computed, drafts): (Vec<Computed>, Vec<Draft>) =
-            std::mem::take(&mut self.drafts).into_iter().unzip();
-        let ids: Vec<Uuid> = drafts.iter().map(|draft| draft.id).collect();
-        if !drafts.is_empty() {
-            issue(tx, drafts, now).await?;
+        if !self.drafts.is_empty() {
+            issue(tx, self.drafts, now).await?;
         }
-        for (computed, id) in computed.iter().zip(ids) {
-            close(tx, run, computed, Some(id));
-        }
-        for computed in &self.empty {
-            close(tx, run, computed, None);
-        }
+        store::bill_run::close_months(tx, run, &self.closings);
+        store::bill_run::settle_late(tx, &self.settled);
         Ok(())
-    }
-}
-
-/// Queues the closing of an account's month.
-fn close(tx: &mut Tx, run: &Leased, computed: &Computed, invoice: Option<Uuid>) {
-    let account = &computed.due.account.id;
-    store::bill_run::close_month(tx, run, account, computed.due.own.month.span, invoice);
-    for month in &computed.settled {
-        store::bill_run::settle_late(tx, account, *month);
     }
 }

@@ -192,30 +192,31 @@ pub async fn issue(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Result<Ve
             .and_then(|(date, numbers)| Some((*date, numbers.next()?)));
         let (date, number) =
             next.ok_or_else(|| Shared::Internal(anyhow::anyhow!("a series ran out of numbers")))?;
-        let invoice = draft.issue(number, date, now);
-        keep(tx, &invoice);
-        invoices.push(invoice);
+        invoices.push(draft.issue(number, date, now));
     }
+    keep(tx, &invoices);
     Ok(invoices)
 }
 
-/// Queues what an issued invoice leaves behind.
-fn keep(tx: &mut Tx, invoice: &Invoice) {
-    store::invoice::insert(tx, invoice);
-    let bill = &invoice.bill;
-    let posting = Posting {
-        account: bill.account.clone(),
-        seller: bill.seller.clone(),
-        currency: bill.currency,
-        source: invoice.name(),
-        at: invoice.created,
-    };
-    for transfer in posting.invoice([Uuid::now_v7(), Uuid::now_v7()], bill.net, bill.tax) {
-        store::ledger::post(tx, transfer);
+/// Queues what issued invoices leave behind: so many statements, however many invoices.
+fn keep(tx: &mut Tx, invoices: &[Invoice]) {
+    store::invoice::insert(tx, invoices);
+    let mut transfers = Vec::with_capacity(2 * invoices.len());
+    for invoice in invoices {
+        let bill = &invoice.bill;
+        let posting = Posting {
+            account: bill.account.clone(),
+            seller: bill.seller.clone(),
+            currency: bill.currency,
+            source: invoice.name(),
+            at: invoice.created,
+        };
+        transfers.extend(posting.invoice([Uuid::now_v7(), Uuid::now_v7()], bill.net, bill.tax));
+        tx.emit(event::invoice_issued(invoice));
+        let after = serde_json::json!({"number": invoice.number, "total": bill.total, "currency": bill.currency.code()});
+        tx.audit(&invoice.name(), None, Some(after));
     }
-    tx.emit(event::invoice_issued(invoice));
-    let after = serde_json::json!({"number": invoice.number, "total": bill.total, "currency": bill.currency.code()});
-    tx.audit(&invoice.name(), None, Some(after));
+    store::ledger::post(tx, &transfers);
 }
 
 /// A draft of a bill, under a new id.

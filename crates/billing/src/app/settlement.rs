@@ -255,9 +255,8 @@ impl App {
                     source: payment.name(),
                     at: call.now,
                 };
-                if let Some(transfer) = posting.payment(Uuid::now_v7(), payment.amount.minor) {
-                    store::ledger::post(&mut tx, transfer);
-                }
+                let transfer = posting.payment(Uuid::now_v7(), payment.amount.minor);
+                store::ledger::post(&mut tx, transfer.as_slice());
             }
             if let Some(event) = event::payment_settled(&payment) {
                 tx.emit(event);

@@ -1,4 +1,4 @@
-//! Bill runs, their leases and their progress.
+//! Bill runs and their progress.
 
 use jiff::Timestamp;
 use octroi_platform::calendar::{Month, Span, Zones};
@@ -7,9 +7,21 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::account::account_columns;
+use super::column;
 use super::seller::seller_columns;
 use crate::domain::bill_run::{BillRun, Failure, State, Tally};
 use crate::domain::money::{Currency, Money};
+
+/// Run `$1`, held until the transaction ends against whoever else would work on it; no row when somebody does, or has
+/// done so since it was seen with `$2` done.
+pub const HOLD: &str = "-- hold_bill_run
+    SELECT FROM bill_run WHERE id = $1 AND done_through = $2 AND state = 'RUNNING'
+    FOR NO KEY UPDATE SKIP LOCKED";
+
+/// Makes this connection plan its statements anew, those of foreign keys too: plans made while a table was small scan
+/// all of it for each row, and a run may make it large before anyone has analysed it.
+pub const FORGET_PLANS: &str = "-- forget_plans
+    DISCARD PLANS";
 
 /// The next accounts of a run, held until the transaction ends against what is told of their usage: `$1` the id that
 /// they come after, `$2` how many. Each comes with its seller.
@@ -60,9 +72,9 @@ pub const READ: &str = "-- read_bill_runs
         OR (create_time, id) < (SELECT create_time, id FROM bill_run WHERE id = $2))
     ORDER BY create_time DESC, id DESC LIMIT $3";
 
-/// A run that this process works on, for as long as its lease holds.
+/// A run under way, where its next chunk begins.
 #[derive(Debug, Clone)]
-pub struct Leased {
+pub struct UnderWay {
     /// Id of the run.
     pub id: String,
     /// The month.
@@ -73,8 +85,17 @@ pub struct Leased {
     pub done_through: String,
     /// The cut-off.
     pub created: Timestamp,
-    /// The lease.
-    pub token: Uuid,
+}
+
+/// A month that a run closes for an account, with its invoice if it has one.
+#[derive(Debug, Clone)]
+pub struct Closing {
+    /// Account id.
+    pub account: String,
+    /// The month's bounds for this account.
+    pub span: Span,
+    /// Id of its invoice.
+    pub invoice: Option<Uuid>,
 }
 
 /// Queues a run that begins. Its constraint's name is "bill_run_pkey".
@@ -93,48 +114,39 @@ pub fn insert(tx: &mut Tx, run: &BillRun) {
     );
 }
 
-/// Takes or prolongs the lease of the oldest run under way that nobody else works on, in machine time. A lease lasts a
-/// little longer than a chunk's transaction may.
-pub async fn lease(db: &Db, token: Uuid) -> Result<Option<Leased>, Error> {
+/// The oldest run under way that nobody works on now.
+pub async fn next(db: &Db) -> Result<Option<UnderWay>, Error> {
     let row = db
         .read_opt(
-            "-- lease_bill_run
-             UPDATE bill_run SET lease_token = $1, lease_until = clock_timestamp() + interval '35 seconds'
-             WHERE id = (
-                 SELECT id FROM bill_run
-                 WHERE state = 'RUNNING'
-                     AND (lease_until IS NULL OR lease_until < clock_timestamp() OR lease_token = $1)
-                 ORDER BY create_time, id LIMIT 1
-                 FOR NO KEY UPDATE SKIP LOCKED
-             )
-             RETURNING id, month, dry_run, done_through, create_time",
-            &[&token],
+            "-- next_bill_run
+             SELECT id, month, dry_run, done_through, create_time FROM bill_run WHERE state = 'RUNNING'
+             ORDER BY create_time, id LIMIT 1
+             FOR NO KEY UPDATE SKIP LOCKED",
+            &[],
         )
         .await?;
     row.map(|row| {
         let id: String = row_get(&row, "id")?;
-        Ok(Leased {
+        Ok(UnderWay {
             month: read_month(&row, &id)?,
             dry_run: row_get(&row, "dry_run")?,
             done_through: row_get(&row, "done_through")?,
             created: row_get(&row, "create_time")?,
-            token,
             id,
         })
     })
     .transpose()
 }
 
-/// Queues a run's progress through an account. It fails when the lease was lost, or another took the step.
-pub fn advance(tx: &mut Tx, run: &Leased, through: &str, tally: Tally) {
+/// Queues a run's progress through an account.
+pub fn advance(tx: &mut Tx, run: &UnderWay, through: &str, tally: Tally) {
     tx.write(
         "-- advance
-         UPDATE bill_run SET done_through = $4, accounts = accounts + $5, invoices = invoices + $6,
-             skipped = skipped + $7, not_due = not_due + $8, failed = failed + $9
-         WHERE id = $1 AND lease_token = $2 AND done_through = $3 AND state = 'RUNNING'",
+         UPDATE bill_run SET done_through = $3, accounts = accounts + $4, invoices = invoices + $5,
+             skipped = skipped + $6, not_due = not_due + $7, failed = failed + $8
+         WHERE id = $1 AND done_through = $2 AND state = 'RUNNING'",
         params![
             run.id.clone(),
-            run.token,
             run.done_through.clone(),
             through.to_owned(),
             tally.accounts(),
@@ -148,67 +160,89 @@ pub fn advance(tx: &mut Tx, run: &Leased, through: &str, tally: Tally) {
 }
 
 /// Queues a run's end.
-pub fn complete(tx: &mut Tx, run: &Leased, now: Timestamp) {
+pub fn complete(tx: &mut Tx, run: &UnderWay, now: Timestamp) {
     tx.write(
         "-- complete
-         UPDATE bill_run SET state = 'COMPLETED', complete_time = $4, lease_token = NULL, lease_until = NULL
-         WHERE id = $1 AND lease_token = $2 AND done_through = $3 AND state = 'RUNNING'",
-        params![run.id.clone(), run.token, run.done_through.clone(), now],
+         UPDATE bill_run SET state = 'COMPLETED', complete_time = $3
+         WHERE id = $1 AND done_through = $2 AND state = 'RUNNING'",
+        params![run.id.clone(), run.done_through.clone(), now],
         Rows::Exactly(1),
     );
 }
 
-/// Queues what a chunk's invoices come to in a currency.
-pub fn add_total(tx: &mut Tx, run: &Leased, total: Money) {
+/// Queues what a chunk's invoices come to, once in each currency.
+pub fn add_totals(tx: &mut Tx, run: &UnderWay, totals: &[Money]) {
+    if totals.is_empty() {
+        return;
+    }
     tx.write(
-        "-- add_total
-         INSERT INTO bill_run_total AS known (bill_run, currency, total) VALUES ($1, $2, $3)
+        "-- add_totals
+         INSERT INTO bill_run_total AS known (bill_run, currency, total)
+         SELECT $1, * FROM unnest($2::text[], $3::bigint[])
          ON CONFLICT (bill_run, currency) DO UPDATE SET total = known.total + excluded.total",
-        params![run.id.clone(), total.currency.code(), total.minor],
-        Rows::Exactly(1),
+        params![
+            run.id.clone(),
+            column(totals, |total| total.currency.code()),
+            column(totals, |total| total.minor)
+        ],
+        Rows::Exactly(totals.len() as u64),
     );
 }
 
-/// Queues an account that could not be invoiced.
-pub fn park(tx: &mut Tx, run: &Leased, failure: Failure) {
+/// Queues accounts that could not be invoiced.
+pub fn park(tx: &mut Tx, run: &UnderWay, failures: &[Failure]) {
+    if failures.is_empty() {
+        return;
+    }
     tx.write(
         "-- park
-         INSERT INTO bill_run_failure (bill_run, account, reason, message) VALUES ($1, $2, $3, $4)",
+         INSERT INTO bill_run_failure (bill_run, account, reason, message)
+         SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[])",
         params![
             run.id.clone(),
-            failure.account,
-            failure.reason,
-            failure.message
+            column(failures, |failure| failure.account.clone()),
+            column(failures, |failure| failure.reason.clone()),
+            column(failures, |failure| failure.message.clone())
         ],
-        Rows::Exactly(1),
+        Rows::Exactly(failures.len() as u64),
     );
 }
 
-/// Queues the closing of an account's month, with its invoice if it has one.
-pub fn close_month(tx: &mut Tx, run: &Leased, account: &str, span: Span, invoice: Option<Uuid>) {
+/// Queues the closing of accounts' month.
+pub fn close_months(tx: &mut Tx, run: &UnderWay, closings: &[Closing]) {
+    if closings.is_empty() {
+        return;
+    }
     tx.write(
-        "-- close_month
-         INSERT INTO billed_month (account, month, bill_run, start_time, end_time, invoice)
-         VALUES ($1, $2, $3, $4, $5, $6)",
+        "-- close_months
+         INSERT INTO billed_month (month, bill_run, account, start_time, end_time, invoice)
+         SELECT $1, $2, * FROM unnest($3::text[], $4::timestamptz[], $5::timestamptz[], $6::uuid[])",
         params![
-            account.to_owned(),
             run.month.to_string(),
             run.id.clone(),
-            span.start,
-            span.end,
-            invoice
+            column(closings, |closing| closing.account.clone()),
+            column(closings, |closing| closing.span.start),
+            column(closings, |closing| closing.span.end),
+            column(closings, |closing| closing.invoice)
         ],
-        Rows::Exactly(1),
+        Rows::Exactly(closings.len() as u64),
     );
 }
 
-/// Queues that a closed month's late usage has been charged.
-pub fn settle_late(tx: &mut Tx, account: &str, month: Month) {
+/// Queues that the late usage of closed months has been charged: (account, month).
+pub fn settle_late(tx: &mut Tx, settled: &[(String, Month)]) {
+    if settled.is_empty() {
+        return;
+    }
     tx.write(
         "-- settle_late
-         DELETE FROM late_usage WHERE account = $1 AND month = $2",
-        params![account.to_owned(), month.to_string()],
-        Rows::Exactly(1),
+         DELETE FROM late_usage USING unnest($1::text[], $2::text[]) AS settled (account, month)
+         WHERE late_usage.account = settled.account AND late_usage.month = settled.month",
+        params![
+            column(settled, |(account, _)| account.clone()),
+            column(settled, |(_, month)| month.to_string())
+        ],
+        Rows::Exactly(settled.len() as u64),
     );
 }
 

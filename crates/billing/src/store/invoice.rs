@@ -1,7 +1,6 @@
 //! Invoices with their lines, daily evidence and taxes. They are written once and read whole.
 
 use jiff::Timestamp;
-use jiff::civil::Date;
 use octroi_platform::calendar::Span;
 use octroi_platform::{Error, Rows, Tx, params, row_get};
 use serde::Deserialize;
@@ -9,6 +8,7 @@ use serde_json::Value;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::column;
 use crate::domain::account::Locale;
 use crate::domain::address::Address;
 use crate::domain::bill::{Applied, Bill, Charged, Consumption, Item, Line, Party, TaxLine};
@@ -97,156 +97,178 @@ struct StoredTax {
     amount: i64,
 }
 
-/// Queues an issued invoice with its lines, evidence and taxes.
-pub fn insert(tx: &mut Tx, invoice: &Invoice) {
-    insert_invoice(tx, invoice);
-    insert_lines(tx, invoice);
-    insert_days(tx, invoice);
-    insert_taxes(tx, invoice);
+/// Queues issued invoices with their lines, evidence and taxes: a statement each, however many invoices.
+pub fn insert(tx: &mut Tx, invoices: &[Invoice]) {
+    if invoices.is_empty() {
+        return;
+    }
+    insert_invoices(tx, invoices);
+    insert_lines(tx, invoices);
+    insert_days(tx, invoices);
+    insert_taxes(tx, invoices);
 }
 
-fn insert_invoice(tx: &mut Tx, invoice: &Invoice) {
-    let bill = &invoice.bill;
-    let (kind, month, span, order) = match &bill.charged {
-        Charged::Month { month, span } => ("BILL_RUN", Some(month.to_string()), Some(*span), None),
-        Charged::Order { order } => ("ORDER", None, None, Some(order.clone())),
-    };
+fn insert_invoices(tx: &mut Tx, invoices: &[Invoice]) {
+    let bills = column(invoices, |invoice| &invoice.bill);
+    let charged = column(&bills, |bill| match &bill.charged {
+        Charged::Month { month, span } => ("BILL_RUN", Some((month.to_string(), *span)), None),
+        Charged::Order { order } => ("ORDER", None, Some(order.clone())),
+    });
     tx.write(
-        "-- insert_invoice
+        "-- insert_invoices
          INSERT INTO invoice (
              account, id, seller, number, state, pay_time, kind, mode, month, start_time, end_time, order_id,
              currency, issue_date, due_date, locale, seller_party, buyer_party, net, tax, total, mentions,
              specimen, create_time
-         ) VALUES (
-             $1, $2, $3, $4, $5, $6, $7, 'POSTPAID', $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-             $20, $21, $22, $23
+         )
+         SELECT account, id, seller, number, state, pay_time, kind, 'POSTPAID', month, start_time, end_time, order_id,
+             currency, issue_date, due_date, locale, seller_party, buyer_party, net, tax, total,
+             ARRAY(SELECT jsonb_array_elements_text(mentions)), specimen, create_time
+         FROM unnest(
+             $1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[], $8::text[],
+             $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[], $13::date[], $14::date[], $15::text[],
+             $16::jsonb[], $17::jsonb[], $18::bigint[], $19::bigint[], $20::bigint[], $21::jsonb[], $22::boolean[],
+             $23::timestamptz[]
+         ) AS invoice (
+             account, id, seller, number, state, pay_time, kind, month, start_time, end_time, order_id, currency,
+             issue_date, due_date, locale, seller_party, buyer_party, net, tax, total, mentions, specimen, create_time
          )",
         params![
-            bill.account.clone(),
-            invoice.id,
-            bill.seller.clone(),
-            invoice.number.clone(),
-            invoice.state.as_str(),
-            invoice.state.paid_at(),
-            kind,
-            month,
-            span.map(|span| span.start),
-            span.map(|span| span.end),
-            order,
-            bill.currency.code(),
-            invoice.issue_date,
-            invoice.due_date,
-            bill.locale.as_str(),
-            stored_party(&bill.seller_party),
-            stored_party(&bill.buyer_party),
-            bill.net,
-            bill.tax,
-            bill.total,
-            invoice.mentions.clone(),
-            bill.specimen,
-            invoice.created
+            column(&bills, |bill| bill.account.clone()),
+            column(invoices, |invoice| invoice.id),
+            column(&bills, |bill| bill.seller.clone()),
+            column(invoices, |invoice| invoice.number.clone()),
+            column(invoices, |invoice| invoice.state.as_str()),
+            column(invoices, |invoice| invoice.state.paid_at()),
+            column(&charged, |(kind, ..)| *kind),
+            column(&charged, |(_, month, _)| month.as_ref().map(|(month, _)| month.clone())),
+            column(&charged, |(_, month, _)| month.as_ref().map(|(_, span)| span.start)),
+            column(&charged, |(_, month, _)| month.as_ref().map(|(_, span)| span.end)),
+            column(&charged, |(.., order)| order.clone()),
+            column(&bills, |bill| bill.currency.code()),
+            column(invoices, |invoice| invoice.issue_date),
+            column(invoices, |invoice| invoice.due_date),
+            column(&bills, |bill| bill.locale.as_str()),
+            column(&bills, |bill| stored_party(&bill.seller_party)),
+            column(&bills, |bill| stored_party(&bill.buyer_party)),
+            column(&bills, |bill| bill.net),
+            column(&bills, |bill| bill.tax),
+            column(&bills, |bill| bill.total),
+            column(invoices, |invoice| Value::from(invoice.mentions.clone())),
+            column(&bills, |bill| bill.specimen),
+            column(invoices, |invoice| invoice.created)
         ],
-        Rows::Exactly(1),
+        Rows::Exactly(invoices.len() as u64),
     );
 }
 
-fn insert_lines(tx: &mut Tx, invoice: &Invoice) {
-    let lines = &invoice.bill.lines;
+/// The lines of invoices, each with its invoice and its number there.
+fn lines(invoices: &[Invoice]) -> Vec<(&Invoice, i32, &Line)> {
+    invoices
+        .iter()
+        .flat_map(|invoice| {
+            let lines = (1..).zip(&invoice.bill.lines);
+            lines.map(move |(number, line)| (invoice, number, line))
+        })
+        .collect()
+}
+
+fn insert_lines(tx: &mut Tx, invoices: &[Invoice]) {
+    let lines = lines(invoices);
+    let items = column(&lines, |(.., line)| &line.item);
     let consumption = |get: fn(&Consumption) -> String| -> Vec<Option<String>> {
-        lines
-            .iter()
-            .map(|line| line.item.consumption.as_ref().map(get))
-            .collect()
+        column(&items, |item| item.consumption.as_ref().map(get))
     };
-    let item = |get: fn(&Item) -> String| -> Vec<String> {
-        lines.iter().map(|line| get(&line.item)).collect()
-    };
-    let numbers =
-        |get: fn(&Item) -> i32| -> Vec<i32> { lines.iter().map(|line| get(&line.item)).collect() };
     tx.write(
         "-- insert_lines
          INSERT INTO invoice_line (
              account, invoice, line, description, offer, group_id, group_display_name, month, usage_policy,
              quantity, unit_price, price_base_quantity, amount, price, tax_category, tax_rate_ppm
          )
-         SELECT $1, $2, line.ordinality, description, offer, group_id, coalesce(group_display_name, ''), month,
+         SELECT account, invoice, line, description, offer, group_id, coalesce(group_display_name, ''), month,
              usage_policy, quantity, unit_price, price_base_quantity, amount, price, tax_category, tax_rate_ppm
          FROM unnest(
-             $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::integer[],
-             $10::bigint[], $11::integer[], $12::bigint[], $13::uuid[], $14::text[], $15::integer[]
-         ) WITH ORDINALITY AS line (
-             description, offer, group_id, group_display_name, month, usage_policy, quantity, unit_price,
-             price_base_quantity, amount, price, tax_category, tax_rate_ppm
+             $1::text[], $2::uuid[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+             $9::text[], $10::integer[], $11::bigint[], $12::integer[], $13::bigint[], $14::uuid[], $15::text[],
+             $16::integer[]
+         ) AS charge (
+             account, invoice, line, description, offer, group_id, group_display_name, month, usage_policy, quantity,
+             unit_price, price_base_quantity, amount, price, tax_category, tax_rate_ppm
          )",
         params![
-            invoice.bill.account.clone(),
-            invoice.id,
-            item(|item| item.description.clone()),
-            item(|item| item.offer.clone()),
+            column(&lines, |(invoice, ..)| invoice.bill.account.clone()),
+            column(&lines, |(invoice, ..)| invoice.id),
+            column(&lines, |(_, number, _)| *number),
+            column(&items, |item| item.description.clone()),
+            column(&items, |item| item.offer.clone()),
             consumption(|of| of.group.clone()),
             consumption(|of| of.group_name.clone()),
             consumption(|of| of.month.to_string()),
             consumption(|of| of.policy.as_str().to_owned()),
-            numbers(|item| item.quantity),
-            lines.iter().map(|line| line.item.unit_price).collect::<Vec<i64>>(),
-            numbers(|item| item.base_quantity),
-            lines.iter().map(|line| line.amount).collect::<Vec<i64>>(),
-            lines.iter().map(|line| line.item.price).collect::<Vec<Uuid>>(),
-            item(|item| item.tax.category.as_str().to_owned()),
-            numbers(|item| item.tax.rate.ppm())
+            column(&items, |item| item.quantity),
+            column(&items, |item| item.unit_price),
+            column(&items, |item| item.base_quantity),
+            column(&lines, |(.., line)| line.amount),
+            column(&items, |item| item.price),
+            column(&items, |item| item.tax.category.as_str()),
+            column(&items, |item| item.tax.rate.ppm())
         ],
         Rows::Exactly(lines.len() as u64),
     );
 }
 
-fn insert_days(tx: &mut Tx, invoice: &Invoice) {
-    let days: Vec<(i32, DayUse)> = (1..)
-        .zip(&invoice.bill.lines)
-        .filter_map(|(number, line)| Some((number, line.item.consumption.as_ref()?)))
-        .flat_map(|(number, consumption)| consumption.days.iter().map(move |day| (number, *day)))
+fn insert_days(tx: &mut Tx, invoices: &[Invoice]) {
+    let days: Vec<(&Invoice, i32, &DayUse)> = lines(invoices)
+        .into_iter()
+        .filter_map(|(invoice, number, line)| {
+            let consumption = line.item.consumption.as_ref()?;
+            Some(
+                consumption
+                    .days
+                    .iter()
+                    .map(move |day| (invoice, number, day)),
+            )
+        })
+        .flatten()
         .collect();
     if days.is_empty() {
         return;
     }
-    let counts =
-        |get: fn(&DayUse) -> i32| -> Vec<i32> { days.iter().map(|(_, day)| get(day)).collect() };
     tx.write(
         "-- insert_days
          INSERT INTO invoice_line_day (account, invoice, line, day, peak, end_of_day, seats)
-         SELECT $1, $2, *
-         FROM unnest($3::integer[], $4::date[], $5::integer[], $6::integer[], $7::integer[])",
+         SELECT * FROM unnest(
+             $1::text[], $2::uuid[], $3::integer[], $4::date[], $5::integer[], $6::integer[], $7::integer[]
+         )",
         params![
-            invoice.bill.account.clone(),
-            invoice.id,
-            days.iter().map(|(line, _)| *line).collect::<Vec<i32>>(),
-            days.iter().map(|(_, day)| day.date).collect::<Vec<Date>>(),
-            counts(|day| day.peak),
-            counts(|day| day.end_of_day),
-            counts(|day| day.seats)
+            column(&days, |(invoice, ..)| invoice.bill.account.clone()),
+            column(&days, |(invoice, ..)| invoice.id),
+            column(&days, |(_, line, _)| *line),
+            column(&days, |(.., day)| day.date),
+            column(&days, |(.., day)| day.peak),
+            column(&days, |(.., day)| day.end_of_day),
+            column(&days, |(.., day)| day.seats)
         ],
         Rows::Exactly(days.len() as u64),
     );
 }
 
-fn insert_taxes(tx: &mut Tx, invoice: &Invoice) {
-    let taxes = &invoice.bill.taxes;
+fn insert_taxes(tx: &mut Tx, invoices: &[Invoice]) {
+    let taxes: Vec<(&Invoice, &TaxLine)> = invoices
+        .iter()
+        .flat_map(|invoice| invoice.bill.taxes.iter().map(move |tax| (invoice, tax)))
+        .collect();
     tx.write(
         "-- insert_taxes
          INSERT INTO invoice_tax (account, invoice, category, rate_ppm, base, amount)
-         SELECT $1, $2, * FROM unnest($3::text[], $4::integer[], $5::bigint[], $6::bigint[])",
+         SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::integer[], $5::bigint[], $6::bigint[])",
         params![
-            invoice.bill.account.clone(),
-            invoice.id,
-            taxes
-                .iter()
-                .map(|line| line.tax.category.as_str())
-                .collect::<Vec<_>>(),
-            taxes
-                .iter()
-                .map(|line| line.tax.rate.ppm())
-                .collect::<Vec<_>>(),
-            taxes.iter().map(|line| line.base).collect::<Vec<_>>(),
-            taxes.iter().map(|line| line.amount).collect::<Vec<_>>()
+            column(&taxes, |(invoice, _)| invoice.bill.account.clone()),
+            column(&taxes, |(invoice, _)| invoice.id),
+            column(&taxes, |(_, line)| line.tax.category.as_str()),
+            column(&taxes, |(_, line)| line.tax.rate.ppm()),
+            column(&taxes, |(_, line)| line.base),
+            column(&taxes, |(_, line)| line.amount)
         ],
         Rows::Exactly(taxes.len() as u64),
     );

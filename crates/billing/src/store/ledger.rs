@@ -2,27 +2,34 @@
 
 use octroi_platform::{Rows, Tx, params};
 
+use super::column;
 use crate::domain::ledger::Transfer;
 
-/// Queues a transfer.
-pub fn post(tx: &mut Tx, transfer: Transfer) {
+/// Queues transfers.
+pub fn post(tx: &mut Tx, transfers: &[Transfer]) {
+    if transfers.is_empty() {
+        return;
+    }
     tx.write(
         "-- post
          INSERT INTO ledger_transfer (account, id, seller, debit_account, credit_account, amount, currency, kind,
              source, time)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+         SELECT * FROM unnest(
+             $1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[],
+             $9::text[], $10::timestamptz[]
+         )",
         params![
-            transfer.account,
-            transfer.id,
-            transfer.seller,
-            transfer.debit.as_str(),
-            transfer.credit.as_str(),
-            transfer.amount,
-            transfer.currency.code(),
-            transfer.kind.as_str(),
-            transfer.source,
-            transfer.at,
+            column(transfers, |of| of.account.clone()),
+            column(transfers, |of| of.id),
+            column(transfers, |of| of.seller.clone()),
+            column(transfers, |of| of.debit.as_str()),
+            column(transfers, |of| of.credit.as_str()),
+            column(transfers, |of| of.amount),
+            column(transfers, |of| of.currency.code()),
+            column(transfers, |of| of.kind.as_str()),
+            column(transfers, |of| of.source.clone()),
+            column(transfers, |of| of.at),
         ],
-        Rows::Exactly(1),
+        Rows::Exactly(transfers.len() as u64),
     );
 }

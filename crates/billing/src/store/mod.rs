@@ -31,6 +31,11 @@ pub(crate) fn currency(row: &Row, table: &'static str, column: &str) -> Result<C
     })
 }
 
+/// One column of what is written as many rows by one statement, for its `unnest`.
+pub(crate) fn column<'a, T, V>(rows: &'a [T], value: impl Fn(&'a T) -> V) -> Vec<V> {
+    rows.iter().map(value).collect()
+}
+
 /// The rows of a list that is left-joined to its parent: none when the parent does not exist. Where it exists and has
 /// no rows, `key` is null in the one row found.
 pub(crate) fn of_parent(rows: Vec<Row>, key: &str) -> Result<Option<Vec<Row>>, Error> {

@@ -40,6 +40,10 @@ pub(super) const CHECKS: &[(&str, &str)] = &[
         BILLED_MONTHS,
     ),
     (
+        "months: each was closed by a bill run of that month",
+        MONTHS_RUNS,
+    ),
+    (
         "bill runs: invoices, totals and failures are what became of their accounts",
         BILL_RUNS,
     ),
@@ -200,6 +204,12 @@ const BILLED_MONTHS: &str = "
                WHERE before.account = m.account AND before.end_time <> m.start_time
                  AND before.month = to_char(to_date(m.month, 'YYYY-MM') - interval '1 month', 'YYYY-MM')) AS broken
     FROM billing.billed_month m FULL JOIN invoice i USING (account, month)";
+
+// A month names its run without a foreign key: the run belongs to the installation, not to the account.
+const MONTHS_RUNS: &str = "
+    SELECT concat_ws('/', m.account, m.month, m.bill_run) AS what,
+           r.id IS NULL OR r.dry_run OR r.month <> m.month AS broken
+    FROM billing.billed_month m LEFT JOIN billing.bill_run r ON r.id = m.bill_run";
 
 // A chunk's invoices stand in one transaction with the run's progress, so a run under way is held to the same; a dry
 // one closes no month.

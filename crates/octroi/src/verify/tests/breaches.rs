@@ -183,6 +183,14 @@ pub(super) const BREACHES: &[(&str, &str)] = &[
          FROM billing.billed_month",
     ),
     (
+        "months: each was closed by a bill run of that month",
+        "UPDATE billing.billed_month SET bill_run = 'none'",
+    ),
+    (
+        "months: each was closed by a bill run of that month",
+        "UPDATE billing.bill_run SET dry_run = true",
+    ),
+    (
         "bill runs: invoices, totals and failures are what became of their accounts",
         "UPDATE billing.bill_run_total SET total = total + 1",
     ),

@@ -1,0 +1,116 @@
+//! What a transaction leaves behind beside its writes: facts with their deliveries, and who changed what. Each kind is
+//! one statement, however many there are.
+
+use jiff::Timestamp;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::call::Call;
+use crate::db::Params;
+use crate::event::NewEvent;
+use crate::name::account_of;
+use crate::params;
+
+/// A change for the audit.
+pub(crate) struct Change {
+    pub(crate) resource: String,
+    pub(crate) before: Option<Value>,
+    pub(crate) after: Option<Value>,
+}
+
+/// Values for [`AUDIT`], which adds a row for each.
+pub(crate) fn audited(changes: Vec<Change>, call: &Call) -> Params {
+    let mut params = params![
+        call.now,
+        call.caller.subject.clone(),
+        call.method.to_owned(),
+        call.remote.clone(),
+        call.request_id(),
+    ];
+    let (mut accounts, mut ids, mut resources) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    for change in changes {
+        accounts.push(account_of(&change.resource).to_owned());
+        ids.push(Uuid::now_v7());
+        resources.push(change.resource);
+        before.push(change.before);
+        after.push(change.after);
+    }
+    params.extend(params![accounts, ids, resources, before, after]);
+    params
+}
+
+/// Values for [`APPEND`].
+pub(crate) fn appended(
+    events: &[NewEvent],
+    subscribers: &[&'static str],
+    call: &Call,
+    recorded: Timestamp,
+) -> Params {
+    let column = |get: fn(&NewEvent) -> String| events.iter().map(get).collect::<Vec<_>>();
+    let secrets: Vec<_> = events
+        .iter()
+        .flat_map(|event| {
+            event
+                .secrets
+                .iter()
+                .map(move |(to, secret)| (event.id, to, secret))
+        })
+        .collect();
+    params![
+        column(|event| event.account.clone()),
+        events.iter().map(|event| event.id).collect::<Vec<_>>(),
+        column(|event| event.kind.to_owned()),
+        column(|event| event.aggregate.clone()),
+        events
+            .iter()
+            .map(|event| event.effective)
+            .collect::<Vec<_>>(),
+        recorded,
+        events
+            .iter()
+            .map(|event| event.body(call, recorded))
+            .collect::<Vec<_>>(),
+        subscribers
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>(),
+        secrets.iter().map(|(event, ..)| *event).collect::<Vec<_>>(),
+        secrets
+            .iter()
+            .map(|(_, to, _)| (**to).to_owned())
+            .collect::<Vec<_>>(),
+        secrets
+            .iter()
+            .map(|(.., secret)| (*secret).clone())
+            .collect::<Vec<_>>(),
+    ]
+}
+
+pub(crate) const AUDIT: &str = "-- audit
+    INSERT INTO audit (account, id, at, actor, method, resource, remote, request_id, before, after)
+    SELECT account, id, $1, $2, $3, resource, $4, $5, before, after
+    FROM unnest($6::text[], $7::uuid[], $8::text[], $9::jsonb[], $10::jsonb[])
+        AS change (account, id, resource, before, after)";
+
+pub(crate) const APPEND: &str = "-- append
+    WITH given AS (
+        SELECT account, id, type, aggregate, effective_at, body,
+               row_number() OVER (PARTITION BY account, aggregate ORDER BY place) AS place
+        FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $7::bytea[])
+             WITH ORDINALITY AS g (account, id, type, aggregate, effective_at, body, place)
+    ), appended AS (
+        INSERT INTO event (account, id, type, aggregate, sequence, effective_at, recorded_at, body)
+        SELECT g.account, g.id, g.type, g.aggregate,
+               coalesce((SELECT max(e.sequence) FROM event e
+                         WHERE e.account = g.account AND e.aggregate = g.aggregate), 0) + g.place,
+               g.effective_at, $6, g.body
+        FROM given g
+        RETURNING account, id, aggregate, sequence, effective_at
+    )
+    INSERT INTO delivery (account, subscriber, aggregate, sequence, event_id, effective_at, secret)
+    SELECT a.account, s.name, a.aggregate, a.sequence, a.id, a.effective_at, x.secret
+    FROM appended a
+    CROSS JOIN unnest($8::text[]) AS s (name)
+    LEFT JOIN unnest($9::uuid[], $10::text[], $11::bytea[]) AS x (event_id, subscriber, secret)
+           ON x.event_id = a.id AND x.subscriber = s.name";
