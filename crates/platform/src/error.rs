@@ -68,6 +68,9 @@ pub enum Error {
     /// The database or a peer cannot be reached.
     #[error("{0}")]
     Unavailable(String),
+    /// A statement or a transaction ran into its time limit.
+    #[error("it took too long, and nothing was done; try again")]
+    TookTooLong,
     /// A stored value that cannot be.
     #[error("{table}.{column} of {id} holds a value that cannot be")]
     Corrupt {
@@ -106,9 +109,7 @@ impl From<tokio_postgres::Error> for Error {
             SqlState::T_R_SERIALIZATION_FAILURE
             | SqlState::T_R_DEADLOCK_DETECTED
             | SqlState::LOCK_NOT_AVAILABLE => Self::Conflict("a row was locked"),
-            SqlState::QUERY_CANCELED => {
-                Self::Unavailable("the database took too long; try again".to_owned())
-            }
+            SqlState::QUERY_CANCELED => Self::TookTooLong,
             SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW => {
                 Self::Unavailable("the database is restarting; try again".to_owned())
             }
@@ -128,7 +129,7 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Conflict(_) | Self::OutcomeUnknown | Self::Unavailable(_)
+            Self::Conflict(_) | Self::OutcomeUnknown | Self::Unavailable(_) | Self::TookTooLong
         )
     }
 }
@@ -151,7 +152,7 @@ impl From<Error> for Status {
             Error::Conflict(_) => refusal(Code::Aborted, R::Conflict)
                 .retry_after(Duration::from_millis(50))
                 .status(),
-            Error::OutcomeUnknown | Error::Unavailable(_) => {
+            Error::OutcomeUnknown | Error::Unavailable(_) | Error::TookTooLong => {
                 refusal(Code::Unavailable, R::Unavailable)
                     .retry_after(Duration::from_secs(1))
                     .status()

@@ -266,9 +266,7 @@ impl Tx {
         let background = self.call.caller.subject == "system";
         if self.call.started.elapsed() > COMMAND_AGE || (!background && age > limit) {
             self.rollback().await;
-            return Err(Error::Conflict(
-                "the command took too long; nothing was done",
-            ));
+            return Err(Error::TookTooLong);
         }
         let emitted = !self.events.is_empty();
         self.queue_trail();

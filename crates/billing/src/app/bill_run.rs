@@ -163,6 +163,8 @@ impl App {
                     done += more;
                     among -= size;
                 }
+                // Fewer accounts may fit into the time that a transaction has.
+                Err(Error::Platform(Shared::TookTooLong)) if size > 1 => among = size,
                 Err(Error::Platform(error)) if error.is_transient() => return Err(error.into()),
                 // It is parked, so that the others go on.
                 Err(error) if size == 1 => {
