@@ -8,6 +8,7 @@ use octroi_platform::process;
 
 use crate::demo;
 use crate::failure::{EXIT_CODES, Failure};
+use crate::output::{self, Unread};
 use crate::place::PlaceArgs;
 use crate::serve::{self, ServeArgs};
 use crate::verify;
@@ -67,7 +68,10 @@ pub fn run() -> ExitCode {
 }
 
 fn refused(failure: &Failure) -> ExitCode {
-    eprintln!("octroi: {:#}", failure.reason);
+    if failure.reason.is::<Unread>() {
+        return ExitCode::SUCCESS;
+    }
+    output::complain(&failure.reason);
     ExitCode::from(failure.code)
 }
 

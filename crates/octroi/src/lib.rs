@@ -12,6 +12,7 @@ pub mod demo;
 pub mod failure;
 mod interrupt;
 pub mod keys;
+mod output;
 pub mod place;
 pub mod serve;
 pub mod system;

@@ -18,6 +18,7 @@ use crate::clock::TestClock;
 use crate::failure::Failure;
 use crate::interrupt::unless_interrupted;
 use crate::keys::{Keys, Tokens};
+use crate::output;
 use crate::place::{Place, PlaceArgs};
 use crate::system::{Listeners, POOL, Plan, ServiceName, System};
 
@@ -114,7 +115,13 @@ async fn run(
         tokens: &tokens,
         time,
     };
-    print!("{greeting}");
+    if let Err(error) = output::print(&greeting) {
+        let error = format!("{error:#}");
+        tracing::warn!(
+            error,
+            "the greeting was not printed; Octroi serves all the same"
+        );
+    }
     let failed = tokio::select! {
         () = shutdown.cancelled() => None,
         error = system.ended() => Some(Failure::from(error)),

@@ -12,6 +12,7 @@ use crate::call::Caller;
 use crate::clock::system_micros;
 use crate::error::Error;
 use crate::name::is_id;
+use crate::settings::pkcs8;
 
 /// The audience of every token.
 pub const AUDIENCE: &str = "octroi";
@@ -57,15 +58,13 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// From a PKCS#8 document in PEM.
+    /// From an Ed25519 key, as a PKCS#8 document in PEM.
     ///
     /// # Errors
     /// What is wrong, without the key.
     pub fn new(pem: &[u8], kid: &str, issuer: &str) -> Result<Self, String> {
-        let key = EncodingKey::from_ed_pem(pem)
-            .map_err(|_| "is not an Ed25519 private key in PKCS#8 PEM".to_owned())?;
         Ok(Self {
-            key,
+            key: EncodingKey::from_ed_der(&pkcs8(pem)?),
             kid: kid.to_owned(),
             issuer: issuer.to_owned(),
         })

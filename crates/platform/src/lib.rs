@@ -21,6 +21,7 @@ pub mod name;
 pub mod page;
 pub mod peer;
 pub mod process;
+mod reflection;
 pub mod relay;
 pub mod seal;
 pub mod service;

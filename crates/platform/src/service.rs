@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use octroi_api::METHODS;
 use octroi_api::event::v1::event_intake_service_server::EventIntakeServiceServer;
 use octroi_api::event::v1::event_service_server::EventServiceServer;
 use octroi_api::testing::v1::clock_service_server::ClockServiceServer;
-use octroi_api::{DESCRIPTORS, METHODS};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,7 @@ use crate::intake::{Intake, IntakeApi};
 use crate::layer::{Gate, GateLayer};
 use crate::migrate;
 use crate::peer::{Peer, peer};
+use crate::reflection::add_reflection;
 use crate::relay::{Horizon, Relay};
 use crate::seal::SealingKeys;
 use crate::settings::{Keys, Settings};
@@ -285,7 +286,9 @@ impl Shell {
                 .await;
         }
         let routes = routes.add_service(health);
-        let routes = add_reflection(routes, &names)?;
+        let mut told = names.clone();
+        told.push("grpc.health.v1.Health");
+        let routes = add_reflection(routes, &told);
 
         let gate = Gate::new(
             self.service.name,
@@ -412,24 +415,6 @@ fn server() -> tonic::transport::Server {
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .http2_max_header_list_size(Some(16 * 1024))
         .tcp_nodelay(true)
-}
-
-fn add_reflection(routes: Routes, names: &[&'static str]) -> Result<Routes, StartError> {
-    let builder = || {
-        let mut builder = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .with_service_name("grpc.health.v1.Health");
-        for name in names {
-            builder = builder.with_service_name(*name);
-        }
-        builder
-    };
-    let failed = |error| StartError::Internal(Error::Internal(anyhow::Error::new(error)));
-    let v1 = builder().build_v1().map_err(failed)?;
-    let v1alpha = builder().build_v1alpha().map_err(failed)?;
-    Ok(routes.add_service(v1).add_service(v1alpha))
 }
 
 /// A list behind a lock that a panic elsewhere does not poison for us.

@@ -41,6 +41,9 @@ impl FromStr for Database {
     }
 }
 
+/// What is said of a signing key that is none.
+const NO_KEY: &str = "is not an Ed25519 private key in PKCS#8 PEM";
+
 /// Settings that every service has.
 // Clap names a group after its type, and each service flattens this into a `Settings` of its own.
 #[derive(Debug, Clone, clap::Args)]
@@ -213,7 +216,17 @@ pub fn key_id(pem: &[u8]) -> Result<String, String> {
 }
 
 fn public_key(pem: &[u8]) -> Result<Vec<u8>, String> {
-    let wrong = || "is not an Ed25519 private key in PKCS#8 PEM".to_owned();
+    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pkcs8(pem)?);
+    let pair = pair.map_err(|_| NO_KEY.to_owned())?;
+    Ok(pair.public_key().as_ref().to_vec())
+}
+
+/// The PKCS#8 document of an Ed25519 key in PEM.
+///
+/// # Errors
+/// What is wrong, without the key.
+pub(crate) fn pkcs8(pem: &[u8]) -> Result<Vec<u8>, String> {
+    let wrong = || NO_KEY.to_owned();
     let text = std::str::from_utf8(pem).map_err(|_| wrong())?;
     let body: String = text
         .lines()
@@ -221,6 +234,6 @@ fn public_key(pem: &[u8]) -> Result<Vec<u8>, String> {
         .map(str::trim)
         .collect();
     let der = STANDARD.decode(body).map_err(|_| wrong())?;
-    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).map_err(|_| wrong())?;
-    Ok(pair.public_key().as_ref().to_vec())
+    Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).map_err(|_| wrong())?;
+    Ok(der)
 }

@@ -24,6 +24,11 @@ use process::AllInOne;
 /// How long a read may wait for an event that is on its way.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What the all-in-one may hold without its database, in KiB: when nobody calls, and after the guide, in which
+/// passwords are hashed in 19 MiB each, which must go back to the system.
+const IDLE: u64 = 40 * 1024;
+const USED: u64 = 44 * 1024;
+
 /// One line of the guide and what it is said to answer.
 struct Step<'a> {
     line: &'a str,
@@ -116,6 +121,14 @@ fn follows(function: &str, step: &Step<'_>) {
     }
 }
 
+/// Holds what the all-in-one has in memory to a bound, where the system tells it.
+fn holds_at_most(octroi: &AllInOne, bound: u64) {
+    if let Some(resident) = octroi.resident_kib() {
+        println!("{resident} KiB");
+        assert!(resident < bound, "it holds {resident} KiB, bound {bound}");
+    }
+}
+
 #[test]
 fn the_guide_is_answered_as_the_readme_says() {
     if !grpcurl() {
@@ -132,6 +145,7 @@ fn the_guide_is_answered_as_the_readme_says() {
     for step in steps.iter().filter(|step| step.line.contains("request_id")) {
         follows(&function, step);
     }
+    holds_at_most(&octroi, USED);
     octroi.verifies();
     octroi.stop();
 }
@@ -141,6 +155,7 @@ fn cargo_run_greets_as_the_readme_says() {
     let readme = readme();
     let octroi = AllInOne::start();
     let greeting = octroi.greeting();
+    holds_at_most(&octroi, IDLE);
     octroi.stop();
     let told = blocks(&readme, "## Run it");
     let (_, told) = told

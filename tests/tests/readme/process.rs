@@ -109,6 +109,15 @@ impl AllInOne {
         address.rsplit(':').next().unwrap().to_owned()
     }
 
+    /// How much memory it holds without its database, in KiB; none where the system does not tell.
+    pub fn resident_kib(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let resident = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        resident.trim().strip_suffix(" kB")?.trim().parse().ok()
+    }
+
     /// Checks the stored data while it serves.
     pub fn verifies(&self) {
         let output = Command::new(env!("CARGO_BIN_EXE_all-in-one"))

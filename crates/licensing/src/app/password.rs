@@ -1,9 +1,11 @@
 //! Passwords: made, hashed and verified, off the async threads.
 
+use std::fmt::{Debug, Display};
 use std::num::NonZero;
 use std::sync::Arc;
 
-use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version};
+use argon2::password_hash::phc::{Output, ParamsString, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, PasswordHash, Version};
 use aws_lc_rs::rand;
 use octroi_platform::Error;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -16,6 +18,12 @@ const MEMORY: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 const SALT_BYTES: usize = 16;
+const HASH_BYTES: usize = Params::DEFAULT_OUTPUT_LEN;
+
+/// The space that is asked for to hash in, in KiB. The C library gives no piece above 32 MiB to a thread to keep, so
+/// that it goes back to the system when the hash is done; smaller ones would stay, one for each thread. What is not
+/// touched of it takes no memory.
+const SPACE: usize = 33 * 1024;
 
 /// How many hashes may wait for a core; what comes then is told to try again.
 const WAITING: usize = 512;
@@ -26,7 +34,7 @@ const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAA
 /// Hashes and verifies with Argon2id, no more at once than there are cores: each takes 19 MiB and a core for some
 /// milliseconds.
 pub(crate) struct Hasher {
-    argon: Argon2<'static>,
+    params: Params,
     /// What is verified where there is no hash.
     nobody: &'static str,
     cores: Arc<Semaphore>,
@@ -39,11 +47,9 @@ impl Hasher {
     /// # Errors
     /// [`Error::Internal`] when Argon2 does not take its parameters.
     pub(crate) fn new() -> Result<Self, Error> {
-        let params = Params::new(MEMORY, PASSES, LANES, None)
-            .map_err(|error| Error::Internal(anyhow::Error::msg(error)))?;
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         Ok(Self {
-            argon: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
+            params: Params::new(MEMORY, PASSES, LANES, Some(HASH_BYTES)).map_err(broken)?,
             nobody: NOBODY,
             cores: Arc::new(Semaphore::new(cores)),
             queue: Arc::new(Semaphore::new(cores + WAITING)),
@@ -57,11 +63,16 @@ impl Hasher {
     pub(crate) async fn hash(&self, password: SecretString) -> Result<String, Error> {
         let mut salt = [0; SALT_BYTES];
         fill(&mut salt)?;
-        self.run(move |argon| {
-            argon
-                .hash_password_with_salt(password.expose_secret().as_bytes(), &salt)
-                .map(|hash| hash.to_string())
-                .map_err(|error| Error::Internal(anyhow::Error::msg(error)))
+        let params = self.params.clone();
+        self.run(move || {
+            let hash = PasswordHash {
+                algorithm: Algorithm::Argon2id.ident(),
+                version: Some(Version::V0x13.into()),
+                params: ParamsString::try_from(&params).map_err(broken)?,
+                salt: Some(Salt::new(&salt).map_err(broken)?),
+                hash: Some(derive(params, &password, &salt)?),
+            };
+            Ok(hash.to_string())
         })
         .await?
     }
@@ -76,12 +87,16 @@ impl Hasher {
         hash: Option<String>,
     ) -> Result<bool, Error> {
         let nobody = self.nobody;
-        self.run(move |argon| {
+        self.run(move || {
             let known = hash.is_some();
-            let hash = PasswordHash::new(hash.as_deref().unwrap_or(nobody))
-                .map_err(|error| Error::Internal(anyhow::Error::msg(error)))?;
-            let right = argon.verify_password(password.expose_secret().as_bytes(), &hash);
-            Ok(known && right.is_ok())
+            let hash = PasswordHash::new(hash.as_deref().unwrap_or(nobody)).map_err(broken)?;
+            let params = Params::try_from(&hash).map_err(broken)?;
+            let (Some(salt), Some(hash)) = (hash.salt, hash.hash) else {
+                return Err(broken("a stored password has no salt or no hash"));
+            };
+            // Two outputs are compared in constant time.
+            let right = derive(params, &password, &salt)? == hash;
+            Ok(known && right)
         })
         .await?
     }
@@ -90,7 +105,7 @@ impl Hasher {
     /// is still at work.
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Argon2<'static>) -> T + Send + 'static,
+        work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
         let place = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| {
             Error::Unavailable("too many passwords are being checked; try again".to_owned())
@@ -99,15 +114,35 @@ impl Hasher {
             .acquire_owned()
             .await
             .map_err(|error| Error::Internal(error.into()))?;
-        let argon = self.argon.clone();
         tokio::task::spawn_blocking(move || {
-            let result = work(&argon);
+            let result = work();
             drop((core, place));
             result
         })
         .await
         .map_err(|error| Error::Internal(error.into()))
     }
+}
+
+/// What Argon2id makes of a password and a salt.
+fn derive(params: Params, password: &SecretString, salt: &[u8]) -> Result<Output, Error> {
+    let mut bytes = [0; HASH_BYTES];
+    let mut space = Vec::with_capacity(SPACE.max(params.block_count()));
+    space.resize(params.block_count(), Block::new());
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into_with_memory(
+            password.expose_secret().as_bytes(),
+            salt,
+            &mut bytes,
+            &mut space,
+        )
+        .map_err(broken)?;
+    Output::new(&bytes).map_err(broken)
+}
+
+/// A fault of what is stored or of this program, not of the caller.
+fn broken(error: impl Display + Debug + Send + Sync + 'static) -> Error {
+    Error::Internal(anyhow::Error::msg(error))
 }
 
 /// A password for a login, from the system's randomness.
@@ -124,9 +159,7 @@ pub(crate) fn generate(login: &str) -> Result<SecretString, Error> {
             return Ok(made);
         }
     }
-    Err(Error::Internal(anyhow::anyhow!(
-        "no password without the login came out"
-    )))
+    Err(broken("no password without the login came out"))
 }
 
 /// Fills with the system's randomness.
@@ -134,7 +167,7 @@ pub(crate) fn generate(login: &str) -> Result<SecretString, Error> {
 /// # Errors
 /// [`Error::Internal`] when the system has none.
 pub(crate) fn fill(bytes: &mut [u8]) -> Result<(), Error> {
-    rand::fill(bytes).map_err(|_| Error::Internal(anyhow::anyhow!("the system has no randomness")))
+    rand::fill(bytes).map_err(|_| broken("the system has no randomness"))
 }
 
 #[cfg(test)]

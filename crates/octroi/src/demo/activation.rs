@@ -5,6 +5,7 @@ use octroi_api::licensing::v1::{ActivateLicenseRequest, License, LicenseUser};
 use octroi_api::notification::v1::{Email, EmailView, ListEmailsRequest, email};
 
 use super::stage::{ACCOUNT, GROUP, Stage, done, eventually};
+use crate::output;
 
 const CHOSEN_PASSWORD: &str = "Chosen-by-us-7";
 
@@ -19,22 +20,22 @@ const USERS: [(i32, (&str, &str), &str); 4] = [
 /// "Activate your licence"; answers the password that was mailed.
 pub(super) async fn first(stage: &mut Stage) -> anyhow::Result<String> {
     stage.at("2026-11-25T09:10").await?;
-    stage.chapter("Activate a licence");
+    stage.chapter("Activate a licence")?;
     let license = activate(stage, 1, ("Sales", "Desk"), "sales", "").await?;
     stage.tell(
         "ActivateLicense",
         format!("{}: {}", license.name, license.activation_email),
-    );
+    )?;
     let email = mailed(stage, &license.activation_email).await?;
     stage.tell(
         "ListEmails",
         format!("to {}: {}", email.recipient, email.subject),
-    );
-    println!();
+    )?;
+    output::line("")?;
     for line in email.text_body.lines() {
-        println!("      | {line}");
+        output::line(format_args!("      | {line}"))?;
     }
-    println!();
+    output::line("")?;
     let password = email
         .text_body
         .lines()
@@ -46,7 +47,7 @@ pub(super) async fn first(stage: &mut Stage) -> anyhow::Result<String> {
 /// More users, with a password of the customer's choice.
 pub(super) async fn more(stage: &mut Stage) -> anyhow::Result<()> {
     stage.at("2026-11-26T14:00").await?;
-    stage.chapter("Activate more licences");
+    stage.chapter("Activate more licences")?;
     for (seat, user, login) in USERS {
         let license = activate(stage, seat, user, login, CHOSEN_PASSWORD).await?;
         stage.tell(
@@ -55,7 +56,7 @@ pub(super) async fn more(stage: &mut Stage) -> anyhow::Result<()> {
                 "seat {seat}, {}: {}",
                 license.offer, license.activation_email
             ),
-        );
+        )?;
     }
     Ok(())
 }

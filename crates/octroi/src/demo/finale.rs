@@ -6,10 +6,11 @@ use octroi_api::billing::v1::{Invoice, InvoiceLine, InvoiceParty, ListInvoicesRe
 use octroi_api::notification::v1::{Email, ListEmailsRequest, email};
 
 use super::stage::{ACCOUNT, Stage, amount, done, eventually, state};
+use crate::output;
 
 /// Shows what the story left behind.
 pub(super) async fn play(stage: &mut Stage, mail: &Path) -> anyhow::Result<()> {
-    stage.chapter("The invoices");
+    stage.chapter("The invoices")?;
     let request = ListInvoicesRequest {
         parent: ACCOUNT.to_owned(),
         ..ListInvoicesRequest::default()
@@ -26,13 +27,17 @@ pub(super) async fn play(stage: &mut Stage, mail: &Path) -> anyhow::Result<()> {
         invoices.len()
     );
     for invoice in &invoices {
-        print!("{}", table(invoice));
+        output::print(table(invoice))?;
     }
-    stage.chapter("The e-mails");
+    stage.chapter("The e-mails")?;
     for email in sent(stage).await? {
         let id = email.name.rsplit('/').next().unwrap_or_default();
-        println!("  {}", email.subject);
-        println!("      {}", mail.join(format!("{id}.eml")).display());
+        let file = mail.join(format!("{id}.eml"));
+        output::line(format_args!(
+            "  {}\n      {}",
+            email.subject,
+            file.display()
+        ))?;
     }
     Ok(())
 }

@@ -52,7 +52,7 @@ const COUNTERS: [(&str, [Platform; 5], Platform); 3] = [
 /// "Install the suite on your machine".
 pub(super) async fn play(stage: &mut Stage, password: &str) -> anyhow::Result<()> {
     stage.at("2026-11-25T09:30").await?;
-    stage.chapter("Install the applications");
+    stage.chapter("Install the applications")?;
     let request = SignInRequest {
         activation_email: LOGIN.to_owned(),
         password: password.to_owned(),
@@ -63,14 +63,14 @@ pub(super) async fn play(stage: &mut Stage, password: &str) -> anyhow::Result<()
     stage.tell(
         "SignIn",
         "with the mailed password, which must be changed first",
-    );
+    )?;
     let answer = stage
         .api
         .portal
         .list_installers(with(&token, ListInstallersRequest {}))
         .await;
     let refusal = refused("ListInstallers", "PASSWORD_CHANGE_REQUIRED", answer)?;
-    stage.tell("ListInstallers", refusal);
+    stage.tell("ListInstallers", refusal)?;
     let request = ChangeOwnPasswordRequest {
         current_password: password.to_owned(),
         new_password: NEW_PASSWORD.to_owned(),
@@ -82,7 +82,7 @@ pub(super) async fn play(stage: &mut Stage, password: &str) -> anyhow::Result<()
         .change_own_password(with(&token, request))
         .await;
     done("ChangeOwnPassword", answer)?;
-    stage.tell("ChangeOwnPassword", "changed; the session goes on");
+    stage.tell("ChangeOwnPassword", "changed; the session goes on")?;
     let answer = stage
         .api
         .portal
@@ -96,7 +96,7 @@ pub(super) async fn play(stage: &mut Stage, password: &str) -> anyhow::Result<()
             installers.installers.len(),
             installers.applications.join(", ")
         ),
-    );
+    )?;
     for (counter, fitting, sixth) in COUNTERS {
         for platform in fitting {
             let answer = register(stage, &token, platform).await;
@@ -106,13 +106,13 @@ pub(super) async fn play(stage: &mut Stage, password: &str) -> anyhow::Result<()
         stage.tell(
             "RegisterDevice",
             format!("5 {counter}: {}", names.join(", ")),
-        );
+        )?;
         let answer = register(stage, &token, sixth).await;
         let refusal = refused("RegisterDevice", "DEVICE_LIMIT_REACHED", answer)?;
         stage.tell(
             "RegisterDevice",
             format!("a sixth ({}): {refusal}", name(sixth)),
-        );
+        )?;
     }
     Ok(())
 }

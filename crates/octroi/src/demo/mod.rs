@@ -31,6 +31,7 @@ use crate::cluster::{Cluster, ClusterOptions};
 use crate::failure::Failure;
 use crate::interrupt::unless_interrupted;
 use crate::keys::{Keys, Tokens};
+use crate::output;
 use crate::serve::complete_mail;
 use crate::system::{Listeners, POOL, Plan, System};
 use crate::verify;
@@ -68,7 +69,7 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
     cluster.destroy().await?;
     match played? {
         Some(mail) => keep(dir, &mail)?,
-        None => println!("\nInterrupted."),
+        None => output::line("\nInterrupted.")?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -108,10 +109,10 @@ async fn play(
     if !report.is_clean() {
         return Err(anyhow::anyhow!("the stored data breaks its own rules:\n{report}").into());
     }
-    println!(
-        "\n{} rules of the stored data were checked; none is broken.",
-        report.findings.len()
-    );
+    let rules = report.findings.len();
+    output::line(format_args!(
+        "\n{rules} rules of the stored data were checked; none is broken."
+    ))?;
     Ok(Some(mail))
 }
 
@@ -144,10 +145,10 @@ pub(crate) async fn set_up(
 }
 
 async fn chapters(stage: &mut Stage, mail: &Path) -> anyhow::Result<()> {
-    println!(
+    output::line(format_args!(
         "The customer guide, played through the public API on a test clock. Times are those of {}.",
         stage::ZONE
-    );
+    ))?;
     until_the_first_invoice(stage).await?;
     termination::play(stage).await?;
     month::close(stage, "2026-12", "2027-01-01T08:00").await?;
@@ -183,9 +184,9 @@ fn keep(dir: TempDir, mail: &Path) -> Result<(), Failure> {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700))
     };
     clear().map_err(|error| Failure::new(73, error))?;
-    println!(
+    output::line(format_args!(
         "The mail stays in {}; everything else is removed.",
         mail.display()
-    );
+    ))?;
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::stage::{ACCOUNT, GROUP, Stage, amount, done, eventually, state};
 /// Moves beyond the end of a month and invoices it.
 pub(super) async fn close(stage: &mut Stage, month: &str, after: &str) -> anyhow::Result<()> {
     stage.at(after).await?;
-    stage.chapter(&format!("The month {month} is invoiced"));
+    stage.chapter(&format!("The month {month} is invoiced"))?;
     let request = octroi_api::licensing::v1::GetLicenseGroupRequest {
         name: GROUP.to_owned(),
     };
@@ -22,7 +22,7 @@ pub(super) async fn close(stage: &mut Stage, month: &str, after: &str) -> anyhow
         stage.tell(
             "GetLicenseGroup",
             format!("{}, period ends {end}", state(group.state().as_str_name())),
-        );
+        )?;
     }
     let request = CreateBillRunRequest {
         bill_run_id: format!("run-{month}"),
@@ -36,7 +36,7 @@ pub(super) async fn close(stage: &mut Stage, month: &str, after: &str) -> anyhow
         "CreateBillRun",
         stage.api.bill_runs.create_bill_run(request).await,
     )?;
-    stage.tell("CreateBillRun", &run.name);
+    stage.tell("CreateBillRun", &run.name)?;
     let run = eventually("the end of the bill run", || {
         let mut bill_runs = stage.api.bill_runs.clone();
         let request = GetBillRunRequest {
@@ -59,7 +59,7 @@ pub(super) async fn close(stage: &mut Stage, month: &str, after: &str) -> anyhow
     stage.tell(
         "GetBillRun",
         format!("{} invoice, {}", run.invoices, totals.join(", ")),
-    );
+    )?;
     let request = ListInvoicesRequest {
         parent: ACCOUNT.to_owned(),
         page_size: 1,
@@ -71,7 +71,7 @@ pub(super) async fn close(stage: &mut Stage, month: &str, after: &str) -> anyhow
         stage.tell(
             "ListInvoices",
             format!("{}: {total}, due {}", invoice.number, invoice.due_date),
-        );
+        )?;
     }
     Ok(())
 }

@@ -11,13 +11,13 @@ use super::stage::{ACCOUNT, BUSINESS, ENTERPRISE, GROUP, Stage, amount, done, re
 
 /// "Order a licence".
 pub(super) async fn first(stage: &mut Stage) -> anyhow::Result<()> {
-    stage.chapter("Order licences");
+    stage.chapter("Order licences")?;
     let answer = stage.api.accounts.create_account(account()).await;
     let account = done("CreateAccount", answer)?;
     stage.tell(
         "CreateAccount",
         format!("{}: {}", account.name, account.legal_name),
-    );
+    )?;
     let answer = stage
         .api
         .offers
@@ -28,7 +28,7 @@ pub(super) async fn first(stage: &mut Stage) -> anyhow::Result<()> {
             0 => "any number in a group".to_owned(),
             limit => format!("at most {limit} in a group"),
         };
-        stage.tell("ListOffers", format!("{}: {limit}", offer.display_name));
+        stage.tell("ListOffers", format!("{}: {limit}", offer.display_name))?;
     }
     let order = Order {
         new_group: Some(NewLicenseGroup {
@@ -44,7 +44,7 @@ pub(super) async fn first(stage: &mut Stage) -> anyhow::Result<()> {
     stage.tell_more(format!(
         "renewed monthly, to be paid by {}",
         expiry(stage, &order)?
-    ));
+    ))?;
     let method = NewPaymentMethod {
         gateway_token: "test-success".to_owned(),
         display_name: "Company card".to_owned(),
@@ -55,7 +55,7 @@ pub(super) async fn first(stage: &mut Stage) -> anyhow::Result<()> {
 /// "Add a licence to an existing group".
 pub(super) async fn more(stage: &mut Stage) -> anyhow::Result<()> {
     stage.at("2026-11-26T10:00").await?;
-    stage.chapter("Add licences to the group");
+    stage.chapter("Add licences to the group")?;
     let into_group = |lines| Order {
         license_group: GROUP.to_owned(),
         lines,
@@ -70,7 +70,7 @@ pub(super) async fn more(stage: &mut Stage) -> anyhow::Result<()> {
     stage.tell(
         "CreateOrder",
         format!("291 more Apps for business: {refusal}"),
-    );
+    )?;
     let lines = vec![line(BUSINESS, 5), line(ENTERPRISE, 3)];
     let order = place(stage, "o2", into_group(lines)).await?;
     pay(stage, &order, None).await
@@ -88,12 +88,12 @@ async fn place(stage: &mut Stage, id: &str, order: Order) -> anyhow::Result<Orde
             amount(line.monthly_price.as_ref())
         );
         if nth == 0 {
-            stage.tell("CreateOrder", format!("{}: {what}", order.name));
+            stage.tell("CreateOrder", format!("{}: {what}", order.name))?;
         } else {
-            stage.tell_more(what);
+            stage.tell_more(what)?;
         }
     }
-    stage.tell_more(format!("due now: {}", amount(quote.due_now.as_ref())));
+    stage.tell_more(format!("due now: {}", amount(quote.due_now.as_ref())))?;
     Ok(order)
 }
 
@@ -121,7 +121,7 @@ async fn pay(
     stage.tell(
         "PayOrder",
         format!("paid {how}: {licenses} licences in {}", paid.license_group),
-    );
+    )?;
     Ok(())
 }
 

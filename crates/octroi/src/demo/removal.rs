@@ -7,7 +7,7 @@ use super::stage::{GROUP, Stage, done};
 /// "Delete a licence".
 pub(super) async fn play(stage: &mut Stage) -> anyhow::Result<()> {
     stage.at("2026-11-28T11:00").await?;
-    stage.chapter("Delete a licence");
+    stage.chapter("Delete a licence")?;
     let request = DeleteLicenseRequest {
         name: format!("{GROUP}/licenses/3"),
         ..DeleteLicenseRequest::default()
@@ -19,7 +19,7 @@ pub(super) async fn play(stage: &mut Stage) -> anyhow::Result<()> {
     stage.tell(
         "DeleteLicense",
         format!("{} is gone, its days stay billable", deleted.name),
-    );
+    )?;
     let request = GetLicenseGroupRequest {
         name: GROUP.to_owned(),
     };
@@ -31,7 +31,7 @@ pub(super) async fn play(stage: &mut Stage) -> anyhow::Result<()> {
                 "{}: {} licences, {} active",
                 seats.offer, seats.licenses, seats.active
             ),
-        );
+        )?;
     }
     let request = QueryUsageRequest {
         name: GROUP.to_owned(),
@@ -45,7 +45,7 @@ pub(super) async fn play(stage: &mut Stage) -> anyhow::Result<()> {
                 "{}: {} at once at most in {}",
                 offer.offer, offer.peak, usage.month
             ),
-        );
+        )?;
     }
     Ok(())
 }

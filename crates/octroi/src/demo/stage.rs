@@ -16,6 +16,7 @@ use tonic::{Response, Status};
 use tonic_types::StatusExt as _;
 
 use crate::api::Api;
+use crate::output;
 
 /// The customer's time zone.
 pub(super) const ZONE: &str = "Europe/Paris";
@@ -47,18 +48,19 @@ impl Stage {
     }
 
     /// Begins a chapter.
-    pub(super) fn chapter(&self, title: &str) {
-        println!("\n{title}");
+    pub(super) fn chapter(&self, title: &str) -> anyhow::Result<()> {
+        output::line(format_args!("\n{title}"))
     }
 
     /// One line of the timeline: when, which method, what came of it.
-    pub(super) fn tell(&self, method: &str, what: impl Display) {
-        println!("  {}  {method:<22} {what}", self.show(self.now));
+    pub(super) fn tell(&self, method: &str, what: impl Display) -> anyhow::Result<()> {
+        let now = self.show(self.now);
+        output::line(format_args!("  {now}  {method:<22} {what}"))
     }
 
     /// A line that belongs to the one above.
-    pub(super) fn tell_more(&self, what: impl Display) {
-        println!("  {:<16}  {:<22} {what}", "", "");
+    pub(super) fn tell_more(&self, what: impl Display) -> anyhow::Result<()> {
+        output::line(format_args!("  {:<16}  {:<22} {what}", "", ""))
     }
 
     /// An instant of the story, to the minute.

@@ -7,7 +7,7 @@ use super::stage::{GROUP, Stage, done, refused, state};
 /// "Terminate the group".
 pub(super) async fn play(stage: &mut Stage) -> anyhow::Result<()> {
     stage.at("2026-12-08T16:00").await?;
-    stage.chapter("Terminate the group");
+    stage.chapter("Terminate the group")?;
     let request = |reasons: &[TerminationReason]| TerminateLicenseGroupRequest {
         name: GROUP.to_owned(),
         reasons: reasons.iter().map(|reason| (*reason).into()).collect(),
@@ -19,7 +19,7 @@ pub(super) async fn play(stage: &mut Stage) -> anyhow::Result<()> {
     stage.tell(
         "TerminateLicenseGroup",
         format!("without a reason: {refusal}"),
-    );
+    )?;
     let reasons = [
         TerminationReason::NotNeeded,
         TerminationReason::TooExpensive,
@@ -37,9 +37,9 @@ pub(super) async fn play(stage: &mut Stage) -> anyhow::Result<()> {
             group.name,
             state(group.state().as_str_name())
         ),
-    );
+    )?;
     for seats in group.offers {
-        stage.tell_more(format!("{}: {} licences left", seats.offer, seats.licenses));
+        stage.tell_more(format!("{}: {} licences left", seats.offer, seats.licenses))?;
     }
     Ok(())
 }
