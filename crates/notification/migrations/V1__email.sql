@@ -1,5 +1,6 @@
 -- What this service keeps of an account: one row for each of its changes, so that an e-mail is addressed by the
--- contact that was in force when its fact took effect, in whatever order the facts arrive. Rows are never changed.
+-- contact that was in force when its fact took effect, in whatever order the facts arrive before its first try. A change
+-- that arrives later comes too late for it. Rows are never changed.
 CREATE TABLE account (
     account       text COLLATE "C" NOT NULL,
     version       bigint           NOT NULL CHECK (version > 0),
