@@ -69,6 +69,25 @@ async fn what_is_refused_is_not_counted() {
     octroi.finish().await;
 }
 
+/// Many at once are no more than five for each login, and the installation's share counts those alone.
+#[tokio::test]
+async fn many_at_once() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    let mut all = JoinSet::new();
+    for at in 0..60 {
+        let acme = acme.clone();
+        let address = format!("nobody{}@nowhere.test", at % 3);
+        all.spawn(async move { tries(&acme, ELSEWHERE, &address).await.reason });
+    }
+    let reasons = by_reason(all).await;
+    let expected = told(&[("SIGN_IN_FAILED", 15), ("SIGN_IN_THROTTLED", 45)]);
+    assert_eq!(reasons, expected);
+    let counted = counted(&octroi).await;
+    assert_eq!((counted["LOGIN"], counted["OVERALL"]), (15, 15));
+    octroi.finish().await;
+}
+
 /// A sign-in that succeeds is given back: its login begins anew, and the wider counts are as they were before.
 #[tokio::test]
 async fn what_succeeds_is_given_back() {
@@ -273,8 +292,12 @@ async fn at_once(
                 .reason
         });
     }
+    by_reason(all).await
+}
+
+async fn by_reason(mut refusals: JoinSet<String>) -> BTreeMap<String, i64> {
     let mut reasons = BTreeMap::new();
-    while let Some(reason) = all.join_next().await {
+    while let Some(reason) = refusals.join_next().await {
         *reasons.entry(reason.unwrap()).or_default() += 1;
     }
     reasons
