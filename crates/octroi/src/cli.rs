@@ -10,6 +10,7 @@ use crate::demo;
 use crate::failure::{EXIT_CODES, Failure};
 use crate::output::{self, Unread};
 use crate::place::PlaceArgs;
+use crate::replay;
 use crate::serve::{self, ServeArgs};
 use crate::verify;
 
@@ -39,6 +40,9 @@ enum Command {
     /// Checks the invariants of the stored data across the three services, also while Octroi serves.
     #[command(after_help = EXIT_CODES)]
     Verify(Box<PlaceArgs>),
+    /// Delivers parked events again, once what refused them is repaired; also while Octroi serves.
+    #[command(after_help = EXIT_CODES)]
+    Replay(Box<PlaceArgs>),
 }
 
 /// Runs the command that the process was started with.
@@ -62,6 +66,7 @@ pub fn run() -> ExitCode {
             Command::Serve(args) => serve::serve(*args).await,
             Command::Demo(args) => demo::demo(args).await,
             Command::Verify(args) => verify::verify(&args).await,
+            Command::Replay(args) => replay::replay(&args).await,
         }
     });
     ended.unwrap_or_else(|failure| refused(&failure))

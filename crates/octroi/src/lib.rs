@@ -1,7 +1,8 @@
 //! Octroi in one process: a private PostgreSQL and the three services, and the operator's commands.
 //!
 //! [`cluster`] runs the database, [`bootstrap`] makes its roles and schemas, [`keys`] the installation's secrets,
-//! [`system`] the services on them; [`serve`], [`demo`] and [`verify`] are the commands over these.
+//! [`system`] the services on them; [`serve`], [`demo`], [`verify`] and [`replay`] are the commands
+//! over these.
 
 pub mod api;
 pub mod bootstrap;
@@ -14,6 +15,7 @@ mod interrupt;
 pub mod keys;
 mod output;
 pub mod place;
+pub mod replay;
 pub mod serve;
 pub mod system;
 pub mod verify;

@@ -81,9 +81,9 @@ pub enum Error {
         /// Key of the row.
         id: String,
     },
-    /// The database refused.
-    #[error("the database refused")]
-    Database(#[source] tokio_postgres::Error),
+    /// The database refused. Its own words would quote the row.
+    #[error("the database refused: {}", said(.0))]
+    Database(tokio_postgres::Error),
     /// Anything else that is our own fault.
     #[error("internal")]
     Internal(#[source] anyhow::Error),
@@ -110,12 +110,36 @@ impl From<tokio_postgres::Error> for Error {
             | SqlState::T_R_DEADLOCK_DETECTED
             | SqlState::LOCK_NOT_AVAILABLE => Self::Conflict("a row was locked"),
             SqlState::QUERY_CANCELED => Self::TookTooLong,
-            SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW => {
-                Self::Unavailable("the database is restarting; try again".to_owned())
+            _ if passes(state.code()) => {
+                tracing::warn!(error = said(&error), "the database cannot go on now");
+                Self::Unavailable("the database cannot go on now; try again".to_owned())
             }
             _ => Self::Database(error),
         }
     }
+}
+
+/// Whether a fault lies in the server's state and not in the statement: connections, room, operators, the system
+/// around it; a standby; a transaction that was left waiting.
+fn passes(state: &str) -> bool {
+    matches!(state.get(..2), Some("08" | "53" | "57" | "58"))
+        || matches!(state, "25006" | "25P03" | "25P04")
+}
+
+/// What may be logged of a database's error: no values, which its detail has.
+fn said(error: &tokio_postgres::Error) -> String {
+    let Some(db) = error.as_db_error() else {
+        return error.to_string();
+    };
+    let named =
+        |what, name: Option<&str>| name.map_or(String::new(), |name| format!(", {what} {name}"));
+    format!(
+        "{} {}{}{}",
+        db.code().code(),
+        db.message(),
+        named("table", db.table()),
+        named("constraint", db.constraint())
+    )
 }
 
 impl Error {
@@ -167,8 +191,7 @@ impl From<Error> for Status {
             )
             .meta("scope", scope)
             .status(),
-            Error::Corrupt { .. } => internal(&anyhow::Error::msg(message)),
-            Error::Database(error) => internal(&error.into()),
+            Error::Corrupt { .. } | Error::Database(_) => internal(&anyhow::Error::msg(message)),
             Error::Internal(error) => internal(&error),
         }
     }

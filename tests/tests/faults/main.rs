@@ -16,6 +16,7 @@ mod held;
 mod log;
 mod mailing;
 mod month;
+mod passing;
 mod process;
 mod processes;
 mod race;

@@ -1,0 +1,60 @@
+//! `octroi replay`: delivers parked events again, once what refused them is repaired.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use octroi_platform::process;
+use tokio_postgres::{Config, NoTls};
+
+use crate::failure::Failure;
+use crate::interrupt::unless_interrupted;
+use crate::place::{PlaceArgs, find_admin};
+use crate::system::ServiceName;
+
+/// Takes the parked events up again and prints them.
+///
+/// # Errors
+/// When there is no installation or its database cannot be reached.
+pub async fn replay(args: &PlaceArgs) -> Result<ExitCode, Failure> {
+    let interrupt = process::until_signal();
+    let Some((admin, place)) = unless_interrupted(&interrupt, find_admin(args)).await? else {
+        return Err(anyhow::anyhow!("interrupted before anything was done").into());
+    };
+    let replayed = run(&admin).await;
+    if let Some(place) = place {
+        place.close().await?;
+    }
+    let replayed = replayed?;
+    for event in &replayed {
+        println!("{event}");
+    }
+    println!("{} parked events are delivered again", replayed.len());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes the parked events of the database that the administrator's connection names up again: the services that run,
+/// or the next that start, deliver them with what waits behind. Gives each by its source, subscriber, resource and
+/// sequence, with what was said of it last.
+///
+/// # Errors
+/// The database's.
+pub async fn run(admin: &Config) -> anyhow::Result<Vec<String>> {
+    let (client, connection) = admin
+        .connect(NoTls)
+        .await
+        .context("cannot connect to the database")?;
+    tokio::spawn(connection);
+    let mut replayed = Vec::new();
+    for source in ServiceName::ALL {
+        let again = format!(
+            "UPDATE {source}.delivery
+             SET parked = false, refusals = 0, attempts = 0, due_at = clock_timestamp()
+             WHERE parked
+             RETURNING concat_ws(' ', '{source}', subscriber, aggregate, sequence, last_error)"
+        );
+        for row in client.query(&again, &[]).await? {
+            replayed.push(row.try_get(0)?);
+        }
+    }
+    Ok(replayed)
+}
