@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::call::Call;
@@ -10,6 +11,12 @@ use crate::db::Params;
 use crate::event::NewEvent;
 use crate::name::account_of;
 use crate::params;
+
+/// How many events one statement appends.
+pub(crate) const APPENDED_AT_ONCE: usize = 5_000;
+/// So many events, and more, are planned for as they are: a plan kept from when there were few would look at all events
+/// for each.
+pub(crate) const MANY: usize = 64;
 
 /// A change for the audit.
 pub(crate) struct Change {
@@ -99,13 +106,15 @@ pub(crate) const APPEND: &str = "-- append
                row_number() OVER (PARTITION BY account, aggregate ORDER BY place) AS place
         FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $7::bytea[])
              WITH ORDINALITY AS g (account, id, type, aggregate, effective_at, body, place)
+    ), last AS (
+        SELECT e.account, e.aggregate, max(e.sequence) AS sequence
+        FROM (SELECT DISTINCT account, aggregate FROM given) g
+        JOIN event e ON e.account = g.account AND e.aggregate = g.aggregate
+        GROUP BY e.account, e.aggregate
     ), appended AS (
         INSERT INTO event (account, id, type, aggregate, sequence, effective_at, recorded_at, body)
-        SELECT g.account, g.id, g.type, g.aggregate,
-               coalesce((SELECT max(e.sequence) FROM event e
-                         WHERE e.account = g.account AND e.aggregate = g.aggregate), 0) + g.place,
-               g.effective_at, $6, g.body
-        FROM given g
+        SELECT g.account, g.id, g.type, g.aggregate, coalesce(l.sequence, 0) + g.place, g.effective_at, $6, g.body
+        FROM given g LEFT JOIN last l ON l.account = g.account AND l.aggregate = g.aggregate
         RETURNING account, id, aggregate, sequence, effective_at
     )
     INSERT INTO delivery (account, subscriber, aggregate, sequence, event_id, effective_at, secret)
@@ -114,3 +123,17 @@ pub(crate) const APPEND: &str = "-- append
     CROSS JOIN unnest($8::text[]) AS s (name)
     LEFT JOIN unnest($9::uuid[], $10::text[], $11::bytea[]) AS x (event_id, subscriber, secret)
            ON x.event_id = a.id AND x.subscriber = s.name";
+
+pub(crate) const APPEND_TYPES: [Type; 11] = [
+    Type::TEXT_ARRAY,
+    Type::UUID_ARRAY,
+    Type::TEXT_ARRAY,
+    Type::TEXT_ARRAY,
+    Type::TIMESTAMPTZ_ARRAY,
+    Type::TIMESTAMPTZ,
+    Type::BYTEA_ARRAY,
+    Type::TEXT_ARRAY,
+    Type::UUID_ARRAY,
+    Type::TEXT_ARRAY,
+    Type::BYTEA_ARRAY,
+];

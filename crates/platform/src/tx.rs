@@ -11,7 +11,7 @@ use deadpool_postgres::Object;
 use futures_util::future::{join, join4, maybe_done};
 use prost::Message;
 use serde_json::Value;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, Statement};
 
 use crate::call::{Call, IdempotencyKey};
@@ -19,7 +19,7 @@ use crate::db::{Db, Params, REPLAY, Reads, replayed, row_get};
 use crate::error::Error;
 use crate::event::NewEvent;
 use crate::params;
-use crate::trail::{self, APPEND, AUDIT, Change};
+use crate::trail::{self, APPEND, APPEND_TYPES, APPENDED_AT_ONCE, AUDIT, Change, MANY};
 
 /// A command older than this refuses its final write: `complete_through` trails the clock by twice as much.
 const COMMAND_AGE: Duration = Duration::from_secs(30);
@@ -64,6 +64,8 @@ pub enum Rows {
 struct Write {
     sql: String,
     params: Params,
+    /// The parameters' types, when the statement is to be planned for these very values; or else none.
+    types: &'static [Type],
 }
 
 /// An open transaction. Dropped without a commit it is rolled back.
@@ -186,21 +188,6 @@ impl Tx {
         row.map(|row| row_get(row, "complete_through")).transpose()
     }
 
-    /// Sends the writes queued so far, in one round trip, without committing. For the rare command that must read what
-    /// it wrote.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn flush(&mut self) -> Result<(), Error> {
-        let writes = std::mem::take(&mut self.writes);
-        let client = self.reads.client()?;
-        let statements = prepare(client, &writes).await?;
-        for result in in_order(send(client, &statements, &writes), None).await {
-            result?;
-        }
-        Ok(())
-    }
-
     /// Queues a write until the commit.
     pub fn write(&mut self, sql: &str, mut params: Params, rows: Rows) {
         let sql = match rows {
@@ -215,7 +202,11 @@ impl Tx {
                 )
             }
         };
-        self.writes.push(Write { sql, params });
+        self.writes.push(Write {
+            sql,
+            params,
+            types: &[],
+        });
     }
 
     /// Queues an event; it is appended, with its deliveries, at the commit.
@@ -319,11 +310,17 @@ impl Tx {
             let params = trail::audited(changes, &self.call);
             self.write(AUDIT, params, rows);
         }
-        let events = std::mem::take(&mut self.events);
-        if !events.is_empty() {
-            let recorded = self.db.clock.now();
-            let params = trail::appended(&events, &self.db.subscribers, &self.call, recorded);
-            self.write(APPEND, params, Rows::Any);
+        let recorded = self.db.clock.now();
+        for events in std::mem::take(&mut self.events).chunks(APPENDED_AT_ONCE) {
+            self.writes.push(Write {
+                sql: APPEND.to_owned(),
+                params: trail::appended(events, &self.db.subscribers, &self.call, recorded),
+                types: if events.len() < MANY {
+                    &[]
+                } else {
+                    &APPEND_TYPES
+                },
+            });
         }
     }
 }
@@ -358,10 +355,14 @@ async fn roll_back(client: Object) {
     }
 }
 
-async fn prepare(client: &Object, writes: &[Write]) -> Result<Vec<Statement>, Error> {
+/// The statement of each write; none where it is planned for its values.
+async fn prepare(client: &Object, writes: &[Write]) -> Result<Vec<Option<Statement>>, Error> {
     let mut statements = Vec::with_capacity(writes.len());
     for write in writes {
-        statements.push(client.prepare_cached(&write.sql).await?);
+        statements.push(match write.types {
+            [] => Some(client.prepare_cached(&write.sql).await?),
+            _ => None,
+        });
     }
     Ok(statements)
 }
@@ -369,18 +370,24 @@ async fn prepare(client: &Object, writes: &[Write]) -> Result<Vec<Statement>, Er
 type SentResult = Result<Vec<Row>, tokio_postgres::Error>;
 type Sent<'a> = Pin<Box<dyn Future<Output = SentResult> + Send + 'a>>;
 
-fn send<'a>(client: &'a Object, statements: &'a [Statement], writes: &'a [Write]) -> Vec<Sent<'a>> {
+fn send<'a>(
+    client: &'a Object,
+    statements: &'a [Option<Statement>],
+    writes: &'a [Write],
+) -> Vec<Sent<'a>> {
     statements
         .iter()
         .zip(writes)
         .map(|(statement, write)| {
             Box::pin(async move {
-                let params: Vec<&(dyn ToSql + Sync)> = write
-                    .params
-                    .iter()
-                    .map(|value| value.as_ref() as &(dyn ToSql + Sync))
-                    .collect();
-                client.query(statement, &params).await
+                let values = write.params.iter();
+                let values = values.map(|value| value.as_ref() as &(dyn ToSql + Sync));
+                let Some(statement) = statement else {
+                    let typed: Vec<_> = values.zip(write.types.iter().cloned()).collect();
+                    return client.query_typed(&write.sql, &typed).await;
+                };
+                let values: Vec<_> = values.collect();
+                client.query(statement, &values).await
             }) as Sent<'a>
         })
         .collect()
