@@ -18,7 +18,6 @@ use tokio::time::timeout_at;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
-use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 use uuid::Uuid;
@@ -27,6 +26,7 @@ use crate::auth::Verifier;
 use crate::call::{Call, Caller, SERVICE_SCOPE};
 use crate::clock::Clock;
 use crate::error::{CALL_ID, Error, Refusal};
+use crate::listen::Link;
 
 /// How many calls a service works on at once; more are refused with OVERLOADED.
 const CALLS_AT_ONCE: usize = 512;
@@ -37,7 +37,7 @@ const PREFIX: usize = 5;
 /// How long a call may take when its caller names no deadline.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Moving a test clock by months works through every day.
-const CLOCK_DEADLINE: Duration = Duration::from_secs(900);
+pub(crate) const CLOCK_DEADLINE: Duration = Duration::from_secs(900);
 
 /// What the layer needs to know.
 pub(crate) struct Gate {
@@ -125,9 +125,8 @@ impl Gate {
         }
         let remote = request
             .extensions()
-            .get::<TcpConnectInfo>()
-            .and_then(TcpConnectInfo::remote_addr)
-            .map(|address| address.ip().to_string())
+            .get::<Link>()
+            .map(|link| link.remote.to_string())
             .unwrap_or_default();
         let traceparent = request
             .headers()
@@ -251,9 +250,14 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Answer {
+        let busy = request.extensions().get::<Link>().map(Link::begin);
         let path = request.uri().path();
         if path.starts_with("/grpc.reflection.") || path.starts_with("/grpc.health.") {
-            return Box::pin(self.inner.call(request));
+            let served = self.inner.call(request);
+            return Box::pin(async move {
+                let _busy = busy;
+                served.await
+            });
         }
         let call = match self.gate.admit(&request) {
             Ok(call) => call,
@@ -265,6 +269,7 @@ where
         let next = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
+            let _busy = busy;
             let served = gate.serve(inner, call, request, until).await;
             Ok(served.unwrap_or_else(Status::into_http))
         })

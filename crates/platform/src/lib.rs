@@ -16,6 +16,7 @@ pub mod event;
 mod event_service;
 pub mod intake;
 mod layer;
+mod listen;
 pub mod migrate;
 pub mod name;
 pub mod page;

@@ -14,7 +14,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 
 use crate::clock::Clock;
@@ -22,7 +21,8 @@ use crate::db::Db;
 use crate::error::Error;
 use crate::event_service::EventsApi;
 use crate::intake::{Intake, IntakeApi};
-use crate::layer::{Gate, GateLayer};
+use crate::layer::{CLOCK_DEADLINE, Gate, GateLayer};
+use crate::listen::{CONNECTIONS, connections};
 use crate::migrate;
 use crate::peer::{Peer, peer};
 use crate::reflection::add_reflection;
@@ -250,7 +250,7 @@ impl Shell {
         let address = listener
             .local_addr()
             .map_err(|error| StartError::Internal(Error::Internal(error.into())))?;
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = connections(listener, CONNECTIONS);
         let relays = self.spawn_relays(horizon)?;
 
         let mut routes = routes
@@ -406,15 +406,18 @@ pub(crate) struct RelayHandle {
     pub(crate) told: watch::Receiver<Option<jiff::Timestamp>>,
 }
 
-/// The server with its limits: streams, headers, idle time and handshakes are bounded.
+/// The server with its limits on what a connection may open, and how long it may last: an hour, and then until what it
+/// began is done. How long it may be idle is known in `listen.rs`; the pings find callers who are gone.
 fn server() -> tonic::transport::Server {
     tonic::transport::Server::builder()
         .max_concurrent_streams(Some(256))
+        .max_connection_age(Duration::from_secs(3600))
+        .max_connection_age_grace(CLOCK_DEADLINE)
         .http2_max_pending_accept_reset_streams(Some(20))
+        .http2_max_local_error_reset_streams(Some(256))
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .http2_max_header_list_size(Some(16 * 1024))
-        .tcp_nodelay(true)
 }
 
 /// A list behind a lock that a panic elsewhere does not poison for us.

@@ -13,6 +13,7 @@ mod chance;
 mod crash;
 mod draining;
 mod held;
+mod idle;
 mod large;
 mod log;
 mod mailing;
