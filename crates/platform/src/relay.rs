@@ -22,6 +22,7 @@ use crate::event::to_proto;
 use crate::intake::MOST;
 use crate::layer::MESSAGE;
 use crate::peer::Peer;
+use crate::work::round;
 
 /// How far `complete_through` trails the clock: twice the age at which a command refuses its final write.
 const TRAIL: SignedDuration = SignedDuration::from_secs(60);
@@ -118,7 +119,7 @@ impl Relay {
             hint.as_mut().enable();
             let pause;
             let beat = told_at.is_none_or(|at| at.elapsed() >= HEARTBEAT);
-            match self.deliver(&mut client, beat).await {
+            match round(self.deliver(&mut client, beat)).await {
                 Ok(progress) => {
                     failures = 0;
                     if beat {

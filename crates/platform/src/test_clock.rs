@@ -18,7 +18,7 @@ use crate::db::{Db, connect, row_get};
 use crate::error::{Error, Refusal, Violations};
 use crate::event::{from_proto, to_proto};
 use crate::service::RelayHandle;
-use crate::work::Works;
+use crate::work::{Works, round};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// How long one day may take before the call gives up; the clock then stays where it is.
@@ -89,7 +89,7 @@ impl Follower {
                 Ok(now) if seen == Some(now) => {}
                 Ok(now) => {
                     self.clock.set_offset(now.offset);
-                    if let Err(error) = self.settle(now).await {
+                    if let Err(error) = round(self.settle(now)).await {
                         tracing::warn!(%error, "a step of the test clock failed; it is tried again");
                     } else {
                         seen = Some(now);
@@ -111,7 +111,7 @@ impl Follower {
     }
 
     /// One round: run what is due, deliver everything, tell the subscribers how far, and report.
-    async fn settle(&self, at: Stored) -> Result<(), Error> {
+    async fn settle(&self, at: Stored) -> anyhow::Result<()> {
         self.works.run_due().await;
         let pending = self.drain().await?;
         if at.round > 0 {

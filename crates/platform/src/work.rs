@@ -1,9 +1,11 @@
 //! Background work: loops that run at intervals, on hints, and, with a test clock, at each of its steps.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -77,6 +79,16 @@ impl Works {
     }
 }
 
+/// One round of a loop. A panic in it is a failure like any other, and not the loop's end.
+pub(crate) async fn round<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let ended = AssertUnwindSafe(work).catch_unwind().await;
+    ended.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Err(anyhow::anyhow!("a panic: {}", text.unwrap_or_default()))
+    })
+}
+
 struct Loop<F> {
     name: &'static str,
     every: Duration,
@@ -123,7 +135,7 @@ where
     async fn until_idle(&self, shutdown: &CancellationToken) -> (u64, bool) {
         let mut total = 0;
         while !shutdown.is_cancelled() {
-            match (self.work)(self.clock.now()).await {
+            match round(async { (self.work)(self.clock.now()).await }).await {
                 Ok(0) => return (total, false),
                 Ok(done) => total += done,
                 Err(error) => {
@@ -137,5 +149,40 @@ where
             }
         }
         (total, false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_failed_round() {
+        let tracker = TaskTracker::new();
+        let shutdown = CancellationToken::new();
+        let works = Works::new(Clock::system(), shutdown.clone(), tracker.clone());
+        let rounds = Arc::new(AtomicU32::new(0));
+        let (done, mut told) = mpsc::channel(1);
+        let played = Arc::clone(&rounds);
+        works.spawn("panicking", Duration::ZERO, move |_| {
+            let round = played.fetch_add(1, Ordering::Relaxed);
+            // Both where the work is made and where it runs.
+            assert_ne!(round, 0, "the first round");
+            let done = done.clone();
+            async move {
+                assert_ne!(round, 1, "the second round");
+                let _ = done.try_send(());
+                Ok(0)
+            }
+        });
+        assert_eq!(told.recv().await, Some(()));
+        // A loop that has ended would not answer.
+        assert_eq!(works.run_due().await, 0);
+        assert!(rounds.load(Ordering::Relaxed) >= 3);
+        shutdown.cancel();
+        tracker.close();
+        tracker.wait().await;
     }
 }
