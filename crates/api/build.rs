@@ -55,12 +55,15 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Writes the table of methods and scopes, so that serving needs no descriptor at run time and a method without a
+/// Writes the table of methods and their options, so that serving needs no descriptor at run time and a method without a
 /// scope does not build.
 fn methods(pool: prost_reflect::DescriptorPool) -> Result<String, Box<dyn Error>> {
     let scope = pool
         .get_extension_by_name("octroi.auth.v1.scope")
         .ok_or("octroi.auth.v1.scope is not declared")?;
+    let lasting = pool
+        .get_extension_by_name("octroi.type.v1.lasting")
+        .ok_or("octroi.type.v1.lasting is not declared")?;
     let mut rows = Vec::new();
     for service in pool.services() {
         for method in service.methods() {
@@ -72,15 +75,20 @@ fn methods(pool: prost_reflect::DescriptorPool) -> Result<String, Box<dyn Error>
             if value.is_empty() {
                 return Err(format!("{} declares no scope", method.full_name()).into());
             }
-            rows.push((format!("/{}/{}", service.full_name(), method.name()), value));
+            let lasting = *options.get_extension(&lasting) == Value::Bool(true);
+            let path = format!("/{}/{}", service.full_name(), method.name());
+            rows.push((path, value, lasting));
         }
     }
     rows.sort();
     let mut source = format!("&[Method; {}]", rows.len());
     source =
         format!("/// Every declared method, ordered by path.\npub static METHODS: {source} = &[\n");
-    for (path, scope) in rows {
-        writeln!(source, "    Method {{ path: {path:?}, scope: {scope:?} }},")?;
+    for (path, scope, lasting) in rows {
+        writeln!(
+            source,
+            "    Method {{ path: {path:?}, scope: {scope:?}, lasting: {lasting} }},"
+        )?;
     }
     source.push_str("];\n");
     Ok(source)

@@ -1,5 +1,5 @@
 //! The generated contracts of Octroi: messages, clients and servers, the descriptor set that reflection serves, and
-//! the table of methods and scopes. The contracts are in `proto/`.
+//! the table of methods. The contracts are in `proto/`.
 
 #![allow(
     missing_docs,
@@ -10,13 +10,15 @@
 /// The descriptor set of every contract, with source information, so that reflection shows the comments.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// A declared method and the scope that a caller needs for it.
+/// A declared method, the scope that a caller needs for it, and how long its request ids are known.
 #[derive(Debug, Clone, Copy)]
 pub struct Method {
     /// Path on the wire: "/octroi.licensing.v1.OfferService/GetOffer".
     pub path: &'static str,
     /// Scope; "service" for Octroi's own services alone.
     pub scope: &'static str,
+    /// Whether its request ids are known for ever.
+    pub lasting: bool,
 }
 
 impl Method {

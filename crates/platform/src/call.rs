@@ -63,6 +63,8 @@ pub struct Call {
     pub traceparent: String,
     pub(crate) started: Instant,
     pub(crate) repeatable: Option<(Uuid, Vec<u8>)>,
+    /// Whether the method's request ids are known for ever.
+    pub(crate) lasting: bool,
     pub(crate) fingerprint_key: Option<Arc<hmac::Key>>,
     pub(crate) metadata: MetadataMap,
 }
@@ -78,6 +80,8 @@ pub struct IdempotencyKey {
     pub request_id: Uuid,
     /// HMAC-SHA-256 of the message without its request id.
     pub fingerprint: Vec<u8>,
+    /// Whether it is kept for ever.
+    pub lasting: bool,
 }
 
 impl Call {
@@ -108,6 +112,7 @@ impl Call {
             traceparent: String::new(),
             started: Instant::now(),
             repeatable: None,
+            lasting: false,
             fingerprint_key: None,
             metadata: MetadataMap::new(),
         }
@@ -151,6 +156,7 @@ impl Call {
                 method: self.method.to_owned(),
                 request_id: *request_id,
                 fingerprint: fingerprint.clone(),
+                lasting: self.lasting,
             })
     }
 

@@ -183,12 +183,27 @@ impl Db {
             .await?;
         row.map_or(Ok(None), |row| replayed(&row, &key.fingerprint))
     }
+
+    /// Deletes some of the request ids whose time is over; answers how many.
+    pub(crate) async fn forget(&self) -> Result<u64, Error> {
+        self.execute(FORGET, &[]).await
+    }
 }
 
 /// The record of a request id.
 pub(crate) const REPLAY: &str = "-- replay
     SELECT fingerprint, answer FROM idempotency
     WHERE account = $1 AND method = $2 AND request_id = $3";
+
+const FORGET: &str = "-- forget
+    WITH old AS (
+        SELECT account, method, request_id FROM idempotency
+        WHERE NOT lasting AND created_at < clock_timestamp() - interval '30 days'
+        ORDER BY created_at LIMIT 1000
+        FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM idempotency i USING old
+    WHERE i.account = old.account AND i.method = old.method AND i.request_id = old.request_id";
 
 /// Reads a record that [`REPLAY`] found.
 pub(crate) fn replayed(row: &Row, fingerprint: &[u8]) -> Result<Option<Vec<u8>>, Error> {

@@ -144,6 +144,7 @@ impl Gate {
             traceparent,
             started: Instant::now(),
             repeatable: None,
+            lasting: method.lasting,
             fingerprint_key: Some(Arc::clone(&self.fingerprint_key)),
             metadata: MetadataMap::new(),
         })

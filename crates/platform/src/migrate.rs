@@ -1,7 +1,7 @@
 //! Schema migrations: the platform's tables first, then the service's, under one advisory lock.
 
 use refinery::{Migration, Runner};
-use tokio_postgres::Config;
+use tokio_postgres::{Client, Config};
 
 use crate::db::{connect, row_get};
 use crate::error::Error;
@@ -10,6 +10,17 @@ use crate::error::Error;
 const LOCK: i64 = 0x6f63_7472_6f69;
 const PLATFORM_HISTORY: &str = "platform_migration";
 const SERVICE_HISTORY: &str = "service_migration";
+/// The platform's own migrations. What they leave must be there in full.
+const OWN: [(&str, &str); 2] = [
+    (
+        "V1__platform",
+        include_str!("../migrations/V1__platform.sql"),
+    ),
+    (
+        "V2__request_ids",
+        include_str!("../migrations/V2__request_ids.sql"),
+    ),
+];
 
 /// A migration from its file's name and text.
 ///
@@ -29,11 +40,7 @@ pub async fn migrate(config: &Config, schema: &str, files: &[(&str, &str)]) -> R
     client
         .execute("SELECT pg_advisory_lock($1)", &[&LOCK])
         .await?;
-    let own = [(
-        "V1__platform",
-        include_str!("../migrations/V1__platform.sql"),
-    )];
-    run(&mut client, PLATFORM_HISTORY, &own).await?;
+    run(&mut client, PLATFORM_HISTORY, &OWN).await?;
     run(&mut client, SERVICE_HISTORY, files).await?;
     client
         .execute("SELECT pg_advisory_unlock($1)", &[&LOCK])
@@ -41,11 +48,7 @@ pub async fn migrate(config: &Config, schema: &str, files: &[(&str, &str)]) -> R
     Ok(())
 }
 
-async fn run(
-    client: &mut tokio_postgres::Client,
-    history: &str,
-    files: &[(&str, &str)],
-) -> Result<(), Error> {
+async fn run(client: &mut Client, history: &str, files: &[(&str, &str)]) -> Result<(), Error> {
     let migrations = files
         .iter()
         .map(|(name, sql)| migration(name, sql))
@@ -62,26 +65,38 @@ async fn run(
     Ok(())
 }
 
-/// The version of the service's schema; 0 when it was never migrated.
+/// What a schema lacks for a program that needs at least `minimum` of the service's migrations, and all of the
+/// platform's: whose history, its version (0 when it was never migrated) and the version needed.
 ///
 /// # Errors
 /// The database's.
-pub async fn version(config: &Config, schema: &str) -> Result<u32, Error> {
+pub async fn lacks(
+    config: &Config,
+    schema: &str,
+    minimum: u32,
+) -> Result<Option<(&'static str, u32, u32)>, Error> {
     let client = connect(config, schema).await?;
+    for (history, needed) in [
+        (PLATFORM_HISTORY, OWN.len() as u32),
+        (SERVICE_HISTORY, minimum),
+    ] {
+        let found = version(&client, schema, history).await?;
+        if found < needed {
+            return Ok(Some((history, found, needed)));
+        }
+    }
+    Ok(None)
+}
+
+async fn version(client: &Client, schema: &str, history: &str) -> Result<u32, Error> {
+    let table = format!("{schema}.{history}");
     let exists = client
-        .query_one(
-            "SELECT to_regclass($1) IS NOT NULL AS there",
-            &[&format!("{schema}.{SERVICE_HISTORY}")],
-        )
+        .query_one("SELECT to_regclass($1) IS NOT NULL AS there", &[&table])
         .await?;
     if !row_get::<bool>(&exists, "there")? {
         return Ok(0);
     }
-    let row = client
-        .query_one(
-            "SELECT coalesce(max(version), 0)::int AS version FROM service_migration",
-            &[],
-        )
-        .await?;
+    let last = format!("SELECT coalesce(max(version), 0)::int AS version FROM {history}");
+    let row = client.query_one(&last, &[]).await?;
     Ok(u32::try_from(row_get::<i32>(&row, "version")?).unwrap_or_default())
 }

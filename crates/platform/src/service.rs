@@ -34,6 +34,8 @@ use crate::work::Works;
 
 /// How long a draining service waits for calls under way.
 const DRAIN: Duration = Duration::from_secs(20);
+/// How often old request ids are looked for.
+const FORGETTING: Duration = Duration::from_secs(3600);
 
 /// What a service is.
 #[derive(Debug)]
@@ -63,11 +65,13 @@ pub enum StartError {
     Listen(SocketAddr, #[source] std::io::Error),
     /// The schema is older than the program.
     #[error(
-        "the schema {schema} is at version {found}, and {needed} is needed: run the migrations"
+        "the schema {schema} is at version {found} of {history}, and {needed} is needed: run the migrations"
     )]
     Schema {
         /// The schema.
         schema: &'static str,
+        /// The table of the migrations that it lacks: the platform's or the service's own.
+        history: &'static str,
         /// Its version.
         found: u32,
         /// The version needed.
@@ -151,14 +155,15 @@ impl Shell {
             }
         };
         let config = &settings.database_url.0;
-        let found = migrate::version(config, service.name)
+        let lacks = migrate::lacks(config, service.name, service.minimum_schema)
             .await
             .map_err(StartError::Database)?;
-        if found < service.minimum_schema {
+        if let Some((history, found, needed)) = lacks {
             return Err(StartError::Schema {
                 schema: service.name,
+                history,
                 found,
-                needed: service.minimum_schema,
+                needed,
             });
         }
         let offset = read_offset(config, service.name)
@@ -252,6 +257,11 @@ impl Shell {
             .map_err(|error| StartError::Internal(Error::Internal(error.into())))?;
         let incoming = connections(listener, CONNECTIONS);
         let relays = self.spawn_relays(horizon)?;
+        let db = self.db.clone();
+        self.spawn_work("request ids", FORGETTING, move |_| {
+            let db = db.clone();
+            async move { Ok(db.forget().await?) }
+        });
 
         let mut routes = routes
             .add_service(EventIntakeServiceServer::new(IntakeApi {

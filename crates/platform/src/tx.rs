@@ -105,7 +105,10 @@ impl Db {
         let id: [&(dyn ToSql + Sync); 3] = [&key.account, &key.method, &key.request_id];
         let (begun, claimed, earlier, rows) = join4(
             client.batch_execute("BEGIN"),
-            client.execute(&claim, &[id[0], id[1], id[2], &key.fingerprint]),
+            client.execute(
+                &claim,
+                &[id[0], id[1], id[2], &key.fingerprint, &key.lasting],
+            ),
             client.query_opt(&replay, &id),
             client.query(&read, params),
         )
@@ -432,5 +435,5 @@ async fn in_order<'a>(statements: Vec<Sent<'a>>, last: Option<Sent<'a>>) -> Vec<
 }
 
 const CLAIM: &str = "-- claim
-    INSERT INTO idempotency (account, method, request_id, fingerprint)
-    VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+    INSERT INTO idempotency (account, method, request_id, fingerprint, lasting)
+    VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";

@@ -3,8 +3,10 @@
 use octroi_api::event::v1::delivery_outcome::Result as Outcome;
 use octroi_api::event::v1::{DeliverEventsRequest, Delivery, Event};
 use octroi_api::licensing::v1::ChangePasswordRequest;
+use octroi_platform::StartError;
 use octroi_tests::harness::{Answer as _, BUSINESS, Installation, ServiceName, eventually};
 use prost::Message as _;
+use tokio_util::sync::CancellationToken;
 
 use crate::log::{first_of, open, rewrite};
 
@@ -134,5 +136,32 @@ async fn a_newer_schema_is_good_enough() {
     acme.buys("office", &[(BUSINESS, 1)]).await;
     acme.activates("office", 1, "sales").await;
     acme.receives("license-activated", 1).await;
+    octroi.finish().await;
+}
+
+/// The platform's tables have a history of their own: a program that needs more of it than there is does not start.
+#[tokio::test]
+async fn an_older_platform_is_not() {
+    let octroi = Installation::start().await;
+    let older = "DELETE FROM licensing.platform_migration
+                 WHERE version = (SELECT max(version) FROM licensing.platform_migration)";
+    assert_eq!(octroi.sql.execute(older, &[]).await.unwrap(), 1);
+    let settings = octroi_licensing::Settings {
+        platform: octroi.plan().settings(ServiceName::Licensing, None),
+        activation_domain: "users.octroi.example".to_owned(),
+        download_url: "https://download.octroi.example".to_owned(),
+    };
+    let started = octroi_licensing::start(settings, CancellationToken::new()).await;
+    let Err(refused @ StartError::Schema { .. }) = started else {
+        panic!(
+            "it started, or refused for another reason: {:?}",
+            started.err()
+        );
+    };
+    assert_eq!(refused.exit_code(), 78);
+    assert!(
+        refused.to_string().contains("platform_migration"),
+        "{refused}"
+    );
     octroi.finish().await;
 }

@@ -15,6 +15,7 @@ mod changing;
 mod converging;
 mod coverage;
 mod deleting;
+mod forgetting;
 mod installing;
 mod invoicing;
 mod late_ends;
