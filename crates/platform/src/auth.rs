@@ -8,7 +8,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
-use crate::call::Caller;
+use crate::call::{Caller, SYSTEM};
 use crate::clock::system_micros;
 use crate::error::Error;
 use crate::name::is_id;
@@ -235,6 +235,10 @@ impl Verifier {
             .claims;
         // Bound to something that is no account, it would find nothing anywhere.
         if claims.account.as_deref().is_some_and(|id| !is_id(id)) {
+            return None;
+        }
+        // What the services do by themselves goes by this name.
+        if claims.sub == SYSTEM {
             return None;
         }
         let now = system_micros() / 1_000_000;

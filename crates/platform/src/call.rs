@@ -15,6 +15,9 @@ use crate::error::{Error, Violations};
 /// The scope that Octroi's own services alone hold.
 pub const SERVICE_SCOPE: &str = "service";
 
+/// Who background work says it is, in the audit. No token's subject may be it.
+pub(crate) const SYSTEM: &str = "system";
+
 /// Who calls.
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
@@ -62,6 +65,8 @@ pub struct Call {
     /// W3C trace context, or empty.
     pub traceparent: String,
     pub(crate) started: Instant,
+    /// Whether nobody calls.
+    pub(crate) background: bool,
     pub(crate) repeatable: Option<(Uuid, Vec<u8>)>,
     /// Whether the method's request ids are known for ever.
     pub(crate) lasting: bool,
@@ -103,7 +108,7 @@ impl Call {
         Self {
             now,
             caller: Caller {
-                subject: "system".to_owned(),
+                subject: SYSTEM.to_owned(),
                 ..Caller::default()
             },
             method,
@@ -111,6 +116,7 @@ impl Call {
             remote: String::new(),
             traceparent: String::new(),
             started: Instant::now(),
+            background: true,
             repeatable: None,
             lasting: false,
             fingerprint_key: None,

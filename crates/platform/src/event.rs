@@ -61,7 +61,7 @@ impl NewEvent {
             sequence: 0,
             effective_time: Some(to_proto(self.effective)),
             record_time: Some(to_proto(recorded)),
-            request_id: call.request_id().unwrap_or(call.id).to_string(),
+            request_id: call.request_id().map_or(String::new(), |id| id.to_string()),
             traceparent: call.traceparent.clone(),
             payload: Some(self.payload.clone()),
         }

@@ -9,12 +9,13 @@ use octroi_api::event::v1::event_intake_service_server::EventIntakeService;
 use octroi_api::event::v1::{
     DeliverEventsRequest, DeliverEventsResponse, Delivery, DeliveryOutcome, Event,
 };
+use octroi_api::r#type::v1::ErrorReason;
 use prost::Message as _;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::call::Call;
 use crate::db::{Db, row_get};
-use crate::error::{Error, Violations};
+use crate::error::{Error, Refusal, Violations};
 use crate::event::from_proto;
 use crate::name::account_of;
 use crate::params;
@@ -63,7 +64,7 @@ impl<I: Intake> EventIntakeService for IntakeApi<I> {
         &self,
         request: Request<DeliverEventsRequest>,
     ) -> Result<Response<DeliverEventsResponse>, Status> {
-        let (_, request) = Call::open(request)?;
+        let (call, request) = Call::open(request)?;
         let mut violations = Violations::default();
         if request.source.is_empty() {
             violations.add("source", "must name the service that recorded the events");
@@ -72,6 +73,11 @@ impl<I: Intake> EventIntakeService for IntakeApi<I> {
             violations.add("deliveries", format!("must be at most {MOST}"));
         }
         violations.finish()?;
+        if call.caller.subject != format!("service:{}", request.source) {
+            let message = "a service delivers its own events only";
+            let reason = ErrorReason::ServicesOnly;
+            return Err(Refusal::shared(Code::PermissionDenied, reason, message).status());
+        }
         let outcomes = self.apply_all(&request.source, request.deliveries).await;
         if outcomes
             .iter()

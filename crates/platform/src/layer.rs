@@ -143,6 +143,7 @@ impl Gate {
             remote,
             traceparent,
             started: Instant::now(),
+            background: false,
             repeatable: None,
             lasting: method.lasting,
             fingerprint_key: Some(Arc::clone(&self.fingerprint_key)),

@@ -257,8 +257,7 @@ impl Tx {
         let age = self.db.clock.now().duration_since(self.call.now);
         let limit = jiff::SignedDuration::try_from(COMMAND_AGE).unwrap_or_default();
         // Background work names the due instant as its own, however late it runs; only its machine time counts.
-        let background = self.call.caller.subject == "system";
-        if self.call.started.elapsed() > COMMAND_AGE || (!background && age > limit) {
+        if self.call.started.elapsed() > COMMAND_AGE || (!self.call.background && age > limit) {
             self.rollback().await;
             return Err(Error::TookTooLong);
         }

@@ -168,6 +168,12 @@ impl Installation {
         signer.sign("test", "*", None, TOKEN).unwrap()
     }
 
+    /// A token with every scope for somebody who calls themselves this.
+    #[must_use]
+    pub fn token_named(&self, subject: &str) -> String {
+        token(&self.postgres.operator_key(), subject, "*", None)
+    }
+
     /// A token with every scope that was good until a second ago.
     #[must_use]
     pub fn expired_token(&self) -> String {

@@ -79,6 +79,8 @@ async fn with_a_token_that_can_be_believed() {
             .stranger()
             .with_token(&octroi.token_of_another_issuer()),
         octroi.stranger().with_token(&octroi.expired_token()),
+        // What the services do by themselves goes by this name.
+        octroi.stranger().with_token(&octroi.token_named("system")),
     ];
     for (path, message) in every_request("acme", &known) {
         for caller in &bad {

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use octroi_api::event::v1::DeliverEventsRequest;
 use octroi_api::event::v1::delivery_outcome::Result as Outcome;
 use octroi_api::event::v1::event::Payload;
+use octroi_api::licensing::v1::NewLicenseGroup;
 use octroi_tests::harness::{
-    Answer as _, BUSINESS, CHOSEN, Installation, ServiceName, at, instant,
+    Answer as _, BUSINESS, CHOSEN, Installation, ServiceName, at, instant, new_group, request_id,
 };
 use prost::Message as _;
+use tonic::Code;
 
 #[tokio::test]
 async fn facts_in_their_order() {
@@ -36,7 +38,7 @@ async fn facts_in_their_order() {
     let mut last: BTreeMap<&str, i64> = BTreeMap::new();
     for event in licensing.iter().chain(&billing) {
         assert_eq!(event.account, "accounts/acme");
-        assert!(event.payload.is_some() && !event.id.is_empty() && !event.request_id.is_empty());
+        assert!(event.payload.is_some() && !event.id.is_empty());
         let sequence = last.entry(&event.aggregate).or_default();
         *sequence += 1;
         assert_eq!(event.sequence, *sequence, "{}", event.aggregate);
@@ -125,6 +127,14 @@ async fn told_again() {
             "{service}"
         );
     }
+    // Nobody speaks for another service.
+    let refused = octroi
+        .service(ServiceName::Billing)
+        .intake(ServiceName::Notification)
+        .deliver_events(request.clone())
+        .await
+        .refused();
+    refused.is(Code::PermissionDenied, "SERVICES_ONLY");
     let before = acme.preview("2026-02").await;
     let mut early = deliveries.last().cloned().unwrap();
     early.sequence += 2;
@@ -142,5 +152,34 @@ async fn told_again() {
         acme.preview("2026-02").await.lines.len(),
         before.lines.len()
     );
+    octroi.finish().await;
+}
+
+/// A fact names the request id of the call that caused it, where that gave one; nothing else is put in its place.
+#[tokio::test]
+async fn the_request_behind_a_fact() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    let group = NewLicenseGroup {
+        auto_renew: Some(false),
+        ..new_group("office")
+    };
+    acme.asks_for("o1", group, &[(BUSINESS, 2)]).await.got();
+    acme.pays("o1").await.got();
+    acme.activates("office", 1, "without").await;
+    let mut with = acme.activation("office", 2, "with");
+    with.request_id = request_id();
+    let given = with.request_id.clone();
+    acme.by.licenses().activate_license(with).await.got();
+    octroi.advance_to("2026-03-02T08:00:00Z").await;
+    let events = acme.events(ServiceName::Licensing).await;
+    let ended = "licensing.license.deactivated";
+    assert!(events.iter().any(|event| event.r#type == ended));
+    for event in events {
+        let second = event.r#type == "licensing.license.activated"
+            && event.aggregate == acme.license_name("office", 2);
+        let expected = if second { given.as_str() } else { "" };
+        assert_eq!(event.request_id, expected, "{event:?}");
+    }
     octroi.finish().await;
 }
