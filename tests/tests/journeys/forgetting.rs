@@ -27,7 +27,6 @@ async fn old_request_ids() {
             ..BillRun::default()
         }),
         request_id: request_id(),
-        ..CreateBillRunRequest::default()
     };
     let mut runs = acme.by.bill_runs();
     let begun = runs.create_bill_run(run.clone()).await.got();
