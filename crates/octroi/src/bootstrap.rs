@@ -32,11 +32,22 @@ const NAME_MAX: usize = 63;
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
     /// The administrator cannot connect.
-    #[error("cannot connect to the database {database:?} as its administrator")]
+    #[error(
+        "cannot connect to the database {database:?} as its administrator: is --database-url right, and does its \
+         server run?"
+    )]
     Connect {
         /// The database.
         database: String,
         /// The server's or the system's answer.
+        source: Error,
+    },
+    /// The administrator may not do what it takes.
+    #[error("may not {what}: --database-url must name a role that may create databases and roles")]
+    Rights {
+        /// What was being done.
+        what: &'static str,
+        /// The server's answer.
         source: Error,
     },
     /// A statement failed.
@@ -248,10 +259,7 @@ async fn create_database(admin: &Config, name: &str) -> Result<(), BootstrapErro
     );
     match client.batch_execute(&create).await {
         Err(error) if collided(&error) => Ok(()),
-        Err(source) => Err(BootstrapError::Sql {
-            what: "create the database",
-            source,
-        }),
+        Err(error) => Err(sql("create the database")(error)),
         Ok(()) => Ok(()),
     }
 }
@@ -411,7 +419,10 @@ fn check_schemas(
 }
 
 fn sql(what: &'static str) -> impl FnOnce(Error) -> BootstrapError {
-    move |source| BootstrapError::Sql { what, source }
+    move |source| match source.code() {
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => BootstrapError::Rights { what, source },
+        _ => BootstrapError::Sql { what, source },
+    }
 }
 
 #[cfg(test)]

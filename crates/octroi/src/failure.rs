@@ -1,5 +1,7 @@
 //! Why a command ended, with the exit code that tells it to a script.
 
+use tokio_postgres::error::SqlState;
+
 use crate::bootstrap::BootstrapError;
 use crate::cluster::ClusterError;
 use crate::keys::KeysError;
@@ -8,14 +10,14 @@ use crate::system::SystemError;
 /// The exit codes, as `--help` shows them. They follow `sysexits.h`.
 pub const EXIT_CODES: &str = "\
 Exit codes:
-   0  ended as asked
+   0  ended as asked, or nobody reads on (demo | head)
    1  verify found a breach
   64  a flag or variable is wrong, or the database does not fit it (test clock)
   69  no PostgreSQL is found, a port is taken, or the database server cannot be reached
   70  something broke, such as the database ending by itself
   73  a file or directory cannot be made, or is open to others
   75  the data directory is in use
-  77  the database refuses the password kept for it
+  77  the database refuses the password, or what its administrator is to do
   78  the database or a key cannot be used: too old, another encoding, somebody else's";
 
 /// Something broke (sysexits.h, EX_SOFTWARE).
@@ -68,7 +70,9 @@ impl From<BootstrapError> for Failure {
     fn from(error: BootstrapError) -> Self {
         let code = match &error {
             BootstrapError::Name(_) | BootstrapError::TestClock { .. } => 64,
+            BootstrapError::Connect { source, .. } if refuses(source) => 77,
             BootstrapError::Connect { .. } => 69,
+            BootstrapError::Rights { .. } => 77,
             BootstrapError::Sql { .. } => EX_SOFTWARE,
             BootstrapError::TooOld { .. }
             | BootstrapError::Encoding { .. }
@@ -76,4 +80,13 @@ impl From<BootstrapError> for Failure {
         };
         Self::new(code, error)
     }
+}
+
+/// Whether the server answered, and does not let this user in.
+fn refuses(error: &tokio_postgres::Error) -> bool {
+    let refusals = [
+        SqlState::INVALID_PASSWORD,
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+    ];
+    error.code().is_some_and(|code| refusals.contains(code))
 }

@@ -1,12 +1,42 @@
-//! What an interrupt does to a start that is under way.
+//! What interrupts a command, and what that does to a start that is under way.
 
+use std::fs;
 use std::time::Duration;
+
+use octroi_platform::process;
+use tokio::signal::unix::{SignalKind, signal};
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 /// How long a start may go on after the interrupt: cut short in the middle it leaves half of its work behind.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// A token that SIGINT and SIGTERM cancel, and SIGHUP, which comes when the terminal is closed.
+pub(crate) fn until_interrupted() -> CancellationToken {
+    let interrupt = process::until_signal();
+    if !hangup_is_ignored()
+        && let Ok(mut hangup) = signal(SignalKind::hangup())
+    {
+        let told = interrupt.clone();
+        tokio::spawn(async move {
+            hangup.recv().await;
+            told.cancel();
+        });
+    }
+    interrupt
+}
+
+/// Whether we were started to outlive the terminal, as by nohup; where the system does not tell, that is left as it is.
+fn hangup_is_ignored() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // SIGHUP is signal 1, the lowest bit.
+    ignored.is_none_or(|mask| mask & 1 == 1)
+}
 
 /// Waits for the work, and gives it up some time after the interrupt; none if that came before its end. The terminal
 /// interrupts the programs that the work runs as well, so its failure then says nothing.

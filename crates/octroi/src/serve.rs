@@ -16,7 +16,7 @@ use self::greeting::Greeting;
 use crate::bootstrap::{BootstrapOptions, bootstrap};
 use crate::clock::TestClock;
 use crate::failure::Failure;
-use crate::interrupt::unless_interrupted;
+use crate::interrupt::{unless_interrupted, until_interrupted};
 use crate::keys::{Keys, Tokens};
 use crate::output;
 use crate::place::{Place, PlaceArgs};
@@ -80,7 +80,7 @@ impl ServeArgs {
 pub async fn serve(args: ServeArgs) -> Result<ExitCode, Failure> {
     // What the migrations do is said twice otherwise, and at each start.
     process::log_from("info,refinery_core=warn");
-    let shutdown = process::until_signal();
+    let shutdown = until_interrupted();
     // A taken port is told at once, before the database takes its time.
     let listeners = Listeners::bind(args.listen_host, |service| args.port(service))?;
     let Some(place) = unless_interrupted(&shutdown, Place::open(&args.place)).await? else {

@@ -44,8 +44,8 @@ const READY_POLL: Duration = Duration::from_millis(10);
 pub enum SystemError {
     /// An address is taken, or not ours.
     #[error(
-        "cannot listen on {address}: end the program that uses it, or choose another port with --{service}-port or \
-         another address with --listen-host"
+        "cannot listen on {address}: {}choose another port with --{service}-port or another address with --listen-host",
+        if source.kind() == io::ErrorKind::AddrInUse { "end the program that uses it, or " } else { "" }
     )]
     Listen {
         /// Whose address it was to be.

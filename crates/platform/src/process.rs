@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use clap::builder::{OsStringValueParser, Resettable};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::migrate;
@@ -27,7 +26,7 @@ struct Command<S: clap::Args> {
 
 #[derive(clap::Subcommand)]
 enum Task<S: clap::Args> {
-    /// Serves until told to stop (SIGINT, SIGTERM or SIGHUP), then drains.
+    /// Serves until told to stop (SIGINT or SIGTERM), then drains.
     Serve(Box<S>),
     /// Brings the schema up to date, and ends.
     Migrate(Box<Schema>),
@@ -206,41 +205,22 @@ pub fn log_from(level: &str) {
     }
 }
 
-/// A token that SIGINT or SIGTERM cancels, and SIGHUP, which a terminal sends that is closed.
+/// A token that SIGINT or SIGTERM cancels.
 pub fn until_signal() -> CancellationToken {
     let shutdown = CancellationToken::new();
     let told = shutdown.clone();
-    let mut terminate = signal(SignalKind::terminate()).ok();
-    let mut hangup = (!hangup_is_ignored())
-        .then(|| signal(SignalKind::hangup()).ok())
-        .flatten();
     tokio::spawn(async move {
+        use tokio::signal::unix::{SignalKind, signal};
+        let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+            return;
+        };
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}
-            () = came(&mut terminate) => {}
-            () = came(&mut hangup) => {}
+            _ = terminate.recv() => {}
         }
         told.cancel();
     });
     shutdown
-}
-
-async fn came(signal: &mut Option<Signal>) {
-    match signal {
-        Some(signal) => _ = signal.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Whether we were started to outlive the terminal, as by nohup; where the system does not tell, that is left as it is.
-fn hangup_is_ignored() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status
-        .lines()
-        .find_map(|line| line.strip_prefix("SigIgn:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    // SIGHUP is signal 1, the lowest bit.
-    ignored.is_none_or(|mask| mask & 1 == 1)
 }
 
 /// Prints why a service did not start, and the code to end with.

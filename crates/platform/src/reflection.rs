@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::iter;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
@@ -12,21 +13,18 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::Uri;
 use prost::{DecodeError, Message as _};
-use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto};
+use prost_types::FileDescriptorProto;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
-use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
-use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest as Asked;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse as Answer;
 use tonic_reflection::pb::v1::server_reflection_server::{
     ServerReflection, ServerReflectionServer,
 };
-use tonic_reflection::pb::v1::{
-    ErrorResponse, ExtensionNumberResponse, FileDescriptorResponse, ListServiceResponse,
-    ServerReflectionRequest, ServerReflectionResponse, ServiceResponse,
-};
+use tonic_reflection::pb::v1::{self, ServerReflectionRequest, ServerReflectionResponse};
 use tower::Service;
 
 /// Every contract that a service may show: ours, and those of what it serves and answers besides.
@@ -38,7 +36,7 @@ const CONTRACTS: [&[u8]; 5] = [
     tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
 ];
 
-static INDEX: LazyLock<Result<Index, DecodeError>> = LazyLock::new(|| Index::of(&CONTRACTS));
+static INDEX: LazyLock<Result<Index, DecodeError>> = LazyLock::new(|| index(&CONTRACTS));
 
 /// Adds reflection to a service's routes; `names` are the gRPC services that it tells of, its own reflection aside.
 pub(crate) fn add_reflection(routes: Routes, names: &[&str]) -> Routes {
@@ -54,12 +52,9 @@ pub(crate) fn add_reflection(routes: Routes, names: &[&str]) -> Routes {
         .add_service(Alpha(server))
 }
 
-/// The contracts by file and by the names that they declare. The bytes are those of the program itself, so that the
-/// options that prost does not know are kept.
-struct Index {
-    files: HashMap<String, Bytes>,
-    symbols: HashMap<String, Bytes>,
-}
+/// The contracts by the file's name and by what they declare at their top. The bytes are those of the program itself, so
+/// that the options that prost does not know are kept.
+type Index = HashMap<String, Bytes>;
 
 /// A `google.protobuf.FileDescriptorSet` whose files stay encoded.
 #[derive(prost::Message)]
@@ -68,70 +63,29 @@ struct Files {
     file: Vec<Bytes>,
 }
 
-impl Index {
-    fn of(sets: &[&'static [u8]]) -> Result<Self, DecodeError> {
-        let mut index = Self {
-            files: HashMap::new(),
-            symbols: HashMap::new(),
-        };
-        for set in sets {
-            for encoded in Files::decode(Bytes::from_static(set))?.file {
-                let file = FileDescriptorProto::decode(encoded.as_ref())?;
-                index.file(&file, &encoded);
+fn index(sets: &[&'static [u8]]) -> Result<Index, DecodeError> {
+    let mut index = Index::new();
+    for set in sets {
+        for encoded in Files::decode(Bytes::from_static(set))?.file {
+            let file = FileDescriptorProto::decode(encoded.as_ref())?;
+            let messages = file.message_type.iter().map(|message| message.name());
+            let enums = file.enum_type.iter().map(|values| values.name());
+            let services = file.service.iter().map(|service| service.name());
+            for name in messages.chain(enums).chain(services) {
+                index.insert(format!("{}.{name}", file.package()), encoded.clone());
             }
+            index.insert(file.name().to_owned(), encoded);
         }
-        Ok(index)
     }
+    Ok(index)
+}
 
-    fn file(&mut self, file: &FileDescriptorProto, encoded: &Bytes) {
-        if self.files.contains_key(file.name()) {
-            return;
-        }
-        self.files.insert(file.name().to_owned(), encoded.clone());
-        let package = file.package();
-        for message in &file.message_type {
-            self.message(package, message, encoded);
-        }
-        for values in &file.enum_type {
-            self.values(package, values, encoded);
-        }
-        for service in &file.service {
-            let name = self.symbol(package, service.name(), encoded);
-            for method in &service.method {
-                self.symbol(&name, method.name(), encoded);
-            }
-        }
-    }
-
-    fn message(&mut self, parent: &str, message: &DescriptorProto, encoded: &Bytes) {
-        let name = self.symbol(parent, message.name(), encoded);
-        for nested in &message.nested_type {
-            self.message(&name, nested, encoded);
-        }
-        for values in &message.enum_type {
-            self.values(&name, values, encoded);
-        }
-        for field in &message.field {
-            self.symbol(&name, field.name(), encoded);
-        }
-        for oneof in &message.oneof_decl {
-            self.symbol(&name, oneof.name(), encoded);
-        }
-    }
-
-    fn values(&mut self, parent: &str, values: &EnumDescriptorProto, encoded: &Bytes) {
-        let name = self.symbol(parent, values.name(), encoded);
-        for value in &values.value {
-            self.symbol(&name, value.name(), encoded);
-        }
-    }
-
-    /// Notes where a name is declared; answers it in full.
-    fn symbol(&mut self, parent: &str, name: &str, encoded: &Bytes) -> String {
-        let name = format!("{parent}.{name}");
-        self.symbols.insert(name.clone(), encoded.clone());
-        name
-    }
+/// The contract that declares a name: that of the name itself, or of what it lies in, as a method lies in its service.
+fn declaring<'a>(index: &'a Index, name: &str) -> Option<&'a Bytes> {
+    let parents = name.rmatch_indices('.').map(|(at, _)| &name[..at]);
+    iter::once(name)
+        .chain(parents)
+        .find_map(|name| index.get(name))
 }
 
 /// What one service tells of itself.
@@ -141,44 +95,35 @@ struct Reflection {
 }
 
 impl Reflection {
-    fn answer(&self, request: &ServerReflectionRequest) -> Result<MessageResponse, Status> {
+    fn answer(&self, asked: Option<&Asked>) -> Result<Answer, Status> {
         let index = INDEX.as_ref().map_err(|error| {
             tracing::error!(%error, "the program's own contracts cannot be read");
             Status::internal("the contracts cannot be read")
         })?;
-        match &request.message_request {
-            Some(MessageRequest::FileByFilename(name)) => found(&index.files, name),
-            Some(MessageRequest::FileContainingSymbol(name)) => found(&index.symbols, name),
-            Some(MessageRequest::FileContainingExtension(_)) => {
-                Err(Status::not_found("extensions are not shown"))
-            }
+        let (name, found) = match asked {
+            Some(Asked::FileByFilename(name)) => (name, index.get(name)),
+            Some(Asked::FileContainingSymbol(name)) => (name, declaring(index, name)),
+            Some(Asked::FileContainingExtension(extension)) => (&extension.containing_type, None),
             // No number rather than a refusal: grpcurl asks this of every message and gives up on a refusal.
-            Some(MessageRequest::AllExtensionNumbersOfType(name)) => Ok(
-                MessageResponse::AllExtensionNumbersResponse(ExtensionNumberResponse {
-                    base_type_name: name.clone(),
-                    extension_number: Vec::new(),
-                }),
-            ),
-            Some(MessageRequest::ListServices(_)) => {
-                let service = |name: &String| ServiceResponse { name: name.clone() };
-                Ok(MessageResponse::ListServicesResponse(ListServiceResponse {
-                    service: self.names.iter().map(service).collect(),
-                }))
+            Some(Asked::AllExtensionNumbersOfType(_)) => {
+                return Ok(Answer::AllExtensionNumbersResponse(Default::default()));
             }
-            None => Err(Status::invalid_argument("nothing is asked")),
-        }
+            Some(Asked::ListServices(_)) => {
+                let service = |name: &String| v1::ServiceResponse { name: name.clone() };
+                let service = self.names.iter().map(service).collect();
+                return Ok(Answer::ListServicesResponse(v1::ListServiceResponse {
+                    service,
+                }));
+            }
+            None => return Err(Status::invalid_argument("nothing is asked")),
+        };
+        let found = found.ok_or_else(|| Status::not_found(format!("there is no {name:?}")))?;
+        let file_descriptor_proto = vec![found.to_vec()];
+        let file = v1::FileDescriptorResponse {
+            file_descriptor_proto,
+        };
+        Ok(Answer::FileDescriptorResponse(file))
     }
-}
-
-fn found(encoded: &HashMap<String, Bytes>, name: &str) -> Result<MessageResponse, Status> {
-    let encoded = encoded
-        .get(name)
-        .ok_or_else(|| Status::not_found(format!("there is no {name:?}")))?;
-    Ok(MessageResponse::FileDescriptorResponse(
-        FileDescriptorResponse {
-            file_descriptor_proto: vec![encoded.to_vec()],
-        },
-    ))
 }
 
 #[tonic::async_trait]
@@ -193,8 +138,9 @@ impl ServerReflection for Reflection {
         let reflection = self.clone();
         let answers = request.into_inner().map(move |request| {
             let request = request?;
-            let answer = reflection.answer(&request).unwrap_or_else(|status| {
-                MessageResponse::ErrorResponse(ErrorResponse {
+            let answer = reflection.answer(request.message_request.as_ref());
+            let answer = answer.unwrap_or_else(|status| {
+                Answer::ErrorResponse(v1::ErrorResponse {
                     error_code: status.code().into(),
                     error_message: status.message().to_owned(),
                 })
@@ -240,21 +186,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_name_is_found_where_it_is_declared() {
-        let index = Index::of(&CONTRACTS).unwrap();
+    fn a_name_is_found_where_it_is_declared() {
+        let index = index(&CONTRACTS).unwrap();
         let file = |name: &str| {
-            let encoded = index.symbols.get(name)?;
+            let encoded = declaring(&index, name)?;
             let file = FileDescriptorProto::decode(encoded.as_ref()).unwrap();
             Some(file.name().to_owned())
         };
         for (name, declared) in [
-            ("octroi.billing.v1.AccountService", "octroi/billing/v1/"),
             (
                 "octroi.billing.v1.AccountService.GetAccount",
                 "octroi/billing/v1/",
             ),
             ("octroi.billing.v1.Account.legal_name", "octroi/billing/v1/"),
-            ("octroi.billing.v1.Invoice.State", "octroi/billing/v1/"),
             (
                 "octroi.billing.v1.Invoice.State.STATE_PAID",
                 "octroi/billing/v1/",
@@ -266,18 +210,15 @@ mod tests {
             let found = file(name).unwrap_or_else(|| panic!("{name} is not found"));
             assert!(found.starts_with(declared), "{name}: {found}");
         }
-        assert_eq!(file("octroi.billing.v1.Account.nonsense"), None);
-    }
-
-    #[test]
-    fn every_import_is_there() {
-        let index = Index::of(&CONTRACTS).unwrap();
-        for (name, encoded) in &index.files {
-            for import in FileDescriptorProto::decode(encoded.as_ref())
-                .unwrap()
-                .dependency
-            {
-                assert!(index.files.contains_key(&import), "{name} imports {import}");
+        assert_eq!(file("octroi.billing.v1.Nonsense"), None);
+        for encoded in index.values() {
+            let file = FileDescriptorProto::decode(encoded.as_ref()).unwrap();
+            for import in &file.dependency {
+                assert!(
+                    index.contains_key(import),
+                    "{} imports {import}",
+                    file.name()
+                );
             }
         }
     }

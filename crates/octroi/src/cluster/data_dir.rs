@@ -1,9 +1,9 @@
 //! The data directory and its lock.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{Read, Write},
-    os::unix::fs::MetadataExt,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -14,11 +14,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{
-    ClusterError,
-    error::io_at,
-    files::{make_dir, private_file},
-};
+use super::{ClusterError, error::io_at, files::private_file};
 
 /// How long a process may take to end after it was killed.
 const DYING: Duration = Duration::from_secs(2);
@@ -44,9 +40,14 @@ impl DataDir {
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
         {
-            fs::create_dir_all(parent).map_err(io_at("create", parent))?;
+            fs::create_dir_all(parent).map_err(not_made(path))?;
         }
-        make_dir(path, 0o700)?;
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(not_made(path)(error));
+            }
+            _ => {}
+        }
         let path = fs::canonicalize(path).map_err(io_at("resolve", path))?;
         let metadata = fs::metadata(&path).map_err(io_at("read", &path))?;
         let us = rustix::process::geteuid();
@@ -77,6 +78,12 @@ impl DataDir {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+fn not_made(path: &Path) -> impl FnOnce(io::Error) -> ClusterError {
+    let path = path.display();
+    let what = format!("cannot make the data directory {path}: choose another one with --data-dir");
+    move |source| ClusterError::Io { what, source }
 }
 
 /// Takes the directory's lock, which the system frees when we end, and leaves

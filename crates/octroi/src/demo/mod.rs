@@ -29,7 +29,7 @@ use crate::bootstrap::{BootstrapOptions, bootstrap};
 use crate::clock::TestClock;
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::failure::Failure;
-use crate::interrupt::unless_interrupted;
+use crate::interrupt::{unless_interrupted, until_interrupted};
 use crate::keys::{Keys, Tokens};
 use crate::output;
 use crate::serve::complete_mail;
@@ -50,7 +50,7 @@ pub struct DemoArgs {
 /// What could not be started, or which step did not go as the guide says.
 pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
     process::log_from("error");
-    let shutdown = process::until_signal();
+    let shutdown = until_interrupted();
     let listeners = Listeners::free()?;
     let dir = temporary_directory().map_err(anyhow::Error::new)?;
     let options = ClusterOptions {

@@ -19,11 +19,10 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use octroi_platform::clock::system_micros;
-use octroi_platform::process;
 use tokio_postgres::{Client, Config, IsolationLevel, NoTls, Transaction};
 
 use crate::failure::Failure;
-use crate::interrupt::unless_interrupted;
+use crate::interrupt::{unless_interrupted, until_interrupted};
 use crate::output::{self, Unread};
 use crate::place::{PlaceArgs, find_admin};
 
@@ -97,7 +96,7 @@ impl fmt::Display for Report {
 /// # Errors
 /// When there is no installation or its database cannot be read.
 pub async fn verify(args: &PlaceArgs) -> Result<ExitCode, Failure> {
-    let interrupt = process::until_signal();
+    let interrupt = until_interrupted();
     let found = unless_interrupted(&interrupt, find_admin(args)).await?;
     let (admin, place) = found.ok_or_else(interrupted)?;
     let report = tokio::select! {
