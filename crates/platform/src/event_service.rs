@@ -38,13 +38,10 @@ impl EventService for EventsApi {
             &request.order_by,
             &mut violations,
         );
+        let after: Option<Uuid> = page.key(&mut violations);
         violations.finish()?;
         let [account] = account.unwrap_or_default();
         call.caller.may_see(account, "account", &request.parent)?;
-        let after = page
-            .after
-            .as_deref()
-            .and_then(|id| Uuid::parse_str(id).ok());
         let mut rows = self
             .db
             .read(

@@ -1,5 +1,7 @@
 //! Pages of lists, as AIP-158 has them.
 
+use std::str::FromStr;
+
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,6 +14,7 @@ use crate::name::may_be_id;
 const VERSION: u32 = 1;
 const DEFAULT_SIZE: i32 = 50;
 const MAX_SIZE: i32 = 1000;
+const TOKEN_RULE: &str = "must come from the same query's last answer";
 
 /// One page asked for.
 #[derive(Debug, Clone)]
@@ -65,7 +68,7 @@ impl Page {
         } else {
             let after = open(token, &query);
             if after.is_none() {
-                violations.add("page_token", "must come from the same query's last answer");
+                violations.add("page_token", TOKEN_RULE);
             }
             after
         };
@@ -74,6 +77,13 @@ impl Page {
             after,
             query,
         }
+    }
+
+    /// The key of the row that the page begins after, none for the first page. One that no row of the list can have was
+    /// made up.
+    pub fn key<K: FromStr>(&self, violations: &mut Violations) -> Option<K> {
+        let key = self.after.as_deref().map(str::parse)?;
+        violations.check("page_token", key.map_err(|_| TOKEN_RULE))
     }
 
     /// Cuts the rows to the page and gives the token of the next one, empty on the last.

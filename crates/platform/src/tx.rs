@@ -284,7 +284,12 @@ impl Tx {
                 }
                 Ok(())
             }
-            // The database's own word, or COMMIT never left: nothing was done. The connection is rolled back on drop.
+            // The database's own word: nothing was done, and COMMIT has ended the transaction.
+            (Some(error), Some(Ok(_))) if error.code().is_some() => {
+                self.reads.take();
+                Err(error.into())
+            }
+            // COMMIT never left, or was refused. The connection is rolled back on drop.
             (Some(error), committed) if error.code().is_some() || committed.is_none() => {
                 Err(error.into())
             }

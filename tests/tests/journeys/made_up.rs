@@ -3,11 +3,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use octroi_api::event::v1::ListEventsRequest;
 use octroi_api::licensing::v1::{
     Device, ListLicensesRequest, ListOwnDevicesRequest, NewLicenseGroup, RegisterDeviceRequest,
     SignInRequest, TerminateLicenseGroupRequest,
 };
-use octroi_tests::harness::{Answer as _, BUSINESS, CHOSEN, Installation, new_group};
+use octroi_tests::harness::{Answer as _, BUSINESS, CHOSEN, Installation, ServiceName, new_group};
 use tonic::Code;
 
 use crate::methods::with_everything;
@@ -57,6 +58,16 @@ async fn page_tokens() {
         let refused = user.portal().list_own_devices(list.clone()).await.refused();
         refused.names(&["page_token"]);
     }
+    let mut list = ListEventsRequest {
+        parent: acme.name(),
+        page_size: 1,
+        ..ListEventsRequest::default()
+    };
+    let mut events = acme.by.events(ServiceName::Licensing);
+    let page = events.list_events(list.clone()).await.got();
+    list.page_token = with_key(&page.next_page_token, "1");
+    let refused = events.list_events(list).await.refused();
+    refused.names(&["page_token"]);
     octroi.finish().await;
 }
 

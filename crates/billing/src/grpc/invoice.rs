@@ -12,7 +12,7 @@ use octroi_platform::{Call, Page, Violations};
 use tonic::{Request, Response, Status};
 
 use super::account::{account_id, address};
-use super::payment_method::{after, child};
+use super::payment_method::child;
 use super::{money, quote};
 use crate::app::App;
 use crate::domain::bill::{Bill, Charged, Line, Party, TaxLine};
@@ -55,7 +55,7 @@ impl InvoiceService for InvoiceApi {
             &request.order_by,
             &mut violations,
         );
-        let before = after(&page, &mut violations);
+        let before = page.key(&mut violations);
         violations.finish()?;
         let mut invoices = self.0.list_invoices(&call, &account, before, &page).await?;
         let next_page_token = page.cut(&mut invoices, |invoice| invoice.id.to_string());

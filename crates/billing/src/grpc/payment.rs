@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::account::account_id;
 use super::money;
-use super::payment_method::{after, child};
+use super::payment_method::child;
 use crate::app::App;
 use crate::domain::payment::{Payment, PaymentState};
 use crate::domain::{invoice, payment_method};
@@ -50,7 +50,7 @@ impl PaymentService for PaymentApi {
             &request.order_by,
             &mut violations,
         );
-        let before = after(&page, &mut violations);
+        let before = page.key(&mut violations);
         violations.finish()?;
         let mut payments = self.0.list_payments(&call, &account, before, &page).await?;
         let next_page_token = page.cut(&mut payments, |payment| payment.id.to_string());

@@ -70,7 +70,7 @@ impl PaymentMethodService for PaymentMethodApi {
             &request.order_by,
             &mut violations,
         );
-        let after = after(&page, &mut violations);
+        let after = page.key(&mut violations);
         violations.finish()?;
         let mut methods = self
             .0
@@ -116,15 +116,6 @@ pub(super) fn child(
         );
         Default::default()
     })
-}
-
-/// The id that a page continues after.
-pub(super) fn after(page: &Page, violations: &mut Violations) -> Option<Uuid> {
-    let id = page.after.as_deref().map(Uuid::try_parse)?;
-    violations.check(
-        "page_token",
-        id.map_err(|_| "must come from the same query's last answer"),
-    )
 }
 
 fn to_wire(method: &PaymentMethod) -> pb::PaymentMethod {

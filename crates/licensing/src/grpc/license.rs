@@ -1,5 +1,7 @@
 //! LicenseService on the wire.
 
+use std::num::NonZeroU32;
+
 use octroi_api::licensing::v1 as wire;
 use octroi_api::licensing::v1::license_service_server::LicenseService;
 use octroi_platform::event::to_proto;
@@ -13,7 +15,6 @@ use crate::domain::license::{
 };
 use crate::domain::offer;
 use crate::error::Error;
-use crate::grpc::after;
 
 const NAME_RULE: &str = "must be \"accounts/{account}/licenseGroups/{group}/licenses/{number}\"";
 const PARENT_RULE: &str = "must be \"accounts/{account}/licenseGroups/{group}\"";
@@ -68,7 +69,8 @@ impl LicenseService for LicenseApi {
             &request.order_by,
             &mut violations,
         );
-        let after = after(&page, seat_number, &mut violations).unwrap_or_default();
+        let after: Option<NonZeroU32> = page.key(&mut violations);
+        let after = after.map_or(0, |number| i32::try_from(number.get()).unwrap_or(i32::MAX));
         let [account, group] = valid(parent, violations)?;
         let mut licenses = self
             .licenses

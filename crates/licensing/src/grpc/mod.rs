@@ -8,7 +8,7 @@ pub(crate) mod order;
 pub(crate) mod portal;
 pub(crate) mod usage;
 
-use octroi_platform::{Page, Violations, name};
+use octroi_platform::{Violations, name};
 
 /// The ids in a resource name; a name of another shape is a violation.
 fn ids<'a, const N: usize>(
@@ -38,17 +38,6 @@ fn check_name(field: &str, given: &str, violations: &mut Violations) {
             "must be 1 to 100 characters, without control characters or space around it",
         );
     }
-}
-
-/// The key of the row that a page begins after, none for the first page. One that no row of the list can have was made
-/// up.
-fn after<K>(page: &Page, read: fn(&str) -> Option<K>, violations: &mut Violations) -> Option<K> {
-    let given = page.after.as_deref()?;
-    let key = read(given);
-    if key.is_none() {
-        violations.add("page_token", "must come from the same query's last answer");
-    }
-    key
 }
 
 /// Holds a text to a number of characters, and to characters that can be kept and shown.

@@ -14,7 +14,6 @@ use crate::domain::device::{Device, Kind, NewDevice, Platform, display_name};
 use crate::domain::license::LicenseId;
 use crate::domain::portal::{Installer, client};
 use crate::error::Error;
-use crate::grpc::after;
 use crate::grpc::license::{numbered, valid};
 
 /// Longer than any address or password that could be right.
@@ -160,8 +159,8 @@ impl PortalService for PortalApi {
             &request.order_by,
             &mut violations,
         );
-        let uuid = |given: &str| Uuid::try_parse(given).ok();
-        let after = after(&page, uuid, &mut violations).unwrap_or_default();
+        let after: Option<Uuid> = page.key(&mut violations);
+        let after = after.unwrap_or_default();
         violations.finish()?;
         let mut devices = self
             .portal

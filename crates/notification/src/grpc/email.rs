@@ -72,12 +72,8 @@ impl EmailService for EmailApi {
             &request.order_by,
             &mut violations,
         );
-        let before = page.after.as_deref().map(Uuid::try_parse);
-        if matches!(before, Some(Err(_))) {
-            violations.add("page_token", "must come from the same query's last answer");
-        }
+        let before = page.key(&mut violations);
         violations.finish()?;
-        let before = before.and_then(Result::ok);
         let (emails, next_page_token) = self.0.list(&call, account, &page, before, view).await?;
         Ok(Response::new(ListEmailsResponse {
             emails: emails.into_iter().map(|seen| wire(seen, &call)).collect(),
