@@ -20,7 +20,7 @@ use octroi_platform::{Running, Service, Shell, StartError};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::app::delivery::Courier;
+use crate::app::delivery::{Courier, LANES};
 use crate::app::email::Emails;
 use crate::grpc::email::EmailApi;
 use crate::grpc::event::FactIntake;
@@ -59,9 +59,13 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
         from: mail.from,
         shutdown: shell.shutdown.clone(),
     });
-    let queued = shell.spawn_work("e-mail delivery", DELIVER_EVERY, move |_| {
-        Arc::clone(&courier).deliver()
+    let lanes = (0..LANES).map(|_| {
+        let courier = Arc::clone(&courier);
+        shell.spawn_work("e-mail delivery", DELIVER_EVERY, move |_| {
+            Arc::clone(&courier).deliver()
+        })
     });
+    let lanes = lanes.collect();
     let db = shell.db.clone();
     shell.spawn_work("password erasure", ERASE_EVERY, move |now| {
         let db = db.clone();
@@ -75,7 +79,7 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
     let routes = Routes::new(EmailServiceServer::new(EmailApi(emails)));
     let intake = FactIntake {
         message_id_domain: mail.message_id_domain,
-        queued,
+        lanes,
     };
     shell.serve(routes, intake, None).await
 }

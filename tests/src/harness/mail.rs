@@ -89,10 +89,10 @@ impl MailServer {
         self.kept.lock().unwrap().silent.send_replace(silent);
     }
 
-    /// Whether a recipient waits for its answer.
+    /// How many recipients wait for their answer.
     #[must_use]
-    pub fn waiting(&self) -> bool {
-        self.kept.lock().unwrap().waiting > 0
+    pub fn waiting(&self) -> usize {
+        self.kept.lock().unwrap().waiting
     }
 
     /// Everything that arrived, in order.

@@ -1,9 +1,10 @@
 //! Handing e-mails over. A worker leases one e-mail, hands it over with no transaction open, and writes what came of it. The
 //! lease is short and renewed meanwhile, so a slow server is waited for and a dead process holds nothing up for long.
 //!
-//! What came of it is written as soon as the database lets it. A process that dies in between leaves the lease to run out, and the e-mail is handed over again under the same
-//! Message-ID: a recipient may get it twice, and never not at all. What a lease covers counts as being sent: a password
-//! that ends before is never sent, one that ends in the moment between the last look at it and the server's answer is.
+//! What came of it is written as soon as the database lets it. A process that dies in between leaves the lease to run
+//! out, and the e-mail is handed over again under the same Message-ID: a recipient may get it twice, and never not at
+//! all. What a lease covers counts as being sent: a password that ends before is never sent, one that ends in the moment
+//! between the last look at it and the server's answer is.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,7 +18,6 @@ use octroi_platform::seal::SealingKeys;
 use octroi_platform::{Call, Clock, Db, Error};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -32,10 +32,10 @@ use crate::store;
 use crate::store::delivery::Leased;
 
 /// How many e-mails are handed over at the same time, each over a connection of its own.
-const LANES: usize = 4;
+pub const LANES: usize = 4;
 
 /// How many e-mails a lane hands over before it hangs up.
-const LANE_LENGTH: usize = 100;
+const LANE_LENGTH: u64 = 100;
 
 /// For how long writing what came of a try is tried: an e-mail that was handed over and not marked is sent again. While
 /// the database is away nobody else can take the e-mail, so this is what a database may take to come back.
@@ -73,42 +73,16 @@ enum Taken {
 }
 
 impl Courier {
-    /// Hands over what is due, on several lanes if there is more than one e-mail; how many it tried.
+    /// Hands over what is due: one e-mail after another until nothing is, over one connection while that works; how
+    /// many it tried. Several run side by side, so that one that hangs at the mail server holds up its own lane only.
     ///
     /// # Errors
     /// The database's. Whatever a mail server does is the e-mail's outcome and no error.
     pub async fn deliver(self: Arc<Self>) -> anyhow::Result<u64> {
-        let first = self.take().await.context("taking an e-mail")?;
-        if matches!(first, Taken::Nothing) {
-            return Ok(0);
-        }
-        let mut lanes = JoinSet::new();
-        lanes.spawn(Arc::clone(&self).lane(Some(first)));
-        for _ in 1..LANES {
-            lanes.spawn(Arc::clone(&self).lane(None));
-        }
-        let mut done = 0;
-        let mut failure = None;
-        while let Some(lane) = lanes.join_next().await {
-            match lane.map_err(anyhow::Error::from).and_then(|lane| Ok(lane?)) {
-                Ok(count) => done += count,
-                Err(error) => failure = Some(error),
-            }
-        }
-        failure.map_or(Ok(done), Err)
-    }
-
-    /// One e-mail after another until nothing is due, over one connection while that works.
-    async fn lane(self: Arc<Self>, mut first: Option<Taken>) -> Result<u64, Error> {
         let mut line = None;
         let mut done = 0;
-        for _ in 0..LANE_LENGTH {
-            let taken = match first.take() {
-                Some(taken) => taken,
-                None if self.shutdown.is_cancelled() => break,
-                None => self.take().await?,
-            };
-            match taken {
+        while done < LANE_LENGTH && !self.shutdown.is_cancelled() {
+            match self.take().await.context("taking an e-mail")? {
                 Taken::Nothing => break,
                 Taken::Withdrawn => {}
                 Taken::Leased(leased) => {

@@ -23,8 +23,8 @@ use crate::domain::locale::{Amount, Locale};
 pub struct FactIntake {
     /// Domain of the Message-IDs.
     pub message_id_domain: String,
-    /// Wakes the courier.
-    pub queued: Arc<Notify>,
+    /// Each wakes a lane of the courier.
+    pub lanes: Vec<Arc<Notify>>,
 }
 
 impl Intake for FactIntake {
@@ -45,7 +45,9 @@ impl Intake for FactIntake {
     }
 
     fn applied(&self) {
-        self.queued.notify_waiters();
+        for lane in &self.lanes {
+            lane.notify_waiters();
+        }
     }
 }
 
