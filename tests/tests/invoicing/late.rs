@@ -77,6 +77,9 @@ async fn usage_told_late_is_charged_on_the_next_invoice() {
     assert_eq!(figures(&again), [1, 0, 1, 0, 0], "{again:?}");
 
     octroi.advance_to("2026-04-01T08:00:00Z").await;
+    // The closed month is shown whole, as it is known by now; what is left of it goes to the next one.
+    let whole = acme.preview("2026-02").await;
+    assert_eq!(lines(&whole), [("2026-02".to_owned(), 2)]);
     let expected = acme.preview("2026-03").await;
     octroi.bills("2026-03").await;
     let invoices = acme.invoices().await;

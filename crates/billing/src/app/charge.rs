@@ -203,7 +203,11 @@ impl Facts {
         };
         let mut lines = Vec::new();
         for (Counted { month, .. }, usage) in due.months().zip(usages) {
-            let billed = self.billed.get(&(account.id.clone(), month.month));
+            // A month looked at again for itself is shown whole, whatever was charged of it.
+            let billed = match month.late {
+                true => self.billed.get(&(account.id.clone(), month.month)),
+                false => None,
+            };
             let charged = knowledge.charge(*month, usage, billed.map_or(&[], Vec::as_slice))?;
             lines.extend(charged.lines);
             if month.late && charged.overcharged {
