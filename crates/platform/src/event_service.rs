@@ -42,7 +42,7 @@ impl EventService for EventsApi {
         violations.finish()?;
         let [account] = account.unwrap_or_default();
         call.caller.may_see(account, "account", &request.parent)?;
-        let mut rows = self
+        let rows = self
             .db
             .read(
                 "-- list_events
@@ -53,8 +53,7 @@ impl EventService for EventsApi {
             )
             .await?;
         let id = |row: &Row| row.get::<_, Uuid>("id").to_string();
-        let next_page_token = page.cut(&mut rows, id);
-        let events = rows.iter().map(event).collect::<Result<Vec<_>, _>>()?;
+        let (events, next_page_token) = page.try_cut(rows, id, |row| event(&row))?;
         Ok(Response::new(ListEventsResponse {
             events,
             next_page_token,

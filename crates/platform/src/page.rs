@@ -1,5 +1,6 @@
 //! Pages of lists, as AIP-158 has them.
 
+use std::convert::Infallible;
 use std::str::FromStr;
 
 use aws_lc_rs::digest;
@@ -14,6 +15,11 @@ use crate::name::may_be_id;
 const VERSION: u32 = 1;
 const DEFAULT_SIZE: i32 = 50;
 const MAX_SIZE: i32 = 1000;
+/// What weighs so many bytes ends its page: with a last row of as much again, an answer stays below 1 MiB, a quarter of
+/// what clients take by default.
+const HEAVY: usize = 512 * 1024;
+/// Tag and length of a row within the answer, at most.
+const FRAME: usize = 6;
 const TOKEN_RULE: &str = "must come from the same query's last answer";
 
 /// One page asked for.
@@ -86,20 +92,50 @@ impl Page {
         violations.check("page_token", key.map_err(|_| TOKEN_RULE))
     }
 
-    /// Cuts the rows to the page and gives the token of the next one, empty on the last.
-    pub fn cut<T>(&self, rows: &mut Vec<T>, key: impl Fn(&T) -> String) -> String {
-        let size = usize::try_from(self.limit - 1).unwrap_or(usize::MAX);
-        if rows.len() <= size {
-            return String::new();
+    /// Cuts the rows to the page, by number and by weight, as they become messages, and gives the token of the next page,
+    /// empty on the last. There is no other way to such a token, so that no list forgets its weight.
+    pub fn cut<T, M: prost::Message>(
+        &self,
+        rows: Vec<T>,
+        key: impl Fn(&T) -> String,
+        mut wire: impl FnMut(T) -> M,
+    ) -> (Vec<M>, String) {
+        match self.try_cut(rows, key, |row| Ok::<M, Infallible>(wire(row))) {
+            Ok(page) => page,
+            Err(never) => match never {},
         }
-        rows.truncate(size);
-        let Some(last) = rows.last() else {
-            return String::new();
-        };
+    }
+
+    /// As [`Page::cut`], where a row may turn out to be no message. No row is turned into one but those of the page.
+    ///
+    /// # Errors
+    /// That of the first such row.
+    pub fn try_cut<T, M: prost::Message, E>(
+        &self,
+        rows: Vec<T>,
+        key: impl Fn(&T) -> String,
+        mut wire: impl FnMut(T) -> Result<M, E>,
+    ) -> Result<(Vec<M>, String), E> {
+        let size = usize::try_from(self.limit - 1).unwrap_or(usize::MAX);
+        let mut messages = Vec::with_capacity(rows.len().min(size));
+        let (mut last, mut weight) = (String::new(), 0);
+        for row in rows {
+            if messages.len() == size || weight >= HEAVY {
+                return Ok((messages, self.token(last)));
+            }
+            last = key(&row);
+            let message = wire(row)?;
+            weight += FRAME + message.encoded_len();
+            messages.push(message);
+        }
+        Ok((messages, String::new()))
+    }
+
+    fn token(&self, after: String) -> String {
         let token = Token {
             version: VERSION,
             query: self.query.clone(),
-            after: key(last),
+            after,
         };
         URL_SAFE_NO_PAD.encode(token.encode_to_vec())
     }
@@ -136,12 +172,11 @@ mod tests {
     #[test]
     fn a_token_opens_its_own_query_alone() {
         let first = page("List", "", NAMES).unwrap();
-        let mut rows = vec!["x", "y", "z"];
-        let token = first.cut(&mut rows, |row| (*row).to_owned());
+        let (rows, token) = first.cut(vec!["x", "y", "z"], ToString::to_string, str::to_owned);
         assert_eq!(rows, ["x", "y"]);
         let next = page("List", &token, NAMES).unwrap();
         assert_eq!(next.after.as_deref(), Some("y"));
-        let made_up = next.cut(&mut vec!["a", "b", "c"], |_| "a\0".to_owned());
+        let (_, made_up) = next.cut(vec!["a", "b", "c"], |_| "a\0".to_owned(), str::to_owned);
         for (method, token, parent) in [
             ("List", token.as_str(), "accounts/b"),
             ("ListOthers", &token, NAMES),
@@ -151,6 +186,43 @@ mod tests {
             let refused = page(method, token, parent).unwrap_err();
             assert!(refused.starts_with("page_token "), "{refused}");
         }
+    }
+
+    /// Pages of rows of these many bytes: how many there are on each.
+    fn pages(size: i32, mut rows: &[usize]) -> Vec<usize> {
+        let call = Call::background(jiff::Timestamp::UNIX_EPOCH, "List");
+        let (mut token, mut counts) = (String::new(), Vec::new());
+        loop {
+            let mut violations = Violations::default();
+            let page = Page::parse(&call, size, &token, NAMES, "", "", &mut violations);
+            violations.finish().unwrap();
+            let limit = usize::try_from(page.limit).unwrap().min(rows.len());
+            let (messages, next) = page.cut(
+                rows[..limit].to_vec(),
+                |row| row.to_string(),
+                |row| vec![0_u8; row],
+            );
+            let weight: usize = messages.iter().map(|row| row.len() + FRAME).sum();
+            assert!(weight < HEAVY + messages.last().map_or(0, Vec::len) + FRAME);
+            counts.push(messages.len());
+            rows = &rows[messages.len()..];
+            if next.is_empty() {
+                assert_eq!(rows, [0; 0]);
+                return counts;
+            }
+            token = next;
+        }
+    }
+
+    #[test]
+    fn a_page_is_cut_by_number_and_by_weight() {
+        assert_eq!(pages(3, &[1; 7]), [3, 3, 1]);
+        assert_eq!(pages(3, &[1; 6]), [3, 3]);
+        assert_eq!(pages(10, &[200_000; 7]), [3, 3, 1]);
+        assert_eq!(pages(10, &[200_000; 6]), [3, 3]);
+        // One that is too heavy alone has a page of its own.
+        assert_eq!(pages(10, &[HEAVY; 3]), [1, 1, 1]);
+        assert_eq!(pages(0, &[]), [0]);
     }
 
     #[test]

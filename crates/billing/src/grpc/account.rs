@@ -67,10 +67,11 @@ impl AccountService for AccountApi {
             &mut violations,
         );
         violations.finish()?;
-        let mut accounts = self.0.list_accounts(&call, &page).await?;
-        let next_page_token = page.cut(&mut accounts, |account| account.id.clone());
+        let accounts = self.0.list_accounts(&call, &page).await?;
+        let (accounts, next_page_token) =
+            page.cut(accounts, |account| account.id.clone(), |it| to_wire(&it));
         Ok(Response::new(pb::ListAccountsResponse {
-            accounts: accounts.iter().map(to_wire).collect(),
+            accounts,
             next_page_token,
         }))
     }

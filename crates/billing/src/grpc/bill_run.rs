@@ -73,10 +73,10 @@ impl BillRunService for BillRunApi {
             &mut violations,
         );
         violations.finish()?;
-        let mut runs = self.app.list_bill_runs(&call, &page).await?;
-        let next_page_token = page.cut(&mut runs, |run| run.id.clone());
+        let runs = self.app.list_bill_runs(&call, &page).await?;
+        let (runs, next_page_token) = page.cut(runs, |run| run.id.clone(), |it| to_wire(&it));
         Ok(Response::new(pb::ListBillRunsResponse {
-            bill_runs: runs.iter().map(to_wire).collect(),
+            bill_runs: runs,
             next_page_token,
         }))
     }

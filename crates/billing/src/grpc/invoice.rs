@@ -57,10 +57,14 @@ impl InvoiceService for InvoiceApi {
         );
         let before = page.key(&mut violations);
         violations.finish()?;
-        let mut invoices = self.0.list_invoices(&call, &account, before, &page).await?;
-        let next_page_token = page.cut(&mut invoices, |invoice| invoice.id.to_string());
+        let invoices = self.0.list_invoices(&call, &account, before, &page).await?;
+        let (invoices, next_page_token) = page.cut(
+            invoices,
+            |invoice| invoice.id.to_string(),
+            |it| to_wire(&it),
+        );
         Ok(Response::new(pb::ListInvoicesResponse {
-            invoices: invoices.iter().map(to_wire).collect(),
+            invoices,
             next_page_token,
         }))
     }

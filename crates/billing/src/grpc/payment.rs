@@ -52,10 +52,14 @@ impl PaymentService for PaymentApi {
         );
         let before = page.key(&mut violations);
         violations.finish()?;
-        let mut payments = self.0.list_payments(&call, &account, before, &page).await?;
-        let next_page_token = page.cut(&mut payments, |payment| payment.id.to_string());
+        let payments = self.0.list_payments(&call, &account, before, &page).await?;
+        let (payments, next_page_token) = page.cut(
+            payments,
+            |payment| payment.id.to_string(),
+            |it| to_wire(&it),
+        );
         Ok(Response::new(pb::ListPaymentsResponse {
-            payments: payments.iter().map(to_wire).collect(),
+            payments,
             next_page_token,
         }))
     }

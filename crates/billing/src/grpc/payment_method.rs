@@ -72,13 +72,14 @@ impl PaymentMethodService for PaymentMethodApi {
         );
         let after = page.key(&mut violations);
         violations.finish()?;
-        let mut methods = self
+        let methods = self
             .0
             .list_payment_methods(&call, &account, after, &page)
             .await?;
-        let next_page_token = page.cut(&mut methods, |method| method.id.to_string());
+        let (methods, next_page_token) =
+            page.cut(methods, |method| method.id.to_string(), |it| to_wire(&it));
         Ok(Response::new(pb::ListPaymentMethodsResponse {
-            payment_methods: methods.iter().map(to_wire).collect(),
+            payment_methods: methods,
             next_page_token,
         }))
     }

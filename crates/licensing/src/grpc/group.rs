@@ -53,10 +53,11 @@ impl LicenseGroupService for GroupApi {
         );
         violations.finish()?;
         let [account] = parent.unwrap_or_default();
-        let mut groups = self.groups.list(&call, account, &page).await?;
-        let next_page_token = page.cut(&mut groups, |group| group.id.clone());
+        let groups = self.groups.list(&call, account, &page).await?;
+        let (groups, next_page_token) =
+            page.cut(groups, |group| group.id.clone(), |it| to_wire(&it));
         Ok(Response::new(wire::ListLicenseGroupsResponse {
-            license_groups: groups.iter().map(to_wire).collect(),
+            license_groups: groups,
             next_page_token,
         }))
     }

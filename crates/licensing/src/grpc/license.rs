@@ -72,7 +72,7 @@ impl LicenseService for LicenseApi {
         let after: Option<NonZeroU32> = page.key(&mut violations);
         let after = after.map_or(0, |number| i32::try_from(number.get()).unwrap_or(i32::MAX));
         let [account, group] = valid(parent, violations)?;
-        let mut licenses = self
+        let licenses = self
             .licenses
             .list(
                 &call,
@@ -81,9 +81,10 @@ impl LicenseService for LicenseApi {
                 (after, page.limit),
             )
             .await?;
-        let next_page_token = page.cut(&mut licenses, |it| it.id.number.to_string());
+        let (licenses, next_page_token) =
+            page.cut(licenses, |it| it.id.number.to_string(), |it| to_wire(&it));
         Ok(Response::new(wire::ListLicensesResponse {
-            licenses: licenses.iter().map(to_wire).collect(),
+            licenses,
             next_page_token,
         }))
     }

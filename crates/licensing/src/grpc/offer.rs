@@ -45,10 +45,11 @@ impl OfferService for OfferApi {
             &mut violations,
         );
         violations.finish()?;
-        let mut offers = self.0.list(&page).await?;
-        let next_page_token = page.cut(&mut offers, |offer| offer.id.clone());
+        let offers = self.0.list(&page).await?;
+        let (offers, next_page_token) =
+            page.cut(offers, |offer| offer.id.clone(), |it| to_wire(&it));
         Ok(Response::new(wire::ListOffersResponse {
-            offers: offers.iter().map(to_wire).collect(),
+            offers,
             next_page_token,
         }))
     }

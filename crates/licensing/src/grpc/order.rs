@@ -76,10 +76,11 @@ impl OrderService for OrderApi {
         );
         violations.finish()?;
         let [account] = parent.unwrap_or_default();
-        let mut orders = self.orders.list(&call, account, &page).await?;
-        let next_page_token = page.cut(&mut orders, |order| order.id.clone());
+        let orders = self.orders.list(&call, account, &page).await?;
+        let (orders, next_page_token) =
+            page.cut(orders, |order| order.id.clone(), |it| to_wire(&it));
         Ok(Response::new(wire::ListOrdersResponse {
-            orders: orders.iter().map(to_wire).collect(),
+            orders,
             next_page_token,
         }))
     }

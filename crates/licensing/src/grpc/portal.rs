@@ -162,16 +162,17 @@ impl PortalService for PortalApi {
         let after: Option<Uuid> = page.key(&mut violations);
         let after = after.unwrap_or_default();
         violations.finish()?;
-        let mut devices = self
+        let devices = self
             .portal
             .list_own_devices(&call, &key, request.show_deactivated, (after, page.limit))
             .await?;
-        let next_page_token = page.cut(&mut devices, |it| it.id.to_string());
+        let (devices, next_page_token) = page.cut(
+            devices,
+            |it| it.id.to_string(),
+            |it| device_to_wire(&key.license, &it),
+        );
         Ok(Response::new(wire::ListOwnDevicesResponse {
-            devices: devices
-                .iter()
-                .map(|it| device_to_wire(&key.license, it))
-                .collect(),
+            devices,
             next_page_token,
         }))
     }

@@ -60,7 +60,7 @@ impl Emails {
         self.seen(call, email, View::Full)
     }
 
-    /// A page of an account's e-mails, newest first, and the next page's token. One round trip.
+    /// A page of an account's e-mails, newest first, with one more when another page follows. One round trip.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the caller may not know that the account exists; the database's.
@@ -70,20 +70,17 @@ impl Emails {
         account: &str,
         page: &Page,
         before: Option<Uuid>,
-        view: View,
-    ) -> Result<(Vec<Seen>, String), Error> {
+    ) -> Result<Vec<Email>, Error> {
         let parent = format!("accounts/{account}");
         call.caller.may_see(account, "account", &parent)?;
-        let mut emails = store::email::list(&self.db, account, before, page.limit).await?;
-        let next = page.cut(&mut emails, |email| email.id.to_string());
-        let seen = emails
-            .into_iter()
-            .map(|email| self.seen(call, email, view))
-            .collect::<Result<_, _>>()?;
-        Ok((seen, next))
+        store::email::list(&self.db, account, before, page.limit).await
     }
 
-    fn seen(&self, call: &Call, email: Email, view: View) -> Result<Seen, Error> {
+    /// An e-mail as its reader may see it.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when it cannot be rendered or its password cannot be opened.
+    pub fn seen(&self, call: &Call, email: Email, view: View) -> Result<Seen, Error> {
         let letter = self.letter(call, &email, view)?;
         Ok(Seen { email, letter })
     }

@@ -8,15 +8,12 @@ use octroi_api::notification::v1::{
 };
 use octroi_platform::event::to_proto;
 use octroi_platform::name::parse;
-use octroi_platform::{Call, Page, Violations};
+use octroi_platform::{Call, Error, Page, Violations};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::app::email::{Emails, Seen, View};
-use crate::domain::email::{Delivery, Secret};
-
-/// The most e-mails on a page with bodies, so that an answer stays within the 4 MiB that clients take by default.
-const LARGEST_FULL_PAGE: i32 = 200;
+use crate::domain::email::{Delivery, Email, Secret};
 
 /// Serves EmailService.
 pub struct EmailApi(pub Arc<Emails>);
@@ -59,13 +56,9 @@ impl EmailService for EmailApi {
         if EmailView::try_from(request.view).is_err() {
             violations.add("view", "must be a value of EmailView");
         }
-        let size = match view {
-            View::Basic => request.page_size,
-            View::Full => request.page_size.min(LARGEST_FULL_PAGE),
-        };
         let page = Page::parse(
             &call,
-            size,
+            request.page_size,
             &request.page_token,
             &request.parent,
             &request.filter,
@@ -74,9 +67,14 @@ impl EmailService for EmailApi {
         );
         let before = page.key(&mut violations);
         violations.finish()?;
-        let (emails, next_page_token) = self.0.list(&call, account, &page, before, view).await?;
+        let emails = self.0.list(&call, account, &page, before).await?;
+        let id = |email: &Email| email.id.to_string();
+        let (emails, next_page_token) = page.try_cut(emails, id, |email| {
+            let seen = self.0.seen(&call, email, view)?;
+            Ok::<_, Error>(wire(seen, &call))
+        })?;
         Ok(Response::new(ListEmailsResponse {
-            emails: emails.into_iter().map(|seen| wire(seen, &call)).collect(),
+            emails,
             next_page_token,
         }))
     }
