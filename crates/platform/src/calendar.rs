@@ -60,11 +60,6 @@ impl Month {
     pub fn first_day(self) -> Date {
         Date::constant(self.year, self.month, 1)
     }
-
-    /// How many days it has: 28 to 31.
-    pub fn days(self) -> i8 {
-        self.first_day().days_in_month()
-    }
 }
 
 impl fmt::Display for Month {
@@ -204,7 +199,7 @@ impl Zones {
     }
 
     /// The local days of a month, covering it exactly. Where the zone changes at its end, the last day is longer or
-    /// shorter.
+    /// shorter, or is left out; so is a first day that had passed in the new zone when the month before ended.
     pub fn days(&self, month: Month) -> Vec<Day> {
         let (month_start, zone) = self.boundary(month);
         let month_end = self.boundary(month.next()).0;

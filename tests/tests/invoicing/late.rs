@@ -7,7 +7,7 @@ use octroi_tests::harness::{Answer as _, BUSINESS, Installation};
 use crate::figures;
 
 /// From now on, what licensing records of the office's licence is held back on its way to billing.
-async fn hold_back(octroi: &Installation, license: i32) {
+pub(crate) async fn hold_back(octroi: &Installation, license: i32) {
     let hold = format!(
         "CREATE FUNCTION licensing.hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
              NEW.parked := NEW.subscriber = 'billing' AND NEW.aggregate LIKE '%/licenses/{license}'; RETURN NEW;
@@ -19,7 +19,7 @@ async fn hold_back(octroi: &Installation, license: i32) {
 }
 
 /// Makes billing believe that it has heard everything until now.
-async fn believe_complete(octroi: &Installation) {
+pub(crate) async fn believe_complete(octroi: &Installation) {
     octroi
         .sql
         .execute(
@@ -31,7 +31,7 @@ async fn believe_complete(octroi: &Installation) {
 }
 
 /// What was held back arrives.
-async fn let_go(octroi: &Installation) {
+pub(crate) async fn let_go(octroi: &Installation) {
     octroi
         .sql
         .batch_execute(

@@ -61,11 +61,7 @@ impl Due {
         late: &[Month],
     ) -> Due {
         let counted = |month, late| Counted {
-            month: MonthSpan {
-                month,
-                span: zones.month(month),
-                late,
-            },
+            month: MonthSpan::new(zones, month, late),
             days: zones.days(month),
         };
         Due {

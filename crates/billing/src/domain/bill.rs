@@ -111,7 +111,7 @@ pub struct Item {
     pub quantity: i32,
     /// Minor units for `base_quantity` units, without tax.
     pub unit_price: i64,
-    /// How many units the unit price buys: 1, or for DAILY the days of the month.
+    /// How many units the unit price buys: 1, or for DAILY the days that the month had.
     pub base_quantity: i32,
     /// The price.
     pub price: Uuid,

@@ -1,7 +1,8 @@
 //! Charges: what a month's consumption and an order's set-up fees come to, line by line.
 
 use jiff::Timestamp;
-use octroi_platform::calendar::{Month, Span};
+use jiff::civil::Date;
+use octroi_platform::calendar::{Month, Span, Zones};
 use uuid::Uuid;
 
 use super::account::{Account, Locale};
@@ -42,8 +43,27 @@ pub struct MonthSpan {
     pub month: Month,
     /// Its bounds.
     pub span: Span,
+    /// How many local days it has: fewer than the calendar's where a change of zone leaves some out. A month's price
+    /// is for all of them.
+    pub days: i32,
+    /// The last of them.
+    pub last_day: Date,
     /// Whether it was closed before and is charged again for what was told late.
     pub late: bool,
+}
+
+impl MonthSpan {
+    /// A month in a calendar.
+    pub fn new(zones: &Zones, month: Month, late: bool) -> MonthSpan {
+        let days = zones.days(month);
+        MonthSpan {
+            month,
+            span: zones.month(month),
+            days: i32::try_from(days.len()).unwrap_or(i32::MAX),
+            last_day: days.last().map_or(month.first_day(), |day| day.date),
+            late,
+        }
+    }
 }
 
 /// What earlier invoices charged of a month.
@@ -123,7 +143,7 @@ impl Knowledge<'_> {
             let before = earlier.map_or(0, |earlier| earlier.quantity);
             let quantity = used.checked_sub(before).ok_or(Overflow)?;
             if quantity > 0 {
-                let mut item = self.item(month.month, sold, usage, price, quantity)?;
+                let mut item = self.item(month, sold, usage, price, quantity)?;
                 if month.late {
                     item.description.push_str(match self.account.locale {
                         Locale::Fr => " (complément)",
@@ -175,9 +195,9 @@ impl Knowledge<'_> {
     }
 
     /// The tax of a period in arrears: the rate of its last local day (CGI 269).
-    fn tax(&self, month: Month) -> Result<Applied, Unchargeable> {
+    fn tax(&self, month: MonthSpan) -> Result<Applied, Unchargeable> {
         let country = &self.account.address.country;
-        let rate = in_force(self.rates, country, month.first_day().last_of_month());
+        let rate = in_force(self.rates, country, month.last_day);
         let rate = rate.ok_or_else(|| Unchargeable::TaxRateMissing {
             country: country.clone(),
         })?;
@@ -189,7 +209,7 @@ impl Knowledge<'_> {
 
     fn item(
         &self,
-        month: Month,
+        month: MonthSpan,
         sold: Option<&Sold>,
         usage: &Usage,
         price: &Price,
@@ -198,7 +218,7 @@ impl Knowledge<'_> {
         let group_name = sold.map_or(&usage.group, |sold| &sold.group_name);
         let offer_name = sold.map_or(&usage.offer, |sold| &sold.offer_name);
         let locale = self.account.locale;
-        let when = month_name(month, locale);
+        let when = month_name(month.month, locale);
         let counted = counted(price.policy, locale);
         Ok(Item {
             description: format!("{offer_name} – {group_name} – {when} – {counted}"),
@@ -207,14 +227,14 @@ impl Knowledge<'_> {
             unit_price: price.monthly,
             base_quantity: match price.policy {
                 UsagePolicy::Peak | UsagePolicy::Distinct => 1,
-                UsagePolicy::Daily => i32::from(month.days()),
+                UsagePolicy::Daily => month.days,
             },
             price: price.id,
             tax: self.tax(month)?,
             consumption: Some(Consumption {
                 group: usage.group.clone(),
                 group_name: group_name.clone(),
-                month,
+                month: month.month,
                 policy: price.policy,
                 days: usage.days.clone(),
             }),
@@ -271,6 +291,8 @@ mod tests {
     use crate::domain::tax::TaxCategory;
     use crate::domain::usage::DayUse;
     use jiff::civil::{Date, date};
+    use jiff::tz::TimeZone;
+    use proptest::prelude::*;
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -299,14 +321,8 @@ mod tests {
     }
 
     fn november() -> MonthSpan {
-        MonthSpan {
-            month: "2026-11".parse().unwrap(),
-            span: Span {
-                start: at("2026-10-31T23:00:00Z"),
-                end: at("2026-11-30T23:00:00Z"),
-            },
-            late: false,
-        }
+        let paris = TimeZone::get("Europe/Paris").unwrap();
+        MonthSpan::new(&Zones::fixed(paris), "2026-11".parse().unwrap(), false)
     }
 
     fn usage(peaks: &[i32]) -> Usage {
@@ -410,6 +426,39 @@ mod tests {
             charge(&prices, &[], &rates, &[]),
             Ok(vec![(1_000, 10, 30, 333)])
         );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// Both ways over the date line, clocks that are changed, days that a zone left out, several changes in a
+        /// month and on its bounds.
+        #[test]
+        fn a_seat_of_every_day_costs_the_month_s_price(
+            year in 1990_i16..2060, number in 1_i8..=12, monthly in 1_i64..1_000_000,
+            changes in prop::collection::vec((-800_i64..800, prop::sample::select(vec![
+                "Europe/Paris", "Pacific/Kiritimati", "Pacific/Pago_Pago", "Pacific/Honolulu", "Pacific/Apia",
+                "Asia/Kathmandu", "America/Sao_Paulo", "Australia/Lord_Howe",
+            ])), 1..6),
+        ) {
+            let month = Month { year, month: number };
+            let first = octroi_platform::calendar::day_start(month.first_day(), &TimeZone::UTC);
+            let zone = |(hours, name): (i64, &str)| (first + jiff::SignedDuration::from_hours(hours), name.to_owned());
+            let history: Vec<_> = changes.into_iter().map(zone).collect();
+            let zones = Zones::from_names(&history).unwrap();
+            let day = |day: octroi_platform::calendar::Day| DayUse { date: day.date, peak: 1, end_of_day: 1, seats: 1 };
+            let mut usage = usage(&[1]);
+            usage.days = zones.days(month).into_iter().map(day).collect();
+            let account = account();
+            let knowledge = Knowledge {
+                account: &account,
+                sold: &[],
+                prices: &[price(1, monthly, UsagePolicy::Daily, "1980-01-01T00:00:00Z")],
+                rates: &[rate(200_000, date(1980, 1, 1))],
+            };
+            let charged = knowledge.charge(MonthSpan::new(&zones, month, false), &[usage], &[]).unwrap();
+            prop_assert_eq!(charged.lines[0].amount, monthly);
+        }
     }
 
     #[test]

@@ -122,18 +122,26 @@ const INVOICE_TOTALS: &str = "
     LEFT JOIN line ON line.account = i.account AND line.invoice = i.id
     LEFT JOIN tax ON tax.account = i.account AND tax.invoice = i.id";
 
+// A month's price is for the days that it had. A change of zone leaves out its first day or its last; SQL knows no
+// zone, but a month of so many times 24 hours has them all.
 const INVOICE_LINES: &str = "
     SELECT concat_ws('/', l.account, i.number, l.line) AS what,
            l.amount <> div(2 * l.quantity::numeric * l.unit_price + l.price_base_quantity,
                            2 * l.price_base_quantity)
            OR p.currency <> i.currency OR p.offer <> l.offer
-           OR l.price_base_quantity <> CASE l.usage_policy WHEN 'DAILY' THEN extract(day FROM
-                  to_date(l.month, 'YYYY-MM') + interval '1 month' - interval '1 day') ELSE 1 END
+           OR l.price_base_quantity NOT BETWEEN
+               CASE WHEN l.usage_policy <> 'DAILY' OR l.usage_policy IS NULL THEN 1
+                    WHEN extract(epoch FROM b.end_time - b.start_time) = 86400 * d.days THEN d.days
+                    ELSE d.days - 2 END
+               AND CASE l.usage_policy WHEN 'DAILY' THEN d.days ELSE 1 END
            OR l.unit_price <> CASE WHEN l.usage_policy IS NULL THEN p.setup ELSE p.monthly END
            OR coalesce(l.usage_policy <> p.usage_policy, false) AS broken
     FROM billing.invoice_line l
     JOIN billing.invoice i ON i.account = l.account AND i.id = l.invoice
-    JOIN billing.price p ON p.id = l.price";
+    JOIN billing.price p ON p.id = l.price
+    LEFT JOIN billing.billed_month b ON b.account = l.account AND b.month = l.month,
+    LATERAL (SELECT extract(day FROM
+        to_date(l.month, 'YYYY-MM') + interval '1 month' - interval '1 day') AS days) d";
 
 const INVOICE_TAXES: &str = "
     WITH line AS (
