@@ -1,6 +1,6 @@
 //! What billing refuses, and how each refusal reads on the wire.
 
-use octroi_platform::error::Refusal;
+use octroi_platform::Refusal;
 use tonic::{Code, Status};
 
 use crate::domain::bill_run::NotEnded;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use octroi_api::licensing::v1::ErrorReason;
-use octroi_platform::error::{Error as Platform, Refusal};
+use octroi_platform::Refusal;
+use octroi_platform::error::Error as Platform;
 use tonic::{Code, Status};
 
 /// Everything that a use case of licensing may answer instead of its result.

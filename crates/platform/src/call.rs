@@ -10,7 +10,8 @@ use tonic::Request;
 use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
-use crate::error::{Error, Violations};
+use crate::error::Error;
+use crate::refusal::Violations;
 
 /// The scope that Octroi's own services alone hold.
 pub const SERVICE_SCOPE: &str = "service";

@@ -1,16 +1,13 @@
 //! What can go wrong in any service, and how it is said on the wire.
 
-use std::fmt::Display;
 use std::time::Duration;
 
 use octroi_api::r#type::v1::ErrorReason;
 use tokio_postgres::error::SqlState;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
 use uuid::Uuid;
 
-/// The domain of every reason.
-pub const DOMAIN: &str = "octroi";
+use crate::refusal::{Refusal, Violations};
 
 /// SQLSTATE that `expect_rows` raises.
 const UNEXPECTED_ROWS: &str = "OC001";
@@ -164,7 +161,9 @@ impl From<Error> for Status {
         let message = error.to_string();
         let refusal = |code, reason: R| Refusal::shared(code, reason, message.clone());
         match error {
-            Error::Invalid(violations) => violations.into_status(),
+            Error::Invalid(violations) => refusal(Code::InvalidArgument, R::InvalidFields)
+                .bad_request(violations)
+                .status(),
             Error::NotFound { kind, name } => refusal(Code::NotFound, R::NotFound)
                 .resource(kind, name)
                 .status(),
@@ -172,7 +171,13 @@ impl From<Error> for Status {
                 .resource(kind, name)
                 .status(),
             Error::EtagMismatch { .. } => refusal(Code::Aborted, R::EtagMismatch).status(),
-            Error::RequestIdReused => refusal(Code::InvalidArgument, R::RequestIdReused).status(),
+            Error::RequestIdReused => {
+                let mut violations = Violations::default();
+                violations.add("request_id", "came before with another body");
+                refusal(Code::InvalidArgument, R::RequestIdReused)
+                    .bad_request(violations)
+                    .status()
+            }
             Error::Conflict(_) => refusal(Code::Aborted, R::Conflict)
                 .retry_after(Duration::from_millis(50))
                 .status(),
@@ -199,7 +204,9 @@ impl From<Error> for Status {
 
 /// Logs the chain, and answers a request id and nothing else.
 fn internal(error: &anyhow::Error) -> Status {
-    let id = CALL_ID.try_with(|id| *id).unwrap_or_default();
+    let id = CALL_ID
+        .try_with(|id| *id)
+        .unwrap_or_else(|_| Uuid::now_v7());
     tracing::error!(call = %id, error = format!("{error:#}"), "a call failed");
     Refusal::shared(
         Code::Internal,
@@ -208,151 +215,4 @@ fn internal(error: &anyhow::Error) -> Status {
     )
     .meta("request_id", id.to_string())
     .status()
-}
-
-/// How many bad fields are named, and how much is said of each: clients read error details from headers, which hold
-/// little.
-const MOST_VIOLATIONS: usize = 50;
-const LONGEST_WORDS: usize = 200;
-
-/// Every bad field of a request, each with the rule that it broke; of very many the first.
-#[derive(Debug, Default)]
-pub struct Violations(Vec<(String, String)>);
-
-impl Violations {
-    /// Notes a bad field.
-    pub fn add(&mut self, field: impl Into<String>, rule: impl Into<String>) {
-        if self.0.len() < MOST_VIOLATIONS {
-            self.0.push((cut(field.into()), cut(rule.into())));
-        }
-    }
-
-    /// Notes the error of a conversion, or gives its value.
-    pub fn check<T, E: Display>(&mut self, field: &str, result: Result<T, E>) -> Option<T> {
-        result
-            .map_err(|rule| self.add(field, rule.to_string()))
-            .ok()
-    }
-
-    /// Whether every field is good so far.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Ends the collection.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when a field was bad.
-    pub fn finish(self) -> Result<(), Error> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Invalid(self))
-        }
-    }
-
-    fn into_status(self) -> Status {
-        let message = self.to_string();
-        let mut details = ErrorDetails::new();
-        for (field, rule) in self.0 {
-            details.add_bad_request_violation(field, rule);
-        }
-        Refusal {
-            code: Code::InvalidArgument,
-            reason: reason_name(ErrorReason::InvalidFields),
-            message,
-            details,
-            metadata: Default::default(),
-        }
-        .status()
-    }
-}
-
-/// Keeps what a caller sent from coming back at full length.
-fn cut(mut words: String) -> String {
-    if let Some((end, _)) = words.char_indices().nth(LONGEST_WORDS) {
-        words.truncate(end);
-        words.push('…');
-    }
-    words
-}
-
-impl Display for Violations {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (at, (field, rule)) in self.0.iter().enumerate() {
-            let separator = if at == 0 { "" } else { "; " };
-            write!(f, "{separator}{field} {rule}")?;
-        }
-        Ok(())
-    }
-}
-
-/// A refusal being put into words: a Status with `google.rpc` details.
-pub struct Refusal {
-    code: Code,
-    reason: &'static str,
-    message: String,
-    details: ErrorDetails,
-    metadata: std::collections::HashMap<String, String>,
-}
-
-impl Refusal {
-    /// A refusal with a service's own reason, such as "LICENSE_LIMIT_REACHED".
-    pub fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            reason: reason.trim_start_matches("ERROR_REASON_"),
-            message: message.into(),
-            details: ErrorDetails::new(),
-            metadata: Default::default(),
-        }
-    }
-
-    /// A refusal with a reason that every service shares.
-    pub fn shared(code: Code, reason: ErrorReason, message: impl Into<String>) -> Self {
-        Self::new(code, reason_name(reason), message)
-    }
-
-    /// Adds a fact for machines to the ErrorInfo.
-    pub fn meta(mut self, key: &str, value: impl Into<String>) -> Self {
-        self.metadata.insert(key.to_owned(), value.into());
-        self
-    }
-
-    /// Adds a PreconditionFailure.
-    pub fn precondition(mut self, kind: &str, subject: &str, description: &str) -> Self {
-        self.details
-            .add_precondition_failure_violation(kind, subject, description);
-        self
-    }
-
-    /// Adds a QuotaFailure.
-    pub fn quota(mut self, subject: &str, description: &str) -> Self {
-        self.details
-            .add_quota_failure_violation(subject, description);
-        self
-    }
-
-    /// Adds a ResourceInfo.
-    pub fn resource(mut self, kind: &str, name: impl Into<String>) -> Self {
-        self.details.set_resource_info(kind, name.into(), "", "");
-        self
-    }
-
-    /// Adds a RetryInfo.
-    pub fn retry_after(mut self, delay: Duration) -> Self {
-        self.details.set_retry_info(Some(delay));
-        self
-    }
-
-    /// The status to answer.
-    pub fn status(mut self) -> Status {
-        self.details
-            .set_error_info(self.reason, DOMAIN, self.metadata);
-        Status::with_error_details(self.code, self.message, self.details)
-    }
-}
-
-fn reason_name(reason: ErrorReason) -> &'static str {
-    reason.as_str_name().trim_start_matches("ERROR_REASON_")
 }

@@ -9,9 +9,10 @@ use uuid::Uuid;
 
 use crate::call::Call;
 use crate::db::{Db, row_get};
-use crate::error::{Error, Violations};
+use crate::error::Error;
 use crate::name;
 use crate::page::Page;
+use crate::refusal::Violations;
 
 pub(crate) struct EventsApi {
     pub(crate) db: Db,

@@ -15,10 +15,11 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::call::Call;
 use crate::db::{Db, row_get};
-use crate::error::{Error, Refusal, Violations};
+use crate::error::Error;
 use crate::event::from_proto;
 use crate::name::account_of;
 use crate::params;
+use crate::refusal::{Refusal, Violations};
 use crate::tx::{Rows, Tx};
 
 /// How many aggregates of one delivery are applied at the same time.

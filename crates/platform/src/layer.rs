@@ -25,8 +25,9 @@ use uuid::Uuid;
 use crate::auth::Verifier;
 use crate::call::{Call, Caller, SERVICE_SCOPE};
 use crate::clock::Clock;
-use crate::error::{CALL_ID, Error, Refusal};
+use crate::error::{CALL_ID, Error};
 use crate::listen::Link;
+use crate::refusal::Refusal;
 
 /// How many calls a service works on at once; more are refused with OVERLOADED.
 const CALLS_AT_ONCE: usize = 512;

@@ -9,8 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::Message as _;
 
 use crate::call::Call;
-use crate::error::Violations;
 use crate::name::may_be_id;
+use crate::refusal::Violations;
 
 const VERSION: u32 = 1;
 const DEFAULT_SIZE: i32 = 50;

@@ -15,8 +15,9 @@ use tonic::{Code, Request, Response, Status};
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::db::{Db, connect, row_get};
-use crate::error::{Error, Refusal, Violations};
+use crate::error::Error;
 use crate::event::{from_proto, to_proto};
+use crate::refusal::{Refusal, Violations};
 use crate::service::RelayHandle;
 use crate::work::{Works, round};
 

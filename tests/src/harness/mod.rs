@@ -12,6 +12,7 @@ mod mime;
 mod postgres;
 mod raw;
 mod refusal;
+mod stock;
 mod time;
 mod wire;
 
@@ -29,5 +30,6 @@ pub use octroi::system::ServiceName;
 pub use postgres::Server;
 pub use raw::server;
 pub use refusal::{Answer, Refused};
+pub use stock::StockClient;
 pub use time::{at, eventually, instant, within};
 pub use wire::{Turn, Wire};

@@ -12,6 +12,7 @@ mod adding;
 mod answering;
 mod calling;
 mod changing;
+mod clients;
 mod converging;
 mod coverage;
 mod deleting;

@@ -109,6 +109,25 @@ fn methods_know_no_sql() {
     );
 }
 
+/// [`octroi_platform::Refusal`] alone makes them: whatever it says has a reason and can be read by every client.
+#[test]
+fn methods_make_no_status_by_themselves() {
+    let forbidden = [
+        "Status::new",
+        "Status::with_",
+        "Status::invalid_argument",
+        "Status::not_found",
+        "Status::failed_precondition",
+        "Status::permission_denied",
+        "Status::internal",
+        "Status::unavailable",
+    ];
+    none(
+        "refusals are made by the platform",
+        without(&layer("grpc"), &forbidden),
+    );
+}
+
 #[test]
 fn every_statement_names_its_function() {
     let keywords = [

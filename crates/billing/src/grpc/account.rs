@@ -157,10 +157,9 @@ fn account_change(
             "seller" => change.seller = fields.seller(),
             "locale" => change.locale = fields.locale(),
             "time_zone" => change.zone = fields.zone(),
-            other => fields.violations.add(
-                "update_mask",
-                format!("names {other:?}; {CHANGEABLE} can be changed"),
-            ),
+            other => fields
+                .violations
+                .add("update_mask", format!("takes {CHANGEABLE}, not {other:?}")),
         }
     }
     change

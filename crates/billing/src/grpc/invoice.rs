@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 
 use super::account::{account_id, address};
 use super::payment_method::child;
-use super::{money, quote};
+use super::{checked, money, quote};
 use crate::app::App;
 use crate::domain::bill::{Bill, Charged, Line, Party, TaxLine};
 use crate::domain::invoice::{Invoice, State};
@@ -77,10 +77,7 @@ impl InvoiceService for InvoiceApi {
         let mut violations = Violations::default();
         let account = account_id("parent", &request.parent, &mut violations);
         let month = violations.check("month", request.month.parse::<Month>());
-        violations.finish()?;
-        let Some(month) = month else {
-            return Err(Status::invalid_argument("month"));
-        };
+        let month = checked(month, violations)?;
         Ok(Response::new(bill(
             &self.0.preview_invoice(&call, &account, month).await?,
         )))

@@ -172,7 +172,7 @@ fn change(given: &wire::LicenseGroup, paths: &[String], violations: &mut Violati
             }
             other => violations.add(
                 "update_mask",
-                format!("names {other:?}; only display_name and auto_renew can be changed"),
+                format!("takes display_name and auto_renew, not {other:?}"),
             ),
         }
     }

@@ -250,7 +250,7 @@ fn changes(license: &wire::License, paths: &[String], violations: &mut Violation
             other => violations.add(
                 "update_mask",
                 format!(
-                    "names \"{other}\"; only user, user.first_name, user.last_name and delete_at_renewal can change"
+                    "takes user, user.first_name, user.last_name and delete_at_renewal, not {other:?}"
                 ),
             ),
         }
