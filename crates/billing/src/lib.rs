@@ -57,9 +57,13 @@ pub static SERVICE: Service = Service {
             "V2__invoicing.sql",
             include_str!("../migrations/V2__invoicing.sql"),
         ),
+        (
+            "V3__new_methods.sql",
+            include_str!("../migrations/V3__new_methods.sql"),
+        ),
     ],
     seals: None,
-    minimum_schema: 2,
+    minimum_schema: 3,
 };
 
 /// How often undecided payments are looked at.

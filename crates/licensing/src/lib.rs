@@ -58,9 +58,13 @@ pub static SERVICE: Service = Service {
             "V3__counted_request.sql",
             include_str!("../migrations/V3__counted_request.sql"),
         ),
+        (
+            "V4__attempts.sql",
+            include_str!("../migrations/V4__attempts.sql"),
+        ),
     ],
     seals: Some("licensing seals the passwords that are mailed"),
-    minimum_schema: 3,
+    minimum_schema: 4,
 };
 
 /// How often payments without an outcome are taken up again.

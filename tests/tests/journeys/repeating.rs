@@ -493,23 +493,30 @@ fn mask(path: &str) -> Option<prost_types::FieldMask> {
     })
 }
 
-/// A refusal is not remembered: what was wrong may be put right and tried again under the same id.
+/// A refusal that wrote nothing is not remembered: what was wrong may be put right and tried again under the same id.
+/// An attempt to pay for want of a method is one that was made.
 #[tokio::test]
 async fn a_refusal_may_be_tried_again() {
     let octroi = Installation::start().await;
     let acme = octroi.newcomer("acme").await;
-    acme.asks_for("o1", new_group("office"), &[(BUSINESS, 1)])
-        .await
-        .got();
-    let pay = PayOrderRequest {
+    let pay = || PayOrderRequest {
         name: acme.order_name("o1"),
         request_id: request_id(),
         ..PayOrderRequest::default()
     };
-    let refused = acme.by.orders().pay_order(pay.clone()).await.refused();
+    let (first, second) = (pay(), pay());
+    let refused = acme.by.orders().pay_order(second.clone()).await.refused();
+    refused.is(Code::NotFound, "NOT_FOUND");
+    acme.asks_for("o1", new_group("office"), &[(BUSINESS, 1)])
+        .await
+        .got();
+    let refused = acme.by.orders().pay_order(first.clone()).await.refused();
     refused.is(Code::FailedPrecondition, "PAYMENT_METHOD_MISSING");
     acme.pays_with("test-success").await;
-    acme.by.orders().pay_order(pay).await.got();
+    let refused = acme.by.orders().pay_order(first).await.refused();
+    refused.is(Code::FailedPrecondition, "PAYMENT_METHOD_MISSING");
+    let paid = acme.by.orders().pay_order(second).await.got();
+    assert_eq!(paid.payment_attempts, 2);
     let mut taken = acme.activation("office", 1, "x");
     taken.request_id = request_id();
     acme.by

@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 use octroi_platform::error::Error as Shared;
-use octroi_platform::{Call, Tx};
+use octroi_platform::{Call, ToSql, Tx};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -17,8 +17,8 @@ use crate::domain::money::Money;
 use crate::domain::payment_method::{NewMethod, PaymentMethod, TestToken};
 use crate::domain::quote::Quote;
 use crate::domain::settlement::{
-    Attempt, Charge, METHOD_MISSING, METHOD_UNKNOWN, OrderCharge, Settlement, SettlementState,
-    Verdict, in_the_way,
+    Attempt, Charge, METHOD_MISSING, METHOD_UNKNOWN, Means, OrderCharge, Settlement,
+    SettlementState, Verdict, in_the_way,
 };
 use crate::error::Error;
 use crate::{event, store};
@@ -42,7 +42,7 @@ pub struct Settle {
 pub enum PayWith {
     /// The account's default method.
     Default,
-    /// A method to put on file and to make the default.
+    /// A method to put on file, as the default, once it has paid.
     New(NewMethod),
     /// A token that the gateway never gave out.
     Unknown,
@@ -161,12 +161,14 @@ impl App {
             // Its quote was made by a release that did not mark the account.
             store::account::mark_ordered(&mut tx, account, call.now);
         }
-        let method = match with {
-            PayWith::Default => default.ok_or(METHOD_MISSING),
-            PayWith::New(new) => Ok(put_on_file(&mut tx, call, &attempt, new)),
+        let means = match with {
+            PayWith::Default => default
+                .map(|method| (method.token, Means::OnFile(method.id)))
+                .ok_or(METHOD_MISSING),
+            PayWith::New(new) => Ok((new.token, Means::New(new))),
             PayWith::Unknown => Err(METHOD_UNKNOWN),
         };
-        let begun = record(&mut tx, call, attempt, &quote, &customer, method);
+        let begun = record(&mut tx, call, attempt, &quote, &customer, means);
         tx.commit_work().await?;
         Ok(begun)
     }
@@ -192,24 +194,23 @@ impl App {
         if let Some(outcome) = self.gateway.lookup(&attempt.charge_key()).await? {
             return Ok(outcome);
         }
-        let row = self
-            .db
-            .read_opt(
-                store::payment_method::GET,
-                &[&attempt.account, &settlement.method],
-            )
-            .await?;
-        let row = row.ok_or_else(|| Shared::Corrupt {
-            table: "settlement",
-            column: "payment_method",
-            id: attempt.charge_key(),
-        })?;
-        let method = store::payment_method::payment_method(&row)?;
-        self.ask(settlement, method.token).await
+        let token = match &settlement.means {
+            Some(Means::New(new)) => new.token,
+            Some(Means::OnFile(id)) => self.token_on_file(attempt, *id).await?,
+            None => return Err(no_method(attempt).into()),
+        };
+        self.ask(settlement, token).await
     }
 
-    /// Ends an attempt: the payment, the order's invoice, the ledger and the facts, in one transaction. A twin that
-    /// comes second finds it ended.
+    async fn token_on_file(&self, attempt: &Attempt, id: Uuid) -> Result<TestToken, Error> {
+        let key: [&(dyn ToSql + Sync); 2] = [&attempt.account, &id];
+        let row = self.db.read_opt(store::payment_method::GET, &key).await?;
+        let row = row.ok_or_else(|| no_method(attempt))?;
+        Ok(store::payment_method::payment_method(&row)?.token)
+    }
+
+    /// Ends an attempt: the payment, its new method, the order's invoice, the ledger and the facts, in one transaction. A
+    /// twin that comes second finds it ended.
     async fn finish_attempt(
         &self,
         call: &Call,
@@ -240,9 +241,15 @@ impl App {
             }
             Verdict::Succeeded | Verdict::Declined(_) => None,
         };
+        let kept = match (&verdict, &settlement.means) {
+            (Verdict::Succeeded, Some(Means::New(new))) => {
+                put_on_file(&mut tx, call, attempt, new.clone()).id
+            }
+            _ => Uuid::nil(),
+        };
         let before = audited(&settlement);
         let settlement = settlement
-            .settle(verdict, invoice, call.now)
+            .settle(verdict, invoice, kept, call.now)
             .map_err(|_| Shared::Conflict("the attempt was settled"))?;
         store::settlement::settle(&mut tx, &settlement);
         if let Some(payment) = settlement.payment() {
@@ -322,6 +329,14 @@ fn found(attempt: &Attempt, attempts: Vec<Settlement>) -> Result<Option<Settleme
     }
 }
 
+fn no_method(attempt: &Attempt) -> Shared {
+    Shared::Corrupt {
+        table: "settlement",
+        column: "payment_method",
+        id: attempt.charge_key(),
+    }
+}
+
 /// Puts the attempt's new method on file, as the default.
 fn put_on_file(tx: &mut Tx, call: &Call, attempt: &Attempt, new: NewMethod) -> PaymentMethod {
     let method = PaymentMethod::put_on_file(&attempt.account, Uuid::now_v7(), new, true, call.now);
@@ -331,20 +346,20 @@ fn put_on_file(tx: &mut Tx, call: &Call, attempt: &Attempt, new: NewMethod) -> P
     method
 }
 
-/// Queues the attempt: under way, or declined already for want of a method.
+/// Queues the attempt: under way, or declined already and why.
 fn record(
     tx: &mut Tx,
     call: &Call,
     attempt: Attempt,
     quote: &Quote,
     customer: &Account,
-    method: Result<PaymentMethod, &'static str>,
+    means: Result<(TestToken, Means), &'static str>,
 ) -> Begun {
     let charge = Charge::of(quote, &customer.seller);
-    let (settlement, token) = match method {
-        Ok(method) => (
-            Settlement::begin(attempt, charge, method.id, Uuid::now_v7(), call.now),
-            Some(method.token),
+    let (settlement, token) = match means {
+        Ok((token, means)) => (
+            Settlement::begin(attempt, charge, means, Uuid::now_v7(), call.now),
+            Some(token),
         ),
         Err(reason) => (Settlement::refused(attempt, charge, reason, call.now), None),
     };

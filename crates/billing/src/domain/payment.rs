@@ -41,8 +41,8 @@ pub struct Payment {
     pub order: String,
     /// The order's attempt, from 1.
     pub attempt: i32,
-    /// The payment method.
-    pub method: Uuid,
+    /// The payment method; none where it is not on file: a new one that has not paid yet, or was declined.
+    pub method: Option<Uuid>,
     /// When it was begun.
     pub created: Timestamp,
 }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::money::{Currency, Money, Rate};
 use super::payment::{Payment, PaymentState};
+use super::payment_method::NewMethod;
 use super::quote::{Quote, QuoteLine};
 use super::tax::TaxCategory;
 
@@ -66,6 +67,15 @@ impl Charge {
     }
 }
 
+/// What an attempt is paid with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Means {
+    /// The method on file with this id.
+    OnFile(Uuid),
+    /// A method that came with the attempt: put on file when it has paid, forgotten when it is declined.
+    New(NewMethod),
+}
+
 /// A definite end at the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -103,9 +113,9 @@ pub struct Settlement {
     pub attempt: Attempt,
     /// What it charges.
     pub charge: Charge,
-    /// The payment method; none when there was none.
-    pub method: Option<Uuid>,
-    /// The payment; none when nothing is due or there was no method.
+    /// What it is paid with; none when there was nothing, and when what came with it was declined.
+    pub means: Option<Means>,
+    /// The payment; none when nothing is due or nobody was asked.
     pub payment: Option<Uuid>,
     /// Where it is in its life.
     pub state: SettlementState,
@@ -128,7 +138,7 @@ impl Settlement {
     pub fn begin(
         attempt: Attempt,
         charge: Charge,
-        method: Uuid,
+        means: Means,
         payment: Uuid,
         now: Timestamp,
     ) -> Settlement {
@@ -136,18 +146,18 @@ impl Settlement {
             payment: (charge.due > 0).then_some(payment),
             attempt,
             charge,
-            method: Some(method),
+            means: Some(means),
             state: SettlementState::Processing,
             created: now,
         }
     }
 
-    /// An attempt that ends before it begins, for want of a method that can be asked.
+    /// An attempt that ends before it begins: nobody is asked.
     pub fn refused(attempt: Attempt, charge: Charge, reason: &str, now: Timestamp) -> Settlement {
         Settlement {
             attempt,
             charge,
-            method: None,
+            means: None,
             payment: None,
             state: SettlementState::Declined {
                 at: now,
@@ -157,7 +167,8 @@ impl Settlement {
         }
     }
 
-    /// The attempt after its verdict. `invoice` is the order's, for a success at which something was due.
+    /// The attempt after its verdict. `invoice` is the order's, for a success at which something was due; `kept` is the
+    /// id under which a new method that has paid is put on file.
     ///
     /// # Errors
     /// [`AlreadySettled`]: a verdict is never changed.
@@ -165,10 +176,16 @@ impl Settlement {
         self,
         verdict: Verdict,
         invoice: Option<Uuid>,
+        kept: Uuid,
         at: Timestamp,
     ) -> Result<Settlement, AlreadySettled> {
         match self.state {
             SettlementState::Processing => Ok(Settlement {
+                means: match (self.means, &verdict) {
+                    (Some(Means::New(_)), Verdict::Succeeded) => Some(Means::OnFile(kept)),
+                    (Some(Means::New(_)), Verdict::Declined(_)) => None,
+                    (means, _) => means,
+                },
                 state: match verdict {
                     Verdict::Succeeded => SettlementState::Succeeded { at, invoice },
                     Verdict::Declined(reason) => SettlementState::Declined { at, reason },
@@ -178,6 +195,14 @@ impl Settlement {
             SettlementState::Succeeded { .. } | SettlementState::Declined { .. } => {
                 Err(AlreadySettled)
             }
+        }
+    }
+
+    /// The id of its method, when that is on file.
+    pub fn on_file(&self) -> Option<Uuid> {
+        match self.means {
+            Some(Means::OnFile(id)) => Some(id),
+            Some(Means::New(_)) | None => None,
         }
     }
 
@@ -201,7 +226,7 @@ impl Settlement {
             state,
             order: self.attempt.order.clone(),
             attempt: self.attempt.number,
-            method: self.method?,
+            method: self.on_file(),
             created: self.created,
         })
     }
@@ -232,8 +257,13 @@ pub fn in_the_way(number: i32, others: &[(i32, bool)]) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::payment_method::TestToken;
 
     fn settlement(due: i64) -> Settlement {
+        paid_with(due, Means::OnFile(Uuid::nil()))
+    }
+
+    fn paid_with(due: i64, means: Means) -> Settlement {
         let attempt = Attempt {
             account: "acme".into(),
             order: "o1".into(),
@@ -248,33 +278,57 @@ mod tests {
             tax: due / 6,
             due,
         };
-        Settlement::begin(
-            attempt,
-            charge,
-            Uuid::nil(),
-            Uuid::max(),
-            Timestamp::UNIX_EPOCH,
-        )
+        Settlement::begin(attempt, charge, means, Uuid::max(), Timestamp::UNIX_EPOCH)
     }
 
     #[test]
     fn a_verdict_is_never_changed() {
         let at = Timestamp::UNIX_EPOCH;
         let paid = settlement(600)
-            .settle(Verdict::Succeeded, Some(Uuid::nil()), at)
+            .settle(Verdict::Succeeded, Some(Uuid::nil()), Uuid::max(), at)
             .unwrap();
         assert!(matches!(
             paid.payment().unwrap().state,
             PaymentState::Succeeded { .. }
         ));
-        let again = paid.settle(Verdict::Declined("insufficient_funds".into()), None, at);
+        let again = paid.settle(declined(), None, Uuid::max(), at);
         assert_eq!(again, Err(AlreadySettled));
+    }
+
+    fn declined() -> Verdict {
+        Verdict::Declined("insufficient_funds".into())
+    }
+
+    #[test]
+    fn a_new_method_is_put_on_file_when_it_has_paid() {
+        let new = || {
+            let token = TestToken::Success;
+            let display_name = "Visa 4242".into();
+            paid_with(
+                600,
+                Means::New(NewMethod {
+                    token,
+                    display_name,
+                }),
+            )
+        };
+        let (kept, at) = (Uuid::from_u128(7), Timestamp::UNIX_EPOCH);
+        assert_eq!(new().payment().unwrap().method, None);
+        let paid = new().settle(Verdict::Succeeded, Some(Uuid::nil()), kept, at);
+        assert_eq!(paid.unwrap().payment().unwrap().method, Some(kept));
+        let refused = new().settle(declined(), None, kept, at).unwrap();
+        assert_eq!(
+            (&refused.means, refused.payment().unwrap().method),
+            (&None, None)
+        );
+        let on_file = settlement(600).settle(declined(), None, kept, at).unwrap();
+        assert_eq!(on_file.payment().unwrap().method, Some(Uuid::nil()));
     }
 
     #[test]
     fn nothing_due_has_no_payment() {
         let found_good = settlement(0)
-            .settle(Verdict::Succeeded, None, Timestamp::UNIX_EPOCH)
+            .settle(Verdict::Succeeded, None, Uuid::max(), Timestamp::UNIX_EPOCH)
             .unwrap();
         assert_eq!(found_good.payment(), None);
     }

@@ -86,7 +86,10 @@ fn to_wire(payment: &Payment) -> pb::Payment {
         invoice: invoice
             .map(|id| invoice::name(account, id))
             .unwrap_or_default(),
-        payment_method: payment_method::name(account, payment.method),
+        payment_method: payment
+            .method
+            .map(|id| payment_method::name(account, id))
+            .unwrap_or_default(),
         create_time: Some(to_proto(payment.created)),
         settle_time: settled.map(to_proto),
     }

@@ -104,7 +104,7 @@ pub fn settle(tx: &mut Tx, payment: &Payment) {
     };
     tx.write(
         "-- settle_payment
-         UPDATE payment SET state = $3, settle_time = $4, decline_reason = $5, invoice = $6
+         UPDATE payment SET state = $3, settle_time = $4, decline_reason = $5, invoice = $6, payment_method = $7
          WHERE account = $1 AND id = $2 AND state = 'PROCESSING'",
         params![
             payment.account.clone(),
@@ -112,7 +112,8 @@ pub fn settle(tx: &mut Tx, payment: &Payment) {
             state,
             at,
             reason,
-            invoice
+            invoice,
+            payment.method,
         ],
         Rows::Exactly(1),
     );

@@ -7,16 +7,18 @@ use uuid::Uuid;
 
 use super::currency;
 use crate::domain::money::Rate;
+use crate::domain::payment_method::{NewMethod, TestToken};
 use crate::domain::price::UsagePolicy;
 use crate::domain::quote::{Quote, QuoteLine};
-use crate::domain::settlement::{Attempt, Charge, Settlement, SettlementState};
+use crate::domain::settlement::{Attempt, Charge, Means, Settlement, SettlementState};
 use crate::domain::tax::TaxCategory;
 
 /// The columns that [`settlement`] reads, of an attempt under the alias `t`.
 macro_rules! settlement_columns {
     () => {
         "t.account, t.order_id, t.attempt, t.state, t.decline_reason, t.currency, t.seller, t.tax_category,
-         t.tax_rate_ppm, t.net, t.tax, t.due, t.payment_method, t.payment, t.invoice, t.create_time, t.settle_time"
+         t.tax_rate_ppm, t.net, t.tax, t.due, t.payment_method, t.new_token, t.new_display_name, t.payment,
+         t.invoice, t.create_time, t.settle_time"
     };
 }
 
@@ -28,12 +30,16 @@ pub const GET: &str = concat!(
     " FROM settlement t WHERE t.account = $1 AND t.order_id = $2 AND t.attempt = $3"
 );
 
-/// One attempt, locked.
+/// One attempt, locked, and before it its account, whose methods its end may change.
 pub const LOCK: &str = concat!(
     "-- lock_settlement
+     WITH held AS MATERIALIZED (
+         SELECT a.account FROM account a WHERE a.account = $1 FOR NO KEY UPDATE
+     )
      SELECT ",
     settlement_columns!(),
-    " FROM settlement t WHERE t.account = $1 AND t.order_id = $2 AND t.attempt = $3 FOR UPDATE"
+    " FROM settlement t CROSS JOIN (SELECT count(*) FROM held) h
+     WHERE t.account = $1 AND t.order_id = $2 AND t.attempt = $3 FOR UPDATE OF t"
 );
 
 /// Maps a row that has [`settlement_columns`].
@@ -69,11 +75,29 @@ pub fn settlement(row: &Row) -> Result<Settlement, Error> {
             tax: row_get(row, "tax")?,
             due: row_get(row, "due")?,
         },
-        method: row_get(row, "payment_method")?,
+        means: means(row)?.map_err(corrupt)?,
         payment: row_get(row, "payment")?,
         state,
         created: row_get(row, "create_time")?,
         attempt,
+    })
+}
+
+/// What an attempt is paid with; the column that cannot be.
+fn means(row: &Row) -> Result<Result<Option<Means>, &'static str>, Error> {
+    let on_file: Option<Uuid> = row_get(row, "payment_method")?;
+    let token: Option<&str> = row_get(row, "new_token")?;
+    let display_name: Option<String> = row_get(row, "new_display_name")?;
+    Ok(match (on_file, token.zip(display_name)) {
+        (Some(id), _) => Ok(Some(Means::OnFile(id))),
+        (None, Some((token, display_name))) => match TestToken::parse(token) {
+            Ok(token) => Ok(Some(Means::New(NewMethod {
+                token,
+                display_name,
+            }))),
+            Err(_) => Err("new_token"),
+        },
+        (None, None) => Ok(None),
     })
 }
 
@@ -140,11 +164,16 @@ pub fn insert(tx: &mut Tx, settlement: &Settlement, quote: &Quote) {
     let Settlement {
         attempt, charge, ..
     } = settlement;
+    let new = match &settlement.means {
+        Some(Means::New(new)) => Some(new),
+        Some(Means::OnFile(_)) | None => None,
+    };
     tx.write(
         "-- insert_settlement
          INSERT INTO settlement (account, order_id, attempt, state, decline_reason, currency, seller, tax_category,
-             tax_rate_ppm, net, tax, due, payment_method, payment, create_time, settle_time, look_time)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+             tax_rate_ppm, net, tax, due, payment_method, new_token, new_display_name, payment, create_time,
+             settle_time, look_time)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
              clock_timestamp() + interval '10 s')",
         params![
             attempt.account.clone(),
@@ -159,7 +188,9 @@ pub fn insert(tx: &mut Tx, settlement: &Settlement, quote: &Quote) {
             charge.net,
             charge.tax,
             charge.due,
-            settlement.method,
+            settlement.on_file(),
+            new.map(|new| new.token.as_str()),
+            new.map(|new| new.display_name.clone()),
             settlement.payment,
             settlement.created,
             at,
@@ -188,7 +219,7 @@ pub fn insert(tx: &mut Tx, settlement: &Settlement, quote: &Quote) {
     }
 }
 
-/// Queues an attempt's definite end.
+/// Queues an attempt's definite end. A new method is on file by then, or forgotten.
 pub fn settle(tx: &mut Tx, settlement: &Settlement) {
     let (state, at, reason) = columns(&settlement.state);
     let invoice = match settlement.state {
@@ -197,7 +228,8 @@ pub fn settle(tx: &mut Tx, settlement: &Settlement) {
     };
     tx.write(
         "-- settle
-         UPDATE settlement SET state = $4, settle_time = $5, decline_reason = $6, invoice = $7, lease_token = NULL
+         UPDATE settlement SET state = $4, settle_time = $5, decline_reason = $6, invoice = $7, payment_method = $8,
+             new_token = NULL, new_display_name = NULL, lease_token = NULL
          WHERE account = $1 AND order_id = $2 AND attempt = $3 AND state = 'PROCESSING'",
         params![
             settlement.attempt.account.clone(),
@@ -207,6 +239,7 @@ pub fn settle(tx: &mut Tx, settlement: &Settlement) {
             at,
             reason,
             invoice,
+            settlement.on_file(),
         ],
         Rows::Exactly(1),
     );

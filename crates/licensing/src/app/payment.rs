@@ -4,7 +4,9 @@
 //! one; the same attempt is one charge, however often it is asked about.
 //!
 //! The attempt's row is also the record of the request id: it names the request that started it and is written with
-//! what it did, so nothing else need be remembered, and it is kept for ever.
+//! what it did, so nothing else need be remembered, and it is kept for ever. A decline is an outcome like any other: it
+//! answers the request that began the attempt, whatever other requests came to since. A refusal before the first step
+//! wrote nothing and is not recorded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +30,7 @@ use crate::domain::account::Account;
 use crate::domain::group::Group;
 use crate::domain::offer::{self, Offer};
 use crate::domain::order::{self, Order, Receipt, State};
-use crate::domain::payment::{Attempt, Kinship, Method, Outcome, Request};
+use crate::domain::payment::{Attempt, Method, Outcome, Request};
 use crate::error::Error;
 use crate::store;
 
@@ -54,22 +56,19 @@ pub(crate) struct Payments {
 }
 
 /// What the first step found or did.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one is made per call and taken apart at once"
-)]
 enum Started {
     /// This request began the attempt and holds its lease.
     Mine(Order, Attempt, Uuid),
     /// The same request is at it already.
     Twin(i32),
-    /// The same request has completed the order before.
+    /// The same request has paid the order before.
     Done(Order),
 }
 
 /// What the steps read under the order's lock.
 struct Locked {
     order: Order,
+    /// The one that the call's request began before.
     attempt: Option<Attempt>,
     /// None until the order that creates it completes.
     group: Option<Group>,
@@ -157,21 +156,16 @@ impl Payments {
         });
         let (mut tx, locked) = self.lock(call, account, id).await?;
         let before = locked.order;
-        if let (State::Paying | State::Completed { .. }, Some(last)) =
-            (&before.state, &locked.attempt)
-        {
-            match (last.kinship(request.as_ref()), &before.state) {
-                (Kinship::Reused, _) => return Err(Platform::RequestIdReused.into()),
-                (Kinship::Same, State::Completed { .. }) => return Ok(Started::Done(before)),
-                (Kinship::Same, _) if last.tries == 0 => return Ok(Started::Twin(last.number)),
-                (_, State::Paying) => return Err(processing(&before)),
-                _ => {}
-            }
+        if let Some(own) = &locked.attempt {
+            return match &own.outcome {
+                _ if own.request != request => Err(Platform::RequestIdReused.into()),
+                Some(outcome) => answer(before, outcome).map(Started::Done),
+                None if own.tries == 0 => Ok(Started::Twin(own.number)),
+                None => Err(processing(&before)),
+            };
         }
-        if let Some(last) = &locked.attempt
-            && let Some(outcome) = last.outcome_for(request.as_ref(), call.now)
-        {
-            return answer(before, outcome).map(Started::Done);
+        if before.state == State::Paying {
+            return Err(processing(&before));
         }
         let after = before.clone().pay(call.now)?;
         if let Some(group) = &locked.group {
@@ -192,7 +186,6 @@ impl Payments {
             method,
             tries: 0,
             outcome: None,
-            settled_at: None,
         };
         let lease = Uuid::now_v7();
         store::order::update(&mut tx, &after);
@@ -200,7 +193,7 @@ impl Payments {
         tx.audit(&after.name(), Some(told(&before)), Some(told(&after)));
         match tx.commit_work().await {
             Ok(()) => Ok(Started::Mine(after, attempt, lease)),
-            // The request id belongs to another order's attempt, which is under way or succeeded.
+            // The request id has just begun an attempt of another order.
             Err(error) if error.violates("payment_attempt_request") => {
                 Err(Platform::RequestIdReused.into())
             }
@@ -298,26 +291,32 @@ impl Payments {
         }
     }
 
-    /// Locks an order and its group, and reads both.
+    /// Locks an order and its group, and reads both, and what the call's request id stands for.
     async fn lock(&self, call: &Call, account: &str, id: &str) -> Result<(Tx, Locked), Error> {
         let key: [&(dyn ToSql + Sync); 2] = [&account, &id];
-        let (tx, found) = self.db.begin_work(call, store::order::LOCK, &key).await?;
-        if found.is_empty() {
-            return Err(not_found(order::name(account, id)));
-        }
+        let request: [&(dyn ToSql + Sync); 2] = [&account, &call.request_id()];
+        let (tx, _) = self.db.begin_work(call, store::order::LOCK, &key).await?;
         // Read after the wait for the locks, so that what others did before is seen.
         let (orders, attempts, groups) = tokio::try_join!(
             tx.query(store::order::READ, &key),
-            tx.query(store::payment::READ_LAST, &key),
+            tx.query(store::payment::READ_OF_REQUEST, &request),
             tx.query(store::group::READ_OF_ORDER, &key)
         )?;
-        let locked = Locked {
-            order: one(&orders, store::order::from_row)?
-                .ok_or_else(|| not_found(order::name(account, id)))?,
-            attempt: one(&attempts, store::payment::from_row)?,
-            group: one(&groups, store::group::from_row)?,
+        let attempt = one(&attempts, store::payment::from_row)?;
+        let order = match (one(&orders, store::order::from_row)?, &attempt) {
+            (Some(order), _) => order,
+            (None, Some(_)) => return Err(Platform::RequestIdReused.into()),
+            (None, None) => return Err(not_found(order::name(account, id))),
         };
-        Ok((tx, locked))
+        let group = one(&groups, store::group::from_row)?;
+        Ok((
+            tx,
+            Locked {
+                order,
+                attempt,
+                group,
+            },
+        ))
     }
 }
 

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use uuid::Uuid;
 
 /// The longest pause between two questions to billing.
@@ -27,8 +26,6 @@ pub(crate) struct Attempt {
     pub(crate) tries: i32,
     /// How it ended; none while it is under way.
     pub(crate) outcome: Option<Outcome>,
-    /// When it ended; none while it is under way.
-    pub(crate) settled_at: Option<Timestamp>,
 }
 
 /// What tells a repetition from another request.
@@ -64,40 +61,7 @@ pub(crate) enum Outcome {
     Declined(String),
 }
 
-/// What an attempt is to a request that wants to pay its order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kinship {
-    /// It was started by the same request.
-    Same,
-    /// It was started by a request with the same id and another body.
-    Reused,
-    /// It was started by another request.
-    Other,
-}
-
 impl Attempt {
-    /// What it is to `request`; a request without an id is another one always.
-    pub(crate) fn kinship(&self, request: Option<&Request>) -> Kinship {
-        match (&self.request, request) {
-            (Some(own), Some(other)) if own == other => Kinship::Same,
-            (Some(own), Some(other)) if own.id == other.id => Kinship::Reused,
-            _ => Kinship::Other,
-        }
-    }
-
-    /// The outcome that a repetition sent at `sent` waits for: that of the same request, when it had not ended yet. A
-    /// repetition sent after a decline is a new try.
-    pub(crate) fn outcome_for(
-        &self,
-        request: Option<&Request>,
-        sent: Timestamp,
-    ) -> Option<&Outcome> {
-        let in_flight = self.settled_at.is_some_and(|settled| sent <= settled);
-        self.outcome
-            .as_ref()
-            .filter(|_| in_flight && self.kinship(request) == Kinship::Same)
-    }
-
     /// How long to wait before billing is asked again: twice as long each time, up to a minute.
     pub(crate) fn pause(&self) -> Duration {
         let doublings = self.tries.clamp(0, 16).unsigned_abs();

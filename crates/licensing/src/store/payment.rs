@@ -10,11 +10,21 @@ use uuid::Uuid;
 use crate::domain::order::Order;
 use crate::domain::payment::{Attempt, Method, Outcome, Request};
 
-/// The last attempt of an order.
-pub(crate) const READ_LAST: &str = "-- read_last_attempt
-    SELECT account, order_id, attempt, outcome, decline_reason, request_id, fingerprint, tries,
-           gateway_token, method_display_name, settled_at
-    FROM payment_attempt WHERE account = $1 AND order_id = $2 ORDER BY attempt DESC LIMIT 1";
+/// The columns that [`from_row`] reads, of an attempt under the alias `p`.
+macro_rules! attempt_columns {
+    () => {
+        "p.account, p.order_id, p.attempt, p.outcome, p.decline_reason, p.request_id, p.fingerprint, p.tries,
+         p.gateway_token, p.method_display_name"
+    };
+}
+
+/// The attempt that a request began, in whatever order; none for a request without an id.
+pub(crate) const READ_OF_REQUEST: &str = concat!(
+    "-- read_attempt_of_request
+     SELECT ",
+    attempt_columns!(),
+    " FROM payment_attempt p WHERE p.account = $1 AND p.request_id = $2"
+);
 
 /// How one attempt stands.
 pub(crate) async fn read(
@@ -25,10 +35,12 @@ pub(crate) async fn read(
 ) -> Result<Option<Attempt>, Error> {
     let row = db
         .read_opt(
-            "-- read_attempt
-             SELECT account, order_id, attempt, outcome, decline_reason, request_id, fingerprint, tries,
-                    gateway_token, method_display_name, settled_at
-             FROM payment_attempt WHERE account = $1 AND order_id = $2 AND attempt = $3",
+            concat!(
+                "-- read_attempt
+                 SELECT ",
+                attempt_columns!(),
+                " FROM payment_attempt p WHERE p.account = $1 AND p.order_id = $2 AND p.attempt = $3"
+            ),
             &[&account, &order, &number],
         )
         .await?;
@@ -191,7 +203,8 @@ pub(crate) async fn claim(
 ) -> Result<Vec<Attempt>, Error> {
     let rows = db
         .read(
-            "-- claim_attempts
+            concat!(
+                "-- claim_attempts
              UPDATE payment_attempt p
              SET lease = $1, lease_until = clock_timestamp() + $2::bigint * interval '1 millisecond'
              FROM (
@@ -201,8 +214,9 @@ pub(crate) async fn claim(
                  ORDER BY next_try_at LIMIT $3 FOR UPDATE SKIP LOCKED
              ) d
              WHERE p.account = d.account AND p.order_id = d.order_id AND p.attempt = d.attempt
-             RETURNING p.account, p.order_id, p.attempt, p.outcome, p.decline_reason, p.request_id, p.fingerprint,
-                       p.tries, p.gateway_token, p.method_display_name, p.settled_at",
+             RETURNING ",
+                attempt_columns!()
+            ),
             &[&lease, &millis(lease_for), &most],
         )
         .await?;
@@ -266,7 +280,6 @@ pub(crate) fn from_row(row: &Row) -> Result<Attempt, Error> {
         }),
         tries: row_get(row, "tries")?,
         outcome,
-        settled_at: row_get(row, "settled_at")?,
     })
 }
 

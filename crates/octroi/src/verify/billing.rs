@@ -82,15 +82,18 @@ const PAYMENTS: &str = "
         SELECT * FROM billing.invoice WHERE kind = 'ORDER'
     ), settled AS (
         SELECT account, order_id, attempt, s.state, s.due, s.net, s.tax, s.currency, s.seller, s.invoice, s.payment,
-               s.payment_method, s.decline_reason, p.id AS paid,
+               s.payment_method, s.decline_reason, p.id AS paid, c.key AS charged,
                (p.id, p.state, p.amount, p.currency, p.invoice, p.payment_method, p.decline_reason)
                IS DISTINCT FROM
                (s.payment, s.state, s.due, s.currency, s.invoice, s.payment_method, s.decline_reason) AS differs
         FROM billing.settlement s FULL JOIN billing.payment p USING (account, order_id, attempt)
+        LEFT JOIN billing.test_gateway_charge c ON c.key = concat_ws('/', account, order_id, attempt)
     )
     SELECT concat_ws('/', coalesce(s.account, i.account), coalesce(s.order_id, i.order_id), s.attempt) AS what,
            s.state IS NULL
-           OR (s.due > 0 AND s.payment_method IS NOT NULL) <> (s.paid IS NOT NULL)
+           OR (s.payment IS NOT NULL) <> (s.paid IS NOT NULL)
+           OR (s.payment IS NULL AND s.due > 0
+               AND (s.state <> 'DECLINED' OR s.payment_method IS NOT NULL OR s.charged IS NOT NULL))
            OR (s.paid IS NOT NULL AND s.differs)
            OR (s.state = 'SUCCEEDED' AND s.due > 0) <> (i.id IS NOT NULL)
            OR (i.id IS NOT NULL AND (i.order_id, i.net, i.tax, i.total, i.currency, i.seller, i.state)
