@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use prost_reflect::Value;
+use prost_reflect::{DescriptorPool, ExtensionDescriptor, Value};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
@@ -27,7 +27,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         out.join("descriptors.bin"),
         compiler.encode_file_descriptor_set(),
     )?;
-    fs::write(out.join("methods.rs"), methods(compiler.descriptor_pool())?)?;
+    let pool = compiler.descriptor_pool();
+    fs::write(out.join("methods.rs"), methods(&pool)?)?;
+    fs::write(out.join("event_types.rs"), event_types(&pool)?)?;
 
     tonic_prost_build::configure()
         .btree_map(".")
@@ -56,40 +58,92 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
 }
 
 /// Writes the table of methods and their options, so that serving needs no descriptor at run time and a method without a
-/// scope does not build.
-fn methods(pool: prost_reflect::DescriptorPool) -> Result<String, Box<dyn Error>> {
-    let scope = pool
-        .get_extension_by_name("octroi.auth.v1.scope")
-        .ok_or("octroi.auth.v1.scope is not declared")?;
-    let lasting = pool
-        .get_extension_by_name("octroi.type.v1.lasting")
-        .ok_or("octroi.type.v1.lasting is not declared")?;
+/// scope, or without a reach, does not build.
+fn methods(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
+    let scope = extension(pool, "octroi.auth.v1.scope")?;
+    let reach = extension(pool, "octroi.auth.v1.reach")?;
+    let callers = extension(pool, "octroi.auth.v1.callers")?;
+    let lasting = extension(pool, "octroi.type.v1.lasting")?;
     let mut rows = Vec::new();
-    for service in pool.services() {
-        for method in service.methods() {
-            let options = method.options();
-            let value = options.get_extension(&scope).into_owned();
-            let Value::String(value) = value else {
-                return Err("octroi.auth.v1.scope is not a string".into());
-            };
-            if value.is_empty() {
-                return Err(format!("{} declares no scope", method.full_name()).into());
-            }
-            let lasting = *options.get_extension(&lasting) == Value::Bool(true);
-            let path = format!("/{}/{}", service.full_name(), method.name());
-            rows.push((path, value, lasting));
+    for method in pool
+        .services()
+        .flat_map(|it| it.methods().collect::<Vec<_>>())
+    {
+        let (options, name) = (method.options(), method.full_name());
+        let scope = options.get_extension(&scope);
+        let scope = scope.as_str().filter(|scope| !scope.is_empty());
+        let scope = scope.ok_or_else(|| format!("{name} declares no scope"))?;
+        let reach = match options.get_extension(&reach).as_enum_number() {
+            Some(1) => "Own",
+            Some(2) => "Session",
+            Some(3) => "Catalogue",
+            Some(4) => "None",
+            _ => return Err(format!("{name} declares no reach").into()),
+        };
+        let callers = options.get_extension(&callers);
+        let callers = callers.as_list().unwrap_or_default();
+        let callers: Vec<_> = callers.iter().filter_map(Value::as_str).collect();
+        if (scope == "service") == callers.is_empty() {
+            return Err(
+                format!("{name} is for services, or declares callers, but not both").into(),
+            );
         }
+        let lasting = *options.get_extension(&lasting) == Value::Bool(true);
+        let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+        rows.push(format!(
+            "Method {{ path: {path:?}, scope: {scope:?}, reach: Reach::{reach}, callers: &{callers:?}, \
+             lasting: {lasting} }},"
+        ));
     }
     rows.sort();
-    let mut source = format!("&[Method; {}]", rows.len());
-    source =
-        format!("/// Every declared method, ordered by path.\npub static METHODS: {source} = &[\n");
-    for (path, scope, lasting) in rows {
-        writeln!(
-            source,
-            "    Method {{ path: {path:?}, scope: {scope:?}, lasting: {lasting} }},"
-        )?;
+    Ok(format!(
+        "/// Every declared method, ordered by path.\npub static METHODS: &[Method; {}] = &[\n{}\n];\n",
+        rows.len(),
+        rows.join("\n")
+    ))
+}
+
+/// Writes what the contract says of each payload's type; a payload without a type does not build.
+fn event_types(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
+    let option = extension(pool, "octroi.event.v1.event_type")?;
+    let event = pool.get_message_by_name("octroi.event.v1.Event");
+    let event = event.ok_or("octroi.event.v1.Event is not declared")?;
+    let (mut names, mut sources) = (String::new(), String::new());
+    for field in event
+        .oneofs()
+        .flat_map(|it| it.fields().collect::<Vec<_>>())
+    {
+        let options = field.options();
+        let given = options.get_extension(&option);
+        let told = |what| {
+            let value = given.as_message()?.get_field_by_name(what)?;
+            Some(value.as_str()?.to_owned()).filter(|value| !value.is_empty())
+        };
+        let (Some(name), Some(source)) = (told("name"), told("source")) else {
+            return Err(format!("{} declares no event_type", field.full_name()).into());
+        };
+        if !name.starts_with(&format!("{source}.")) {
+            return Err(format!("{name} does not begin with its source, {source}").into());
+        }
+        let words = field
+            .name()
+            .split('_')
+            .map(|word| word[..1].to_uppercase() + &word[1..]);
+        let variant: String = words.collect();
+        writeln!(names, "Self::{variant}(_) => {name:?},")?;
+        writeln!(sources, "Self::{variant}(_) => {source:?},")?;
     }
-    source.push_str("];\n");
-    Ok(source)
+    Ok(format!(
+        "impl event::v1::event::Payload {{
+            /// The name of the type of the events that carry it.
+            pub fn type_name(&self) -> &'static str {{ match self {{ {names} }} }}
+            /// The service that records them.
+            pub fn source(&self) -> &'static str {{ match self {{ {sources} }} }}
+        }}"
+    ))
+}
+
+fn extension(pool: &DescriptorPool, name: &str) -> Result<ExtensionDescriptor, String> {
+    pool.get_extension_by_name(name)
+        .ok_or_else(|| format!("{name} is not declared"))
 }

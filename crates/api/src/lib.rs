@@ -10,13 +10,18 @@
 /// The descriptor set of every contract, with source information, so that reflection shows the comments.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// A declared method, the scope that a caller needs for it, and how long its request ids are known.
+/// A declared method: who may call it, what a token bound to an account may do with it, and how long its request ids
+/// are known.
 #[derive(Debug, Clone, Copy)]
 pub struct Method {
     /// Path on the wire: "/octroi.licensing.v1.OfferService/GetOffer".
     pub path: &'static str,
-    /// Scope; "service" for Octroi's own services alone.
+    /// Scope; "service" for Octroi's own services alone. "{service}" stands for the service that is called.
     pub scope: &'static str,
+    /// What a token that is bound to an account may do with it.
+    pub reach: Reach,
+    /// Which of Octroi's own services may call it; none for people's methods.
+    pub callers: &'static [&'static str],
     /// Whether its request ids are known for ever.
     pub lasting: bool,
 }
@@ -30,6 +35,11 @@ impl Method {
             .map(|at| &METHODS[at])
     }
 
+    /// The scope that a caller needs for it at a service.
+    pub fn scope_at(&self, service: &str) -> String {
+        self.scope.replace("{service}", service)
+    }
+
     /// The package's middle word: "licensing", "billing", "notification", or "event", "testing" and "auth", which
     /// every service serves.
     pub fn area(&self) -> &'static str {
@@ -38,8 +48,17 @@ impl Method {
 }
 
 include!(concat!(env!("OUT_DIR"), "/methods.rs"));
+include!(concat!(env!("OUT_DIR"), "/event_types.rs"));
+
+pub use auth::v1::Reach;
 
 mod secret;
+
+pub mod auth {
+    pub mod v1 {
+        tonic::include_proto!("octroi.auth.v1");
+    }
+}
 
 pub mod licensing {
     pub mod v1 {

@@ -43,13 +43,7 @@ pub fn account_snapshot(account: &Account, previous_email: Option<&str>) -> Acco
 /// An account is new or changed.
 pub fn account_changed(account: &Account, previous_email: Option<&str>, at: Timestamp) -> NewEvent {
     let payload = Payload::AccountChanged(account_snapshot(account, previous_email));
-    NewEvent::new(
-        "billing.account.changed",
-        &account.id,
-        account.name(),
-        at,
-        payload,
-    )
+    NewEvent::new(&account.id, account.name(), at, payload)
 }
 
 /// A payment came to its definite end; none while it has not.
@@ -66,13 +60,7 @@ pub fn payment_settled(payment: &Payment) -> Option<NewEvent> {
         succeeded: decline_reason.is_none(),
         decline_reason: decline_reason.unwrap_or_default(),
     });
-    Some(NewEvent::new(
-        "billing.payment.settled",
-        &payment.account,
-        payment.name(),
-        at,
-        payload,
-    ))
+    Some(NewEvent::new(&payment.account, payment.name(), at, payload))
 }
 
 /// An invoice was numbered and frozen.
@@ -92,11 +80,5 @@ pub fn invoice_issued(invoice: &Invoice) -> NewEvent {
         },
         issue_date: invoice.issue_date.to_string(),
     });
-    NewEvent::new(
-        "billing.invoice.issued",
-        &bill.account,
-        invoice.name(),
-        invoice.created,
-        payload,
-    )
+    NewEvent::new(&bill.account, invoice.name(), invoice.created, payload)
 }

@@ -14,8 +14,6 @@ use crate::call::Call;
 pub struct NewEvent {
     /// UUIDv7.
     pub id: Uuid,
-    /// What happened, such as "licensing.license.activated".
-    pub kind: &'static str,
     /// Account id; "-" where there is none.
     pub account: String,
     /// Resource name of what it happened to.
@@ -30,16 +28,9 @@ pub struct NewEvent {
 
 impl NewEvent {
     /// A fact without secrets, under a new id.
-    pub fn new(
-        kind: &'static str,
-        account: &str,
-        aggregate: String,
-        effective: Timestamp,
-        payload: Payload,
-    ) -> Self {
+    pub fn new(account: &str, aggregate: String, effective: Timestamp, payload: Payload) -> Self {
         Self {
             id: Uuid::now_v7(),
-            kind,
             account: account.to_owned(),
             aggregate,
             effective,
@@ -52,7 +43,7 @@ impl NewEvent {
     pub(crate) fn body(&self, call: &Call, recorded: Timestamp) -> Vec<u8> {
         Event {
             id: self.id.to_string(),
-            r#type: self.kind.to_owned(),
+            r#type: self.payload.type_name().to_owned(),
             account: match self.account.as_str() {
                 "-" => String::new(),
                 account => format!("accounts/{account}"),

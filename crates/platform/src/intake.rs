@@ -163,8 +163,21 @@ impl<I: Intake> IntakeApi<I> {
         delivery: &Delivery,
         event: &Event,
     ) -> Result<DeliveryOutcome, Error> {
-        if event.payload.is_none() {
+        let known = event.payload.as_ref();
+        let Some(payload) = known.filter(|it| it.type_name() == event.r#type) else {
             return Ok(outcome(Outcome::Waiting, "its type is not known here"));
+        };
+        // Its own facts beside it are good, so the call is not refused.
+        if payload.source() != source {
+            tracing::warn!(
+                source,
+                r#type = event.r#type,
+                "an event is not its source's"
+            );
+            return Ok(outcome(
+                Outcome::Refused,
+                "events of its type are another service's to tell",
+            ));
         }
         let account = account_of(&event.account).to_owned();
         let effective = event.effective_time.as_ref().and_then(from_proto);

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::hmac;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use octroi_api::Method;
 use octroi_api::r#type::v1::ErrorReason;
+use octroi_api::{Method, Reach};
 use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
 use tokio_util::task::TaskTracker;
@@ -109,21 +109,40 @@ impl Gate {
         self.verifier.verify(token)
     }
 
+    /// Whether the caller may call the method. Whose resources it may touch by it is the method's own to know.
+    fn permit(&self, caller: &Caller, method: &Method) -> Result<(), Status> {
+        let denied = |reason, message| Refusal::shared(Code::PermissionDenied, reason, message);
+        let services_only = || {
+            let callers = method.callers.join(", ");
+            let message = format!("this method is for other services of Octroi only: {callers}");
+            denied(ErrorReason::ServicesOnly, message).status()
+        };
+        let scope = method.scope_at(self.service);
+        if !caller.has_scope(&scope) {
+            return Err(match scope.as_str() {
+                SERVICE_SCOPE => services_only(),
+                _ => Error::ScopeMissing(scope).into(),
+            });
+        }
+        if let (Reach::None, Some(account)) = (method.reach, &caller.account) {
+            let message =
+                "the token is bound to an account, and this method acts on the whole installation";
+            let refusal = denied(ErrorReason::BoundToken, message.to_owned());
+            return Err(refusal.meta("account", account).status());
+        }
+        let service = caller.subject.strip_prefix("service:");
+        if scope == SERVICE_SCOPE
+            && !service.is_some_and(|it| it != self.service && method.callers.contains(&it))
+        {
+            return Err(services_only());
+        }
+        Ok(())
+    }
+
     fn admit(&self, request: &Request<Body>) -> Result<Call, Status> {
         let caller = self.caller(request.headers())?;
         let method = self.method(request.uri().path())?;
-        if !caller.has_scope(method.scope) {
-            return Err(if method.scope == SERVICE_SCOPE {
-                Refusal::shared(
-                    Code::PermissionDenied,
-                    ErrorReason::ServicesOnly,
-                    "this method is for Octroi's own services only",
-                )
-                .status()
-            } else {
-                Error::ScopeMissing(method.scope.to_owned()).into()
-            });
-        }
+        self.permit(&caller, method)?;
         let remote = request
             .extensions()
             .get::<Link>()

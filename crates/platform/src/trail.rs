@@ -67,7 +67,7 @@ pub(crate) fn appended(
     params![
         column(|event| event.account.clone()),
         events.iter().map(|event| event.id).collect::<Vec<_>>(),
-        column(|event| event.kind.to_owned()),
+        column(|event| event.payload.type_name().to_owned()),
         column(|event| event.aggregate.clone()),
         events
             .iter()

@@ -186,9 +186,15 @@ impl Installation {
     /// Somebody with every scope, for one account alone.
     #[must_use]
     pub fn bound_to(&self, account: &str) -> Caller {
+        self.caller_as("test", "*", Some(account))
+    }
+
+    /// Somebody who calls themselves this, with these scopes, perhaps for one account alone.
+    #[must_use]
+    pub fn caller_as(&self, subject: &str, scopes: &str, account: Option<&str>) -> Caller {
         let key = self.postgres.operator_key();
         self.stranger()
-            .with_token(&token(&key, "test", "*", Some(account)))
+            .with_token(&token(&key, subject, scopes, account))
     }
 
     /// A service, as its peers know it.

@@ -47,7 +47,7 @@ async fn append(db: &Db, account: &str, numbers: std::ops::Range<usize>) {
     for number in numbers {
         let aggregate = format!("accounts/{account}/licenseGroups/large/licenses/{number}");
         let payload = Payload::LicenseGroupTerminated(LicenseGroupTerminated::default());
-        tx.emit(NewEvent::new("test", account, aggregate, now, payload));
+        tx.emit(NewEvent::new(account, aggregate, now, payload));
     }
     tx.commit_work().await.unwrap();
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use octroi_api::billing::v1::settle_order_response::Outcome;
 use octroi_api::billing::v1::{QuoteOrderRequest, QuotedLine, SettleOrderRequest};
 use octroi_api::licensing::v1::order;
-use octroi_api::{METHODS, Method};
+use octroi_api::{METHODS, Method, Reach};
 use octroi_tests::harness::{
     Answer as _, BUSINESS, Caller, Installation, Refused, ServiceName, server,
 };
@@ -14,32 +14,13 @@ use tonic_types::StatusExt as _;
 
 use crate::methods::{every_request, with_everything};
 
-/// Methods that name no account, and whom they show what.
-const WITHOUT_ACCOUNT: &[&str] = &[
-    "/octroi.billing.v1.AccountService/ListAccounts",
-    "/octroi.billing.v1.BillRunService/CreateBillRun",
-    "/octroi.billing.v1.BillRunService/GetBillRun",
-    "/octroi.billing.v1.BillRunService/ListBillRuns",
-    "/octroi.event.v1.EventIntakeService/DeliverEvents",
-    "/octroi.licensing.v1.OfferService/GetOffer",
-    "/octroi.licensing.v1.OfferService/ListOffers",
-    "/octroi.testing.v1.ClockService/AdvanceClock",
-    "/octroi.testing.v1.ClockService/GetClock",
-    "/octroi.testing.v1.ClockService/SetClock",
-];
-
-/// Methods whose account is the session's.
-const OF_THE_SESSION: &[&str] = &[
-    "/octroi.licensing.v1.PortalService/ChangeOwnPassword",
-    "/octroi.licensing.v1.PortalService/DeactivateOwnDevice",
-    "/octroi.licensing.v1.PortalService/ListInstallers",
-    "/octroi.licensing.v1.PortalService/ListOwnDevices",
-    "/octroi.licensing.v1.PortalService/RegisterDevice",
-    "/octroi.licensing.v1.PortalService/SignOut",
-];
-
 fn method(path: &str) -> &'static Method {
     Method::find(path).unwrap_or_else(|| panic!("{path} is not declared"))
+}
+
+/// The scope that a method needs where these tests call it.
+fn scope(method: &Method) -> String {
+    method.scope_at(server(method).as_str())
 }
 
 async fn refusal(caller: &Caller, path: &str, message: &[u8]) -> Refused {
@@ -95,13 +76,13 @@ async fn with_a_token_that_can_be_believed() {
 async fn with_the_methods_scope() {
     let octroi = Installation::start().await;
     let (_, known) = with_everything(&octroi, "acme").await;
-    let scopes: BTreeSet<_> = METHODS.iter().map(|method| method.scope).collect();
+    let scopes: BTreeSet<_> = METHODS.iter().map(scope).collect();
     for (path, message) in every_request("acme", &known) {
-        let needed = method(path).scope;
+        let needed = scope(method(path));
         let others: Vec<_> = scopes
             .iter()
             .filter(|scope| **scope != needed)
-            .copied()
+            .cloned()
             .collect();
         let refused = refusal(&octroi.caller(&others.join(" ")), path, &message).await;
         if needed == "service" {
@@ -132,11 +113,11 @@ async fn and_no_more_than_that() {
     let octroi = Installation::start().await;
     let (_, known) = with_everything(&octroi, "acme").await;
     for (path, message) in every_request("acme", &known) {
-        let scope = method(path).scope;
+        let scope = scope(method(path));
         if scope == "service" || scope == "testing.clock.write" {
             continue;
         }
-        let caller = octroi.caller(scope).with_session(&known.session);
+        let caller = octroi.caller(&scope).with_session(&known.session);
         let answer = caller.call(server(method(path)), path, message).await;
         if let Err(status) = answer {
             let refused = Refused::of(&status);
@@ -149,65 +130,79 @@ async fn and_no_more_than_that() {
     octroi.finish().await;
 }
 
-/// A token bound to an account learns nothing of another: the answer is that of a resource that does not exist.
+/// What a token bound to an account may do with each method is what the method's reach says. It learns nothing of
+/// another account: the answer is that of a resource that does not exist.
 #[tokio::test]
 async fn for_one_account_alone() {
     let octroi = Installation::start().await;
     let (_, known) = with_everything(&octroi, "acme").await;
     octroi.newcomer("other").await;
     let bound = octroi.bound_to("other");
+    let a_service = octroi.caller_as("service:licensing", "service", Some("other"));
+    let session_of_none = known.session.replacen("acme", "missing", 1);
     let there = every_request("acme", &known);
     let missing = every_request("missing", &known);
     for ((path, there), (_, missing)) in there.into_iter().zip(missing) {
-        if method(path).scope == "service" {
-            continue;
-        }
-        let (mut one, mut two) = (bound.clone(), bound.clone());
-        if OF_THE_SESSION.contains(&path) {
-            one = one.with_session(&known.session);
-            two = two.with_session(&known.session.replacen("acme", "missing", 1));
-        } else {
-            let named = there != missing;
-            assert_eq!(named, !WITHOUT_ACCOUNT.contains(&path), "{path}");
-            if !named {
+        let (method, service) = (method(path), server(method(path)));
+        let as_missing: &[_] = match method.reach {
+            Reach::Unspecified => panic!("{path} declares no reach"),
+            Reach::None => {
+                let caller = match method.scope {
+                    "service" => &a_service,
+                    _ => &bound,
+                };
+                let refused = refusal(caller, path, &there).await;
+                refused.is(Code::PermissionDenied, "BOUND_TOKEN");
                 continue;
             }
-        }
-        let service = server(method(path));
+            Reach::Catalogue => {
+                let operators = octroi.operator();
+                let operators = operators.call(service, path, there.clone()).await.unwrap();
+                let own = bound.call(service, path, there).await.unwrap();
+                assert_eq!(own.into_inner(), operators.into_inner(), "{path}");
+                continue;
+            }
+            Reach::Own if there == missing => {
+                let listed = bound.call(service, path, there).await.unwrap();
+                let listed = String::from_utf8_lossy(listed.get_ref()).into_owned();
+                assert!(listed.contains("accounts/other"), "{path}: {listed}");
+                assert!(!listed.contains("accounts/acme"), "{path}: {listed}");
+                continue;
+            }
+            Reach::Own => &["NOT_FOUND"],
+            Reach::Session => &["SESSION_INVALID", "SIGN_IN_FAILED"],
+        };
+        let one = bound.with_session(&known.session);
+        let two = bound.with_session(&session_of_none);
         let one = one.call(service, path, there).await.unwrap_err();
         let two = two.call(service, path, missing).await.unwrap_err();
         assert_eq!(told(&one), told(&two), "{path}");
         let refused = Refused::of(&one);
-        let as_missing = ["NOT_FOUND", "SESSION_INVALID", "SIGN_IN_FAILED"];
         assert!(
             as_missing.contains(&&*refused.reason),
             "{path}: {refused:?}"
         );
     }
-    let sees = octroi_api::billing::v1::ListAccountsRequest::default();
-    let accounts = bound.accounts().list_accounts(sees).await.got().accounts;
-    let names: Vec<_> = accounts
-        .iter()
-        .map(|account| account.name.as_str())
-        .collect();
-    assert_eq!(names, ["accounts/other"]);
-    let run = octroi_api::billing::v1::CreateBillRunRequest {
-        bill_run: Some(octroi_api::billing::v1::BillRun {
-            month: "2026-01".to_owned(),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    bound
-        .bill_runs()
-        .create_bill_run(run)
-        .await
-        .refused()
-        .is(Code::NotFound, "NOT_FOUND");
-    let own = octroi_api::billing::v1::GetAccountRequest {
-        name: "accounts/other".to_owned(),
-    };
-    bound.accounts().get_account(own).await.got();
+    octroi.finish().await;
+}
+
+/// What is the account's own is there for its token.
+#[tokio::test]
+async fn with_all_that_is_its_own() {
+    let octroi = Installation::start().await;
+    let (_, known) = with_everything(&octroi, "acme").await;
+    let bound = octroi.bound_to("acme").with_session(&known.session);
+    for (path, message) in every_request("acme", &known) {
+        if method(path).reach == Reach::None {
+            continue;
+        }
+        let answer = bound.call(server(method(path)), path, message).await;
+        if let Err(status) = answer {
+            let refused = Refused::of(&status);
+            let strange = ["NOT_FOUND", "BOUND_TOKEN", "SCOPE_MISSING"];
+            assert!(!strange.contains(&&*refused.reason), "{path}: {refused:?}");
+        }
+    }
     octroi.finish().await;
 }
 

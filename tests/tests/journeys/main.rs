@@ -41,4 +41,5 @@ mod suspending;
 mod terminating;
 mod thin;
 mod throttling;
+mod trusting;
 mod waiting;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use octroi_api::{DESCRIPTORS, METHODS};
+use octroi_api::{DESCRIPTORS, METHODS, Reach};
 use prost::Message as _;
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{
@@ -24,6 +24,7 @@ const WITHOUT_REQUEST_ID: [(&str, &str); 6] = [
     ("SetClock", "twice is once, and the clock is a test's"),
     ("AdvanceClock", "the clock is a test's"),
 ];
+const SERVICES: [&str; 3] = ["licensing", "billing", "notification"];
 /// Lists of a handful that never grows.
 const WITHOUT_PAGES: [&str; 1] = ["ListInstallers"];
 const READS: [&str; 6] = ["Get", "List", "Query", "Preview", "Quote", "Watch"];
@@ -197,16 +198,37 @@ fn every_method_has_a_scope_of_its_services_area() {
     assert_eq!(declared, scoped);
     let mut foreign = Vec::new();
     for method in METHODS {
-        let area = if method.area() == "event" {
-            "events"
-        } else {
-            method.area()
+        // What every service serves is granted for one of them.
+        let area = match method.area() {
+            "event" => "{service}",
+            area => area,
         };
         if method.scope != "service" && !method.scope.starts_with(&format!("{area}.")) {
             foreign.push(format!("{}: {}", method.path, method.scope));
         }
     }
     none("a scope begins with its service's name", foreign);
+}
+
+/// What a bound token may do follows from how a method names what it acts on.
+#[test]
+fn a_reach_fits_its_method() {
+    let mut odd = Vec::new();
+    for method in METHODS {
+        let portal = method.scope == "licensing.portal";
+        let installation = method.scope == "service" || method.area() == "testing";
+        let reach = method.reach;
+        if (reach == Reach::Session) != portal
+            || (installation && reach != Reach::None)
+            || (reach == Reach::Catalogue && !method.scope.ends_with(".read"))
+        {
+            odd.push(format!("{}: {reach:?}", method.path));
+        }
+        if method.callers.iter().any(|it| !SERVICES.contains(it)) {
+            odd.push(format!("{}: {:?}", method.path, method.callers));
+        }
+    }
+    none("a reach fits its method, and its callers are services", odd);
 }
 
 #[test]

@@ -160,8 +160,16 @@ fn the_keys_and_tokens_of_the_scripts_are_believed() {
     };
     let caller = token(&["operator", "*", "60"]).unwrap();
     assert!(caller.has_scope("billing.accounts.write") && caller.account.is_none());
-    let caller = token(&["shop", "licensing.orders.read events.read", "60", "acme"]).unwrap();
-    assert!(caller.has_scope("events.read") && !caller.has_scope("billing.accounts.read"));
+    let caller = token(&[
+        "shop",
+        "licensing.orders.read licensing.events.read",
+        "60",
+        "acme",
+    ])
+    .unwrap();
+    assert!(
+        caller.has_scope("licensing.events.read") && !caller.has_scope("billing.accounts.read")
+    );
     assert_eq!(caller.account.as_deref(), Some("acme"));
     assert!(token(&["operator", "*", "-1"]).is_err());
     assert!(Path::new(&keys.join("jwks.json")).exists());

@@ -48,12 +48,12 @@ impl BillRunService for BillRunApi {
         &self,
         request: Request<pb::GetBillRunRequest>,
     ) -> Result<Response<pb::BillRun>, Status> {
-        let (call, request) = Call::open(request)?;
+        let (_, request) = Call::open(request)?;
         let mut violations = Violations::default();
         let id = parse(&request.name, ["billRuns"]).map(|[id]| id);
         let id = violations.check("name", id.ok_or("must be of the form \"billRuns/{id}\""));
         violations.finish()?;
-        let run = self.app.get_bill_run(&call, id.unwrap_or_default()).await?;
+        let run = self.app.get_bill_run(id.unwrap_or_default()).await?;
         Ok(Response::new(to_wire(&run)))
     }
 
@@ -73,7 +73,7 @@ impl BillRunService for BillRunApi {
             &mut violations,
         );
         violations.finish()?;
-        let runs = self.app.list_bill_runs(&call, &page).await?;
+        let runs = self.app.list_bill_runs(&page).await?;
         let (runs, next_page_token) = page.cut(runs, |run| run.id.clone(), |it| to_wire(&it));
         Ok(Response::new(pb::ListBillRunsResponse {
             bill_runs: runs,

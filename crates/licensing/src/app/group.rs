@@ -239,7 +239,6 @@ pub(crate) fn changed_event(group: &Group, at: Timestamp) -> NewEvent {
         State::Terminated(termination) => Some(termination),
     };
     NewEvent::new(
-        "licensing.group.changed",
         &group.account,
         group.name(),
         at,
@@ -260,7 +259,6 @@ fn terminated_event(group: &Group, licenses: i64, at: Timestamp) -> NewEvent {
         State::Live { .. } => &[],
     };
     NewEvent::new(
-        "licensing.group.terminated",
         &group.account,
         group.name(),
         at,

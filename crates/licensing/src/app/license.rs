@@ -343,7 +343,6 @@ impl Held {
 /// The event of a seat whose usage ended. The caller holds the licence's row lock.
 pub(crate) fn deactivated(id: &LicenseId, offer: &str, cause: Cause, at: Timestamp) -> NewEvent {
     NewEvent::new(
-        "licensing.license.deactivated",
         &id.account,
         id.to_string(),
         at,
@@ -364,7 +363,6 @@ pub(crate) fn password_changed(
 ) -> Result<NewEvent, Refusal> {
     let id = &license.id;
     Ok(NewEvent::new(
-        "licensing.license.password_changed",
         &id.account,
         id.to_string(),
         at,
@@ -381,7 +379,6 @@ pub(crate) fn password_changed(
 fn activated(license: &License, generated: bool, at: Timestamp) -> Result<NewEvent, Refusal> {
     let id = &license.id;
     Ok(NewEvent::new(
-        "licensing.license.activated",
         &id.account,
         id.to_string(),
         at,

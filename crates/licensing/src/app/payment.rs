@@ -378,7 +378,6 @@ fn completed_event(
         price: line.price.clone(),
     });
     NewEvent::new(
-        "licensing.order.completed",
         &order.account,
         order.name(),
         now,

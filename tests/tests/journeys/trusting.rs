@@ -1,0 +1,278 @@
+//! Who is trusted with what: a token that is bound to an account moves nothing of the installation and nothing of
+//! another account, and a service speaks for itself alone.
+
+use octroi_api::billing::v1::{
+    Account, BillRun, CreateBillRunRequest, GetBillRunRequest, ListBillRunsRequest,
+    QuoteOrderRequest, QuotedLine, SettleOrderRequest,
+};
+use octroi_api::event::v1::delivery_outcome::Result as Outcome;
+use octroi_api::event::v1::event::Payload;
+use octroi_api::event::v1::{
+    DeliverEventsRequest, Delivery, DeliveryOutcome, Event, ListEventsRequest,
+};
+use octroi_api::testing::v1::{AdvanceClockRequest, GetClockRequest, SetClockRequest};
+use octroi_tests::harness::{Answer as _, BUSINESS, Installation, ServiceName};
+use prost::Message as _;
+use tonic::Code;
+
+/// With every scope it neither reads nor moves the clock, and starts and reads no bill run.
+#[tokio::test]
+async fn a_bound_token_moves_nothing_of_the_installation() {
+    let octroi = Installation::start().await;
+    octroi.customer("acme").await;
+    let bound = octroi.bound_to("acme");
+    let before = octroi.now().await;
+    let day = prost_types::Duration {
+        seconds: 86_400,
+        nanos: 0,
+    };
+    let advance = AdvanceClockRequest {
+        duration: Some(day),
+    };
+    let set = SetClockRequest {
+        time: Some(prost_types::Timestamp {
+            seconds: before.as_second() + 86_400,
+            nanos: 0,
+        }),
+    };
+    let run = CreateBillRunRequest {
+        bill_run: Some(BillRun {
+            month: "2026-01".to_owned(),
+            ..BillRun::default()
+        }),
+        ..CreateBillRunRequest::default()
+    };
+    let get = GetBillRunRequest {
+        name: "billRuns/none".to_owned(),
+    };
+    let list = ListBillRunsRequest::default();
+    for refused in [
+        bound.clock().advance_clock(advance).await.refused(),
+        bound.clock().set_clock(set).await.refused(),
+        bound.clock().get_clock(GetClockRequest {}).await.refused(),
+        bound.bill_runs().create_bill_run(run).await.refused(),
+        bound.bill_runs().get_bill_run(get).await.refused(),
+        bound.bill_runs().list_bill_runs(list).await.refused(),
+    ] {
+        refused.is(Code::PermissionDenied, "BOUND_TOKEN");
+        assert_eq!(refused.metadata["account"], "acme");
+    }
+    assert!(octroi.now().await.duration_since(before).as_hours() < 1);
+    octroi.finish().await;
+}
+
+/// A token that says it is a service's and is bound to an account is not a service's. Nor is one of somebody else, of a
+/// service whose business the method is not, or of the service that is called.
+#[tokio::test]
+async fn a_services_methods_ask_whose_token_it_is() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    let quote = QuoteOrderRequest {
+        account: acme.name(),
+        lines: vec![QuotedLine {
+            offer: BUSINESS.to_owned(),
+            quantity: 1,
+        }],
+        ..QuoteOrderRequest::default()
+    };
+    let licensing = octroi.service(ServiceName::Licensing).settlement();
+    let quoted = licensing.clone().quote_order(quote.clone()).await.got();
+    let settle = SettleOrderRequest {
+        order: acme.order_name("foreign"),
+        attempt: 1,
+        quote: quoted.quote,
+        ..SettleOrderRequest::default()
+    };
+    let (service, other) = ("service:licensing", Some("other"));
+    let strangers = [
+        (octroi.caller_as(service, "service", other), "BOUND_TOKEN"),
+        (
+            octroi.caller_as(service, "service *", Some("acme")),
+            "BOUND_TOKEN",
+        ),
+        (octroi.caller_as("ops", "service *", None), "SERVICES_ONLY"),
+        (
+            octroi.caller_as("licensing", "service", None),
+            "SERVICES_ONLY",
+        ),
+        (octroi.service(ServiceName::Notification), "SERVICES_ONLY"),
+        (octroi.service(ServiceName::Billing), "SERVICES_ONLY"),
+    ];
+    for (stranger, reason) in strangers {
+        let mut settlement = stranger.settlement();
+        let refused = settlement.quote_order(quote.clone()).await.refused();
+        refused.is(Code::PermissionDenied, reason);
+        let refused = settlement.settle_order(settle.clone()).await.refused();
+        refused.is(Code::PermissionDenied, reason);
+    }
+    let charged = "SELECT count(*) FROM billing.settlement WHERE order_id = 'foreign'";
+    let charged: i64 = octroi.sql.query_one(charged, &[]).await.unwrap().get(0);
+    assert_eq!(charged, 0);
+
+    let empty = |source: &str| DeliverEventsRequest {
+        source: source.to_owned(),
+        ..DeliverEventsRequest::default()
+    };
+    let bound = octroi.caller_as(service, "service", other);
+    let mut intake = bound.intake(ServiceName::Billing);
+    let refused = intake.deliver_events(empty("licensing")).await.refused();
+    refused.is(Code::PermissionDenied, "BOUND_TOKEN");
+    for service in ServiceName::ALL {
+        let mut intake = octroi.service(service).intake(service);
+        let refused = intake
+            .deliver_events(empty(service.as_str()))
+            .await
+            .refused();
+        refused.is(Code::PermissionDenied, "SERVICES_ONLY");
+    }
+    octroi.finish().await;
+}
+
+/// The right to read one service's facts is none to read another's.
+#[tokio::test]
+async fn the_facts_of_one_service_are_not_anothers() {
+    let octroi = Installation::start().await;
+    octroi.customer("acme").await;
+    let request = ListEventsRequest {
+        parent: "accounts/acme".to_owned(),
+        ..ListEventsRequest::default()
+    };
+    let everywhere = octroi.caller("events.read");
+    for granted in ServiceName::ALL {
+        let reader = octroi.caller(&format!("{granted}.events.read"));
+        for asked in ServiceName::ALL {
+            let answer = reader.events(asked).list_events(request.clone()).await;
+            if asked == granted {
+                answer.got();
+                continue;
+            }
+            let refused = answer.refused();
+            refused.is(Code::PermissionDenied, "SCOPE_MISSING");
+            assert_eq!(refused.metadata["scope"], format!("{asked}.events.read"));
+        }
+        let answer = everywhere
+            .events(granted)
+            .list_events(request.clone())
+            .await;
+        answer.refused().is(Code::PermissionDenied, "SCOPE_MISSING");
+        let operator = octroi.operator();
+        operator
+            .events(granted)
+            .list_events(request.clone())
+            .await
+            .got();
+    }
+    octroi.finish().await;
+}
+
+/// A fact is taken from the service whose it is. What another service tells in its name is refused, one fact at a time:
+/// what is good in the same delivery is applied, and nothing of the wronged service waits for it.
+#[tokio::test]
+async fn a_service_tells_its_own_facts_alone() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 1)]).await;
+    acme.activates("office", 1, "sales").await;
+    octroi.drained().await;
+    octroi.mailed().await;
+    let billing = octroi.facts(ServiceName::Billing, "acme").await;
+    let licensing = octroi.facts(ServiceName::Licensing, "acme").await;
+    let mailed = acme.emails().await.len();
+
+    // Notification moves acme's letters to itself.
+    let stolen = forged(&billing, |event| match &mut event.payload {
+        Some(Payload::AccountChanged(changed)) => {
+            changed.version += 1;
+            changed.contact_email = "thief@elsewhere.test".to_owned();
+            changed.locale = "fr".to_owned();
+            true
+        }
+        _ => false,
+    });
+    let outcomes = tells(
+        &octroi,
+        ServiceName::Notification,
+        ServiceName::Licensing,
+        &stolen,
+    )
+    .await;
+    assert_eq!(outcomes[0].result(), Outcome::Refused, "{outcomes:?}");
+    let locale = "SELECT locale FROM licensing.account WHERE account = 'acme'";
+    let locale: String = octroi.sql.query_one(locale, &[]).await.unwrap().get(0);
+    assert_eq!(locale, "en");
+
+    // Billing tells notification of an activation that licensing never told; its own fact beside it is known.
+    let made_up = forged(&licensing, |event| {
+        event.aggregate = acme.license_name("office", 7);
+        event.id = "01920000-0000-7000-8000-000000000001".to_owned();
+        matches!(event.payload, Some(Payload::LicenseActivated(_)))
+    });
+    let both = [made_up[0].clone(), billing[0].clone()];
+    let outcomes = tells(
+        &octroi,
+        ServiceName::Billing,
+        ServiceName::Notification,
+        &both,
+    )
+    .await;
+    let results: Vec<_> = outcomes.iter().map(|outcome| outcome.result()).collect();
+    assert_eq!(
+        results,
+        [Outcome::Refused, Outcome::Duplicate],
+        "{outcomes:?}"
+    );
+    assert_eq!(acme.emails().await.len(), mailed);
+
+    // A fact of a newer release waits, whoever tells it; so does one whose type is another than its payload's.
+    let newer = forged(&licensing, |event| {
+        event.aggregate = acme.license_name("office", 8);
+        event.r#type = "licensing.license.lent".to_owned();
+        true
+    });
+    for source in [ServiceName::Licensing, ServiceName::Billing] {
+        let outcomes = tells(&octroi, source, ServiceName::Notification, &newer[..1]).await;
+        assert_eq!(outcomes[0].result(), Outcome::Waiting, "{outcomes:?}");
+    }
+
+    // The aggregates that were spoken for go on.
+    let moved = Account {
+        contact_email: "new@acme.test".to_owned(),
+        ..Account::default()
+    };
+    acme.changes(&["contact_email"], moved).await.got();
+    octroi.drained().await;
+    octroi.finish().await;
+}
+
+/// Facts as they were told first, each changed if `change` says so.
+fn forged(told: &[Delivery], change: impl Fn(&mut Event) -> bool) -> Vec<Delivery> {
+    let forged: Vec<_> = told
+        .iter()
+        .filter_map(|delivery| {
+            let mut event = Event::decode(delivery.event.as_slice()).unwrap();
+            change(&mut event).then(|| Delivery {
+                event: event.encode_to_vec(),
+                sequence: 1,
+                ..Delivery::default()
+            })
+        })
+        .collect();
+    assert!(!forged.is_empty());
+    forged
+}
+
+/// A service delivers, as itself.
+async fn tells(
+    octroi: &Installation,
+    source: ServiceName,
+    to: ServiceName,
+    deliveries: &[Delivery],
+) -> Vec<DeliveryOutcome> {
+    let request = DeliverEventsRequest {
+        source: source.as_str().to_owned(),
+        deliveries: deliveries.to_vec(),
+        complete_through: None,
+    };
+    let mut intake = octroi.service(source).intake(to);
+    intake.deliver_events(request).await.got().outcomes
+}
