@@ -91,21 +91,24 @@ impl Installation {
     pub async fn with(options: Options) -> Self {
         let postgres = Postgres::get().await;
         let databases = postgres.database(options.start).await;
+        Self::on(postgres, databases, &options).await
+    }
+
+    /// One over a database that is there, whose clock goes on.
+    pub(crate) async fn on(
+        postgres: &'static Postgres,
+        databases: Databases,
+        options: &Options,
+    ) -> Self {
         let mail = MailServer::start().await;
-        let mut plan = Plan {
-            databases: databases.clone(),
-            keys: postgres.keys().clone(),
-            addresses: [([127, 0, 0, 1], 0).into(); 3],
-            test_clock: true,
-            mail: MailSettings {
-                portal_url: Some("https://portal.test".to_owned()),
-                mail_from: Some("Octroi <no-reply@octroi.test>".parse().unwrap()),
-                smtp_host: Some("127.0.0.1".to_owned()),
-                smtp_port: Some(mail.port()),
-                smtp_tls: SmtpTls::None,
-                ..MailSettings::default()
-            },
-            pool_size: options.pool_size,
+        let mut plan = postgres.plan(databases.clone(), options.pool_size);
+        plan.mail = MailSettings {
+            portal_url: Some("https://portal.test".to_owned()),
+            mail_from: Some("Octroi <no-reply@octroi.test>".parse().unwrap()),
+            smtp_host: Some("127.0.0.1".to_owned()),
+            smtp_port: Some(mail.port()),
+            smtp_tls: SmtpTls::None,
+            ..MailSettings::default()
         };
         let wires = <[Wire; 3]>::default();
         if options.tapped {

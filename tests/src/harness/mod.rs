@@ -6,6 +6,7 @@ mod caller;
 mod coverage;
 mod customer;
 mod deploy;
+mod earlier;
 mod installation;
 mod mail;
 mod mime;
@@ -24,6 +25,7 @@ pub use customer::{
     request_id,
 };
 pub use deploy::{deployed, documented_catalogue, openssl_signs, script};
+pub use earlier::{Earlier, present, written};
 pub use installation::{Installation, Options, token};
 pub use mail::{Letter, MailServer};
 pub use octroi::system::ServiceName;

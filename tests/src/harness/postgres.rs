@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use octroi::bootstrap::{BootstrapOptions, Databases, bootstrap};
 use octroi::cluster::{Cluster, ClusterOptions};
@@ -96,12 +98,17 @@ impl Postgres {
         }
         let server = Server::start().await;
         let keys = Keys::open(server.directory()).unwrap();
-        make_template(&server.admin, &keys).await;
-        Self {
+        // These are the same in every run: what one sealed and signed, a later one reads (`earlier.rs`).
+        fs::write(keys.fingerprint(), format!("{}\n", fixed_key(1))).unwrap();
+        fs::write(keys.sealing(), format!("1:{}\n", fixed_key(2))).unwrap();
+        let postgres = Self {
             server,
             keys,
             made: AtomicU32::new(0),
-        }
+        };
+        let databases = postgres.bootstrap(TEMPLATE).await;
+        postgres.plan(databases, 1).migrate().await.unwrap();
+        postgres
     }
 
     pub(crate) fn keys(&self) -> &Keys {
@@ -142,6 +149,33 @@ impl Postgres {
         databases
     }
 
+    /// A database of a test's own in which nothing was migrated.
+    pub(crate) async fn bare_database(&self) -> Databases {
+        let name = format!("test_{}", self.made.fetch_add(1, Ordering::Relaxed));
+        self.bootstrap(&name).await
+    }
+
+    async fn bootstrap(&self, name: &str) -> Databases {
+        let options = BootstrapOptions {
+            database: Some(name.to_owned()),
+            passwords: self.keys.passwords().clone(),
+            test_clock: true,
+        };
+        bootstrap(&self.server.admin, &options).await.unwrap()
+    }
+
+    /// Services that are nowhere yet and send no mail, over a database.
+    pub(crate) fn plan(&self, databases: Databases, pool_size: usize) -> Plan {
+        Plan {
+            databases,
+            keys: self.keys.clone(),
+            addresses: Plan::NOWHERE,
+            test_clock: true,
+            mail: octroi_notification::MailSettings::default(),
+            pool_size,
+        }
+    }
+
     /// Drops a test's database; services that still use it are cut off.
     pub(crate) async fn drop_database(&self, name: &str) {
         let drop = format!("DROP DATABASE {name} WITH (FORCE)");
@@ -159,22 +193,9 @@ pub(crate) async fn connect(admin: &Config, database: &str) -> Client {
     client
 }
 
-async fn make_template(admin: &Config, keys: &Keys) {
-    let options = BootstrapOptions {
-        database: Some(TEMPLATE.to_owned()),
-        passwords: keys.passwords().clone(),
-        test_clock: true,
-    };
-    let databases = bootstrap(admin, &options).await.unwrap();
-    let plan = Plan {
-        databases,
-        keys: keys.clone(),
-        addresses: [([127, 0, 0, 1], 0).into(); 3],
-        test_clock: true,
-        mail: octroi_notification::MailSettings::default(),
-        pool_size: 1,
-    };
-    plan.migrate().await.unwrap();
+/// 32 bytes in base64 that say nothing.
+fn fixed_key(byte: u8) -> String {
+    STANDARD.encode([byte; 32])
 }
 
 /// A process that outlives ours, however that ends, for as long as it takes to stop the server and remove its files.

@@ -1,0 +1,216 @@
+//! A database that an earlier release filled: written down as SQL, and made again from it on any PostgreSQL.
+//!
+//! What is written down is data alone, as INSERTs. The schema around it is made by the migrations that it had, which
+//! are never edited: the histories are data as well, so a migration that was edited stops the upgrade.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use octroi::bootstrap::Databases;
+use octroi::system::ServiceName;
+use octroi_platform::migrate::migration;
+use refinery::{Migration, Runner, Target};
+use tokio_postgres::{Client, Config, NoTls};
+
+use super::installation::{Installation, Options};
+use super::postgres::{Postgres, connect};
+
+/// What comes before the version of each history in a file's first line.
+const SCHEMA: &str = "-- Schema:";
+const PLATFORM: &str = "platform";
+const TABLES: &str = "
+    SELECT format('%I.%I', nspname, relname) AS name, nspname = 'testing' AND relname = 'clock' AS clock,
+           array_agg(quote_ident(attname) ORDER BY attnum) AS columns
+    FROM pg_class
+    JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    JOIN pg_attribute ON attrelid = pg_class.oid
+    WHERE nspname IN ('licensing', 'billing', 'notification', 'testing') AND relkind = 'r'
+      AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+    GROUP BY nspname, relname ORDER BY nspname, relname";
+/// The clock goes on from what it showed when the file was written.
+const CLOCK: &str = "
+    SELECT format($$INSERT INTO testing.clock (offset_micros, step, round, due) VALUES
+        (floor(extract(epoch FROM timestamptz %L - clock_timestamp()) * 1000000)::bigint, %L, %L, %L);$$,
+        clock_timestamp() + offset_micros * interval '1 microsecond', step, round, due)
+    FROM testing.clock";
+/// The data names transactions of the server that it comes from; no server's count of them runs backwards.
+const CATCH_UP: &str = "
+    DO $$
+    DECLARE
+        place record;
+        latest bigint;
+    BEGIN
+        FOR place IN
+            SELECT attrelid::regclass AS owner, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+            WHERE relkind = 'r' AND atttypid = 'xid8'::regtype
+              AND relnamespace::regnamespace::text IN ('licensing', 'billing', 'notification')
+        LOOP
+            EXECUTE format('SELECT max(%I::text::bigint) FROM %s', place.attname, place.owner) INTO latest;
+            WHILE pg_current_xact_id()::text::bigint <= latest LOOP
+                COMMIT;
+            END LOOP;
+        END LOOP;
+    END $$";
+
+/// A database that an earlier release filled.
+pub struct Earlier {
+    /// The database, as its superuser.
+    pub sql: Client,
+    postgres: &'static Postgres,
+    databases: Databases,
+}
+
+impl Earlier {
+    /// Makes it from what [`written`] gave.
+    pub async fn read(script: &str) -> Self {
+        let postgres = Postgres::get().await;
+        let databases = postgres.bare_database().await;
+        let versions = versions(script);
+        for service in ServiceName::ALL {
+            let config = match service {
+                ServiceName::Licensing => &databases.licensing,
+                ServiceName::Billing => &databases.billing,
+                ServiceName::Notification => &databases.notification,
+            };
+            for (history, owner) in [
+                ("platform_migration", PLATFORM),
+                ("service_migration", service.as_str()),
+            ] {
+                migrate(config, history, owner, versions[owner]).await;
+            }
+        }
+        let sql = connect(&databases.admin, &databases.name).await;
+        sql.batch_execute(script).await.unwrap();
+        sql.batch_execute(CATCH_UP).await.unwrap();
+        Self {
+            sql,
+            postgres,
+            databases,
+        }
+    }
+
+    /// How many rows each table holds.
+    pub async fn rows(&self) -> BTreeMap<String, i64> {
+        let mut rows = BTreeMap::new();
+        for (table, _, _) in tables(&self.sql).await {
+            let count = format!("SELECT count(*) FROM {table}");
+            let counted = self.sql.query_one(&count, &[]).await.unwrap();
+            rows.insert(table, counted.get(0));
+        }
+        rows
+    }
+
+    /// Runs every migration that it has not seen.
+    pub async fn migrate(&self) {
+        let plan = self.postgres.plan(self.databases.clone(), 1);
+        plan.migrate().await.unwrap();
+    }
+
+    /// Starts the services on it.
+    pub async fn start(self) -> Installation {
+        Installation::on(self.postgres, self.databases, &Options::default()).await
+    }
+
+    /// Drops it.
+    pub async fn drop(self) {
+        drop(self.sql);
+        self.postgres.drop_database(&self.databases.name).await;
+    }
+}
+
+/// Everything that an installation's database holds, and the schema that it has, as SQL.
+pub async fn written(sql: &Client) -> String {
+    sql.batch_execute("SET TimeZone = 'UTC'").await.unwrap();
+    let tables = tables(sql).await;
+    let mut script = format!("{SCHEMA} {}\n", present(sql).await);
+    script.push_str(
+        "SET TimeZone = 'UTC';\n-- Neither triggers nor references are minded, whatever comes first.\n\
+         SET session_replication_role = 'replica';\n",
+    );
+    let names: Vec<&str> = tables.iter().map(|(name, _, _)| name.as_str()).collect();
+    writeln!(script, "TRUNCATE {};", names.join(", ")).unwrap();
+    for (name, columns, clock) in &tables {
+        if *clock {
+            let row = sql.query_one(CLOCK, &[]).await.unwrap();
+            writeln!(script, "{}", row.get::<_, String>(0)).unwrap();
+            continue;
+        }
+        let values: Vec<String> = columns
+            .iter()
+            .map(|column| format!("quote_nullable({column}::text)"))
+            .collect();
+        let select = format!("SELECT concat_ws(', ', {}) FROM {name}", values.join(", "));
+        let rows = sql.query(&select, &[]).await.unwrap();
+        let mut rows: Vec<String> = rows
+            .iter()
+            .map(|row| format!("({})", row.get::<_, String>(0)))
+            .collect();
+        rows.sort();
+        if !rows.is_empty() {
+            let (columns, rows) = (columns.join(", "), rows.join(",\n"));
+            writeln!(script, "INSERT INTO {name} ({columns}) VALUES\n{rows};").unwrap();
+        }
+    }
+    script.push_str("RESET session_replication_role;\n");
+    script
+}
+
+/// The schema that an installation's database has, such as "platform 2, licensing 3, billing 2, notification 1".
+pub async fn present(sql: &Client) -> String {
+    let version = "SELECT concat_ws(', ',
+        'platform ' || (SELECT max(version) FROM licensing.platform_migration),
+        'licensing ' || (SELECT max(version) FROM licensing.service_migration),
+        'billing ' || (SELECT max(version) FROM billing.service_migration),
+        'notification ' || (SELECT max(version) FROM notification.service_migration))";
+    sql.query_one(version, &[]).await.unwrap().get(0)
+}
+
+/// Each table's name and columns, and whether it is the clock's.
+async fn tables(sql: &Client) -> Vec<(String, Vec<String>, bool)> {
+    let rows = sql.query(TABLES, &[]).await.unwrap();
+    rows.iter()
+        .map(|row| (row.get("name"), row.get("columns"), row.get("clock")))
+        .collect()
+}
+
+/// Up to which migration of whom a script's data had come.
+fn versions(script: &str) -> BTreeMap<&str, i32> {
+    let first = script
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix(SCHEMA));
+    let pairs = first
+        .expect("a first line that names the schema")
+        .split(',');
+    pairs
+        .map(|pair| {
+            let (name, version) = pair.trim().split_once(' ').unwrap();
+            (name, version.parse().unwrap())
+        })
+        .collect()
+}
+
+/// Runs the migrations of one history up to a version, from their files.
+async fn migrate(config: &Config, history: &str, owner: &str, last: i32) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../crates")
+        .join(owner)
+        .join("migrations");
+    let migrations: Vec<Migration> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            migration(name, &fs::read_to_string(&path).unwrap()).unwrap()
+        })
+        .collect();
+    let mut runner = Runner::new(&migrations)
+        .set_grouped(true)
+        .set_target(Target::Version(last));
+    runner.set_migration_table_name(history);
+    let (mut client, connection) = config.connect(NoTls).await.unwrap();
+    tokio::spawn(connection);
+    runner.run_async(&mut client).await.unwrap();
+}
