@@ -27,6 +27,11 @@ const QUOTE_DEADLINE: Duration = Duration::from_secs(5);
 /// How long one question about a payment may take; what takes longer goes on in the background.
 pub(crate) const SETTLE_DEADLINE: Duration = Duration::from_secs(5);
 
+/// The reasons of billing's refusals that decline an attempt: it was not begun, and can never be with its quote. Any
+/// other refusal, one that this release does not know too, says nothing about what an earlier question has done: the
+/// order stays PAYING and is asked about again.
+const DECLINES: [&str; 1] = ["QUOTE_MISMATCH"];
+
 /// Billing, as licensing uses it.
 #[derive(Clone)]
 pub(crate) struct Billing(SettlementServiceClient<Peer>);
@@ -199,24 +204,15 @@ fn quote_refused(account: &str, status: &Status) -> Error {
     }
 }
 
-/// What a refusal to settle says about the attempt. A request that billing finds wrong in itself was never charged and
-/// never will be; everything else says nothing about what an earlier repetition may have done.
+/// What a refusal to settle says about the attempt: a decline where its reason is known for one, else nothing.
 fn settle_refused(order: &Order, status: &Status) -> Settlement {
     let reason = reason(status);
-    match status.code() {
-        Code::InvalidArgument => declined("invalid_payment_method"),
-        Code::FailedPrecondition if reason != "ORDER_SETTLED" => {
-            declined(&reason.to_ascii_lowercase())
-        }
-        _ => {
-            tracing::warn!(order = order.name(), code = %status.code(), reason, "billing did not settle");
-            Settlement::Unknown
-        }
+    if DECLINES.contains(&reason.as_str()) {
+        let declined = Outcome::Declined(reason.to_ascii_lowercase());
+        return Settlement::Definite(declined, Receipt::default());
     }
-}
-
-fn declined(reason: &str) -> Settlement {
-    Settlement::Definite(Outcome::Declined(reason.to_owned()), Receipt::default())
+    tracing::warn!(order = order.name(), code = %status.code(), reason, "billing did not settle");
+    Settlement::Unknown
 }
 
 fn unavailable(status: &Status) -> Error {

@@ -62,9 +62,13 @@ pub static SERVICE: Service = Service {
             "V4__attempts.sql",
             include_str!("../migrations/V4__attempts.sql"),
         ),
+        (
+            "V5__attempt_age.sql",
+            include_str!("../migrations/V5__attempt_age.sql"),
+        ),
     ],
     seals: Some("licensing seals the passwords that are mailed"),
-    minimum_schema: 4,
+    minimum_schema: 5,
 };
 
 /// How often payments without an outcome are taken up again.

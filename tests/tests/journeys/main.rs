@@ -36,6 +36,7 @@ mod recording;
 mod renewing;
 mod repeating;
 mod sending;
+mod settling;
 mod starting;
 mod suspending;
 mod terminating;

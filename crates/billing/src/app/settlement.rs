@@ -17,8 +17,8 @@ use crate::domain::money::Money;
 use crate::domain::payment_method::{NewMethod, PaymentMethod, TestToken};
 use crate::domain::quote::Quote;
 use crate::domain::settlement::{
-    Attempt, Charge, METHOD_MISSING, METHOD_UNKNOWN, Means, OrderCharge, Settlement,
-    SettlementState, Verdict, in_the_way,
+    Attempt, Charge, METHOD_MISSING, METHOD_UNKNOWN, Means, OrderCharge, SELLER_INCOMPLETE,
+    Settlement, SettlementState, Verdict, in_the_way,
 };
 use crate::error::Error;
 use crate::{event, store};
@@ -58,7 +58,35 @@ struct Begun {
 impl App {
     /// Settles an attempt, or says how it stands. The same attempt always names the same charge.
     pub async fn settle_order(&self, call: &Call, settle: Settle) -> Result<Settlement, Error> {
-        let Begun { settlement, token } = self.begin_attempt(call, settle).await?;
+        let begun = self.begin_attempt(call, settle).await?;
+        self.decide(call, begun).await
+    }
+
+    /// How an attempt stands that was begun before; none when it was not. With what it is asked for again is nobody's
+    /// concern: it was begun with its first request.
+    pub async fn go_on(&self, call: &Call, attempt: &Attempt) -> Result<Option<Settlement>, Error> {
+        match self.read_attempt(attempt).await? {
+            Some(settlement) => {
+                let token = None;
+                let begun = Begun { settlement, token };
+                self.decide(call, begun).await.map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
+    async fn read_attempt(&self, attempt: &Attempt) -> Result<Option<Settlement>, Shared> {
+        let (account, order) = (&attempt.account, &attempt.order);
+        let row = self
+            .db
+            .read_opt(store::settlement::GET, &[account, order, &attempt.number])
+            .await?;
+        row.as_ref().map(store::settlement::settlement).transpose()
+    }
+
+    /// Finds out how an attempt under way ends, if that can be told now.
+    async fn decide(&self, call: &Call, begun: Begun) -> Result<Settlement, Error> {
+        let Begun { settlement, token } = begun;
         if settlement.state != SettlementState::Processing {
             return Ok(settlement);
         }
@@ -100,16 +128,7 @@ impl App {
     /// Looks at one undecided attempt; whether it is decided now.
     async fn settle_attempt(&self, now: Timestamp, attempt: &Attempt) -> anyhow::Result<bool> {
         let call = Call::background(now, "octroi.billing.v1.SettlementService/SettleOrder");
-        let (account, order) = (&attempt.account, &attempt.order);
-        let row = self
-            .db
-            .read_opt(store::settlement::GET, &[account, order, &attempt.number])
-            .await?;
-        let Some(settlement) = row
-            .as_ref()
-            .map(store::settlement::settlement)
-            .transpose()?
-        else {
+        let Some(settlement) = self.read_attempt(attempt).await? else {
             return Ok(false);
         };
         match self.look(&settlement).await? {
@@ -153,15 +172,14 @@ impl App {
         quote
             .check(customer.currency, &prices)
             .map_err(|mismatch| Error::QuoteMismatch { what: mismatch.0 })?;
-        if quote.due > 0 {
-            // Money that is taken must be invoiced, so what would stop the invoice stops the charge.
-            seller.check_complete()?;
-        }
         if customer.first_order.is_none() {
             // Its quote was made by a release that did not mark the account.
             store::account::mark_ordered(&mut tx, account, call.now);
         }
         let means = match with {
+            // Money that is taken must be invoiced, so what would stop the invoice stops the charge. It may pass, so it
+            // is a decline that is kept: a question on its way could not charge what licensing took for declined.
+            _ if quote.due > 0 && seller.check_complete().is_err() => Err(SELLER_INCOMPLETE),
             PayWith::Default => default
                 .map(|method| (method.token, Means::OnFile(method.id)))
                 .ok_or(METHOD_MISSING),

@@ -127,6 +127,8 @@ pub struct Settlement {
 pub const METHOD_MISSING: &str = "payment_method_missing";
 /// The gateway does not know the given token.
 pub const METHOD_UNKNOWN: &str = "payment_method_unknown";
+/// The seller lacks legal details that the invoice must have.
+pub const SELLER_INCOMPLETE: &str = "seller_incomplete";
 
 /// The attempt's outcome is definite already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -56,14 +56,20 @@ impl SettlementService for SettlementApi {
         request: Request<pb::SettleOrderRequest>,
     ) -> Result<Response<pb::SettleOrderResponse>, Status> {
         let (call, request) = Call::open(request)?;
-        let settle = settle(request)?;
-        Ok(Response::new(answer(
-            &self.0.settle_order(&call, settle).await?,
-        )))
+        let attempt = attempt(&request)?;
+        // Before the rest is judged: what was begun is what is answered, whatever it is asked with now.
+        let settlement = match self.0.go_on(&call, &attempt).await? {
+            Some(settlement) => settlement,
+            None => {
+                let settle = settle(attempt, request)?;
+                self.0.settle_order(&call, settle).await?
+            }
+        };
+        Ok(Response::new(answer(&settlement)))
     }
 }
 
-fn settle(request: pb::SettleOrderRequest) -> Result<Settle, Error> {
+fn attempt(request: &pb::SettleOrderRequest) -> Result<Attempt, Error> {
     let mut violations = Violations::default();
     let order = parse(&request.order, ["accounts", "orders"]);
     if order.is_none() {
@@ -72,6 +78,16 @@ fn settle(request: pb::SettleOrderRequest) -> Result<Settle, Error> {
     if request.attempt < 1 {
         violations.add("attempt", "must be at least 1");
     }
+    let attempt = order.map(|[account, order]| Attempt {
+        account: account.to_owned(),
+        order: order.to_owned(),
+        number: request.attempt,
+    });
+    Ok(checked(attempt, violations)?)
+}
+
+fn settle(attempt: Attempt, request: pb::SettleOrderRequest) -> Result<Settle, Error> {
+    let mut violations = Violations::default();
     let quote = quote::from_wire(request.quote, &mut violations);
     // A token or a name that is no good declines the attempt: the order's payment has then failed, and is not in doubt.
     let with = match request.new_payment_method {
@@ -79,12 +95,8 @@ fn settle(request: pb::SettleOrderRequest) -> Result<Settle, Error> {
         Some(given) => new_method("", &given, &mut Violations::default())
             .map_or(PayWith::Unknown, PayWith::New),
     };
-    let settle = order.zip(quote).map(|([account, order], quote)| Settle {
-        attempt: Attempt {
-            account: account.to_owned(),
-            order: order.to_owned(),
-            number: request.attempt,
-        },
+    let settle = quote.map(|quote| Settle {
+        attempt,
         quote,
         with,
     });

@@ -185,6 +185,7 @@ impl Payments {
             request,
             method,
             tries: 0,
+            overdue: false,
             outcome: None,
         };
         let lease = Uuid::now_v7();
@@ -222,6 +223,14 @@ impl Payments {
                 }
                 concluded => return concluded,
             }
+        }
+        if attempt.overdue {
+            tracing::error!(
+                order = order.name(),
+                attempt = attempt.number,
+                tries = attempt.tries,
+                "an order has been paying for more than 15 minutes; it is asked about on and on, but somebody should look"
+            );
         }
         store::payment::postpone(&self.db, attempt, lease, attempt.pause()).await?;
         self.settled.notify_waiters();

@@ -24,6 +24,8 @@ pub(crate) struct Attempt {
     pub(crate) method: Option<Method>,
     /// How often billing was asked in vain.
     pub(crate) tries: i32,
+    /// Whether it has been under way for so long that a person should look.
+    pub(crate) overdue: bool,
     /// How it ended; none while it is under way.
     pub(crate) outcome: Option<Outcome>,
 }

@@ -14,7 +14,8 @@ use crate::domain::payment::{Attempt, Method, Outcome, Request};
 macro_rules! attempt_columns {
     () => {
         "p.account, p.order_id, p.attempt, p.outcome, p.decline_reason, p.request_id, p.fingerprint, p.tries,
-         p.gateway_token, p.method_display_name"
+         p.gateway_token, p.method_display_name,
+         p.outcome IS NULL AND p.begun_at < clock_timestamp() - interval '15 minutes' AS overdue"
     };
 }
 
@@ -279,6 +280,7 @@ pub(crate) fn from_row(row: &Row) -> Result<Attempt, Error> {
             display_name: display_name.unwrap_or_default(),
         }),
         tries: row_get(row, "tries")?,
+        overdue: row_get(row, "overdue")?,
         outcome,
     })
 }

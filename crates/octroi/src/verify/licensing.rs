@@ -18,6 +18,10 @@ pub(super) const CHECKS: &[(&str, &str)] = &[
     ),
     ("orders: attempts agree with the state", ORDER_ATTEMPTS),
     (
+        "orders: none has been paying for more than 15 minutes",
+        ORDER_WAITS,
+    ),
+    (
         "licences: each activation address opens exactly its licence",
         ADDRESSES,
     ),
@@ -97,6 +101,12 @@ const ORDER_ATTEMPTS: &str = "
     FROM licensing.license_order o
     LEFT JOIN licensing.payment_attempt a USING (account, order_id)
     GROUP BY o.account, o.order_id, o.attempts, o.state";
+
+// Machine time, which the test clock does not move.
+const ORDER_WAITS: &str = "
+    SELECT concat_ws('/', account, order_id, attempt) AS what,
+           begun_at < clock_timestamp() - interval '15 minutes' AS broken
+    FROM licensing.payment_attempt WHERE outcome IS NULL";
 
 const ADDRESSES: &str = "
     WITH active AS (

@@ -45,6 +45,10 @@ pub(super) const BREACHES: &[(&str, &str)] = &[
         "UPDATE licensing.payment_attempt SET attempt = 2 WHERE order_id = 'o1'",
     ),
     (
+        "orders: none has been paying for more than 15 minutes",
+        "UPDATE licensing.payment_attempt SET outcome = NULL, begun_at = begun_at - interval '16 minutes'",
+    ),
+    (
         "licences: each activation address opens exactly its licence",
         "DELETE FROM licensing.activation_address WHERE number = 1",
     ),
