@@ -61,9 +61,13 @@ pub static SERVICE: Service = Service {
             "V3__new_methods.sql",
             include_str!("../migrations/V3__new_methods.sql"),
         ),
+        (
+            "V4__languages.sql",
+            include_str!("../migrations/V4__languages.sql"),
+        ),
     ],
     seals: None,
-    minimum_schema: 3,
+    minimum_schema: 4,
 };
 
 /// How often undecided payments are looked at.

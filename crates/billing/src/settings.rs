@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::domain::account::check_zone;
 use crate::domain::address::{Address, check_country};
 use crate::domain::money::{Currency, Money, Rate};
-use crate::domain::seller::Seller;
+use crate::domain::seller::{Seller, Sentence};
 use crate::domain::vat::{check_vat_number, is_siren};
 
 /// Settings of the billing service.
@@ -56,7 +56,17 @@ struct SellerFile {
     late_penalty_ppm: Option<i32>,
     recovery_indemnity: Option<String>,
     #[serde(default)]
-    early_payment_discount: String,
+    early_payment_discount: SentenceFile,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object with the sentence in each language, \"fr\" and \"en\""
+)]
+struct SentenceFile {
+    fr: String,
+    en: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -166,7 +176,10 @@ impl SellerFile {
                 payment_terms_days: self.payment_terms_days,
                 late_penalty: late_penalty.flatten(),
                 recovery_indemnity: indemnity.and_then(Result::ok).map(|money| money.minor),
-                early_payment_discount: self.early_payment_discount,
+                early_payment_discount: Sentence {
+                    fr: self.early_payment_discount.fr,
+                    en: self.early_payment_discount.en,
+                },
             }),
             _ => Err(wrong),
         }
@@ -205,6 +218,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_sentence_is_given_in_each_language() {
+        let with = |sentence: &str| {
+            let text = r#"{"id": "shop", "time_zone": "Europe/Paris", "currency": "EUR",
+                "early_payment_discount": SENTENCE}"#;
+            serde_json::from_str::<SellerFile>(&text.replace("SENTENCE", sentence))
+        };
+        let read = with(r#"{"fr": "Sans escompte", "en": "No discount"}"#).unwrap();
+        let seller = read.seller().unwrap();
+        assert!(!seller.missing().contains(&"early_payment_discount"));
+        assert!(with(r#"{"fr": "Sans escompte"}"#).is_err());
+        let wrong = with(r#""Sans escompte""#).err().unwrap().to_string();
+        assert!(
+            wrong.contains("in each language, \"fr\" and \"en\""),
+            "{wrong}"
+        );
     }
 
     #[test]

@@ -80,9 +80,15 @@ async fn after_the_months_end() {
                 .any(|line| line.contains("SPECIMEN"))
     );
     let mentions = invoice.mentions.join("\n");
-    for said in ["40.00 EUR", "Late payment", "31 March 2026"] {
+    for said in [
+        "40.00 EUR",
+        "Late payment",
+        "31 March 2026",
+        "No discount for early payment.",
+    ] {
         assert!(mentions.contains(said), "{said} in {mentions}");
     }
+    assert!(!mentions.contains("escompte"), "{mentions}");
     let [business, enterprise] = invoice.lines.as_slice() else {
         panic!("a line an offer: {invoice:?}");
     };
@@ -156,6 +162,33 @@ async fn by_the_three_policies() {
         assert_eq!(day("2026-02-28"), (1, 1, 1));
         octroi.finish().await;
     }
+}
+
+/// What costs nothing is invoiced, and can be neither late nor early.
+#[tokio::test]
+async fn for_nothing() {
+    let octroi = Installation::start_at("2026-02-27T08:00:00Z").await;
+    let price = Price {
+        offer: BUSINESS,
+        monthly: 0,
+        setup: 0,
+        policy: "PEAK",
+    };
+    octroi.price(price, at("2026-01-01T00:00:00Z")).await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 1)]).await;
+    acme.activates("office", 1, "sales").await;
+    octroi.advance_to("2026-03-01T08:00:00Z").await;
+    octroi.bills("2026-02").await;
+    let invoice = acme.invoices().await.remove(0);
+    assert_eq!(invoice.state(), invoice::State::Paid);
+    assert_eq!(amount(invoice.total.as_ref()), "0.00 EUR");
+    let mentions = invoice.mentions.join("\n");
+    assert!(mentions.contains("Paid."), "{mentions}");
+    for owed in ["Late", "late", "indemnity", "discount", "escompte"] {
+        assert!(!mentions.contains(owed), "{owed} in {mentions}");
+    }
+    octroi.finish().await;
 }
 
 /// Seat 2 all along; seat 1 with a pause, in which seat 3 took its place.

@@ -123,6 +123,9 @@ fn audited(seller: &Seller) -> Value {
         "payment_terms_days": seller.payment_terms_days,
         "late_penalty_ppm": seller.late_penalty.map(Rate::ppm),
         "recovery_indemnity": seller.recovery_indemnity,
-        "early_payment_discount": seller.early_payment_discount,
+        "early_payment_discount": {
+            "fr": seller.early_payment_discount.fr,
+            "en": seller.early_payment_discount.en,
+        },
     })
 }

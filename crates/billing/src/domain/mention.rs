@@ -6,7 +6,7 @@ use jiff::civil::Date;
 use super::account::Locale;
 use super::bill::{Bill, Charged};
 use super::money::{Money, Rate};
-use super::seller::{Incomplete, Seller};
+use super::seller::{Incomplete, Seller, Sentence};
 use super::tax::TaxCategory;
 
 const MONTHS: [(&str, &str); 12] = [
@@ -31,7 +31,7 @@ pub struct Terms {
     pub days: i32,
     late_penalty: Rate,
     recovery_indemnity: Money,
-    early_payment_discount: String,
+    early_payment_discount: Sentence,
     vat_on_debits: bool,
 }
 
@@ -90,23 +90,11 @@ pub fn mentions(bill: &Bill, terms: &Terms, issued: Date, due: Option<Date>) -> 
         (None, true) => "Acquittée.".to_owned(),
         (None, false) => "Paid.".to_owned(),
     });
-    let penalty = percent(terms.late_penalty, bill.locale);
-    let indemnity = amount(terms.recovery_indemnity, bill.locale);
-    if french {
-        lines.push(format!("Pénalités de retard : {penalty} par an, exigibles dès le lendemain de l'échéance, sans rappel."));
-        lines.push(format!(
-            "Indemnité forfaitaire pour frais de recouvrement en cas de retard : {indemnity}."
-        ));
-    } else {
-        lines.push(format!("Late payment: {penalty} a year, due from the day after the due date without a reminder."));
-        lines.push(format!(
-            "Fixed indemnity for recovery costs in case of late payment: {indemnity}."
-        ));
+    // The law asks for the conditions of payment on every invoice, and exempts none that is paid already; but where
+    // nothing was ever owed there is nothing to be late with.
+    if bill.total > 0 {
+        lines.extend(conditions(terms, bill.locale));
     }
-    lines.push(format!(
-        "{}.",
-        terms.early_payment_discount.trim_end_matches('.')
-    ));
     if terms.vat_on_debits {
         lines.push(match french {
             true => "Option pour le paiement de la taxe d'après les débits.".to_owned(),
@@ -120,6 +108,34 @@ pub fn mentions(bill: &Bill, terms: &Terms, issued: Date, due: Option<Date>) -> 
         lines.extend(untaxed(line.tax.category, french).map(str::to_owned));
     }
     lines
+}
+
+/// What being late costs, and what being early saves.
+fn conditions(terms: &Terms, locale: Locale) -> [String; 3] {
+    let penalty = percent(terms.late_penalty, locale);
+    let indemnity = amount(terms.recovery_indemnity, locale);
+    let (late, recovery) = match locale {
+        Locale::Fr => (
+            format!(
+                "Pénalités de retard : {penalty} par an, exigibles dès le lendemain de l'échéance, sans rappel."
+            ),
+            format!(
+                "Indemnité forfaitaire pour frais de recouvrement en cas de retard : {indemnity}."
+            ),
+        ),
+        Locale::En => (
+            format!(
+                "Late payment: {penalty} a year, due from the day after the due date without a reminder."
+            ),
+            format!("Fixed indemnity for recovery costs in case of late payment: {indemnity}."),
+        ),
+    };
+    let discount = terms.early_payment_discount.in_locale(locale);
+    [
+        late,
+        recovery,
+        format!("{}.", discount.trim_end_matches('.')),
+    ]
 }
 
 /// Why a category bears no tax, where the law wants that said; a reference to the exemption's article may be any other
@@ -216,13 +232,29 @@ mod tests {
         assert!(said[2].contains("31 décembre 2026 (30 jours)"));
         assert!(said[3].contains("12,15 %"));
         assert!(said[4].ends_with("de retard : 40,00 €."), "{}", said[4]);
+        assert_eq!(said[5], "Pas d'escompte pour paiement anticipé.");
         account.locale = Locale::En;
-        let bill = Bill::new(&account, &seller, order(), Vec::new(), false).unwrap();
+        let paid = vec![line(1, 100, 1, 200_000)];
+        let bill = Bill::new(&account, &seller, order(), paid, false).unwrap();
         let said = mentions(&bill, &terms, issued, None);
         assert_eq!(said[1], "Date of supply: 1 December 2026.");
         assert_eq!(said[2], "Paid.");
         assert!(said[3].contains("12.15 %"));
         assert!(said[4].ends_with("late payment: 40.00 EUR."), "{}", said[4]);
+        assert_eq!(said[5], "No discount for early payment.");
+    }
+
+    #[test]
+    fn where_nothing_is_owed_nothing_can_be_late() {
+        let seller = Seller::specimen(euro());
+        let order = Charged::Order { order: "o1".into() };
+        let free = vec![line(1, 0, 1, 200_000)];
+        let bill = Bill::new(&account(), &seller, order, free, false).unwrap();
+        let terms = Terms::of(&seller).unwrap();
+        let said = mentions(&bill, &terms, date(2026, 12, 1), None);
+        assert_eq!(said[2], "Acquittée.");
+        assert!(said[3].starts_with("Option pour le paiement de la taxe"));
+        assert_eq!(said.len(), 4);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Sellers: who invoices, with what the law wants on an invoice (Code de commerce L441-9, R123-237).
 
-use super::account::SellerDefaults;
+use super::account::{Locale, SellerDefaults};
 use super::address::Address;
 use super::money::{Currency, Rate};
 
@@ -36,7 +36,26 @@ pub struct Seller {
     /// Indemnity for recovery costs, in minor units of its currency: 40 €.
     pub recovery_indemnity: Option<i64>,
     /// Discount for early payment, in words: "Pas d'escompte pour paiement anticipé".
-    pub early_payment_discount: String,
+    pub early_payment_discount: Sentence,
+}
+
+/// What documents say in their own language.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sentence {
+    /// In French.
+    pub fr: String,
+    /// In English.
+    pub en: String,
+}
+
+impl Sentence {
+    /// In a document's language.
+    pub fn in_locale(&self, locale: Locale) -> &str {
+        match locale {
+            Locale::Fr => &self.fr,
+            Locale::En => &self.en,
+        }
+    }
 }
 
 /// A seller lacks legal details, so it cannot invoice.
@@ -72,6 +91,7 @@ impl Seller {
     /// Names of the legal details that it lacks; without one of them nothing can be invoiced.
     pub fn missing(&self) -> Vec<&'static str> {
         let address = &self.address;
+        let discount = &self.early_payment_discount;
         let no_address =
             address.lines.is_empty() || address.city.is_empty() || address.country.is_empty();
         [
@@ -85,7 +105,7 @@ impl Seller {
             ("recovery_indemnity", self.recovery_indemnity.is_none()),
             (
                 "early_payment_discount",
-                self.early_payment_discount.is_empty(),
+                discount.fr.is_empty() || discount.en.is_empty(),
             ),
         ]
         .into_iter()
@@ -130,7 +150,10 @@ impl Seller {
             payment_terms_days: 30,
             late_penalty: Rate::from_ppm(121_500),
             recovery_indemnity: Some(4_000),
-            early_payment_discount: "Pas d'escompte pour paiement anticipé".into(),
+            early_payment_discount: Sentence {
+                fr: "Pas d'escompte pour paiement anticipé".into(),
+                en: "No discount for early payment".into(),
+            },
         }
     }
 }
@@ -154,6 +177,10 @@ mod tests {
         let mut seller = Seller::specimen(Currency::find("EUR").unwrap());
         seller.siren.clear();
         seller.late_penalty = None;
-        assert_eq!(seller.missing(), ["siren", "late_penalty_ppm"]);
+        seller.early_payment_discount.en.clear();
+        assert_eq!(
+            seller.missing(),
+            ["siren", "late_penalty_ppm", "early_payment_discount"]
+        );
     }
 }

@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use super::currency;
 use crate::domain::address::Address;
 use crate::domain::money::Rate;
-use crate::domain::seller::Seller;
+use crate::domain::seller::{Seller, Sentence};
 
 /// The columns that [`seller`] reads, of a seller under the alias `s`.
 macro_rules! seller_columns {
@@ -19,7 +19,8 @@ macro_rules! seller_columns {
          s.vat_on_debits AS seller_vat_on_debits, s.time_zone AS seller_time_zone, s.currency AS seller_currency,
          s.payment_terms_days AS seller_payment_terms_days, s.late_penalty_ppm AS seller_late_penalty_ppm,
          s.recovery_indemnity AS seller_recovery_indemnity,
-         s.early_payment_discount AS seller_early_payment_discount"
+         s.early_payment_discount AS seller_early_payment_discount,
+         s.early_payment_discount_en AS seller_early_payment_discount_en"
     };
 }
 pub(crate) use seller_columns;
@@ -72,7 +73,10 @@ pub fn seller(row: &Row) -> Result<Seller, Error> {
         payment_terms_days: row_get(row, "seller_payment_terms_days")?,
         late_penalty,
         recovery_indemnity: row_get(row, "seller_recovery_indemnity")?,
-        early_payment_discount: row_get(row, "seller_early_payment_discount")?,
+        early_payment_discount: Sentence {
+            fr: row_get(row, "seller_early_payment_discount")?,
+            en: row_get(row, "seller_early_payment_discount_en")?,
+        },
     })
 }
 
@@ -82,8 +86,8 @@ pub fn put(tx: &mut Tx, seller: &Seller, now: Timestamp) {
         "-- put_seller
          INSERT INTO seller (id, specimen, legal_name, legal_form, address_lines, postal_code, city, country, siren,
              rcs, vat_number, vat_on_debits, time_zone, currency, payment_terms_days, late_penalty_ppm,
-             recovery_indemnity, early_payment_discount, version, create_time, update_time)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 1, $19, $19)
+             recovery_indemnity, early_payment_discount, early_payment_discount_en, version, create_time, update_time)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, 1, $20, $20)
          ON CONFLICT (id) DO UPDATE SET specimen = excluded.specimen, legal_name = excluded.legal_name,
              legal_form = excluded.legal_form, address_lines = excluded.address_lines,
              postal_code = excluded.postal_code, city = excluded.city, country = excluded.country,
@@ -92,6 +96,7 @@ pub fn put(tx: &mut Tx, seller: &Seller, now: Timestamp) {
              payment_terms_days = excluded.payment_terms_days, late_penalty_ppm = excluded.late_penalty_ppm,
              recovery_indemnity = excluded.recovery_indemnity,
              early_payment_discount = excluded.early_payment_discount,
+             early_payment_discount_en = excluded.early_payment_discount_en,
              version = seller.version + 1, update_time = excluded.update_time",
         params![
             seller.id.clone(),
@@ -111,7 +116,8 @@ pub fn put(tx: &mut Tx, seller: &Seller, now: Timestamp) {
             seller.payment_terms_days,
             seller.late_penalty.map(Rate::ppm),
             seller.recovery_indemnity,
-            seller.early_payment_discount.clone(),
+            seller.early_payment_discount.fr.clone(),
+            seller.early_payment_discount.en.clone(),
             now,
         ],
         Rows::Exactly(1),
