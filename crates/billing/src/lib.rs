@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::app::App;
+use crate::app::bill_run::Slow;
 use crate::app::charge::LastCalendar;
 use crate::app::gateway::Gateway;
 use crate::error::Error;
@@ -65,9 +66,13 @@ pub static SERVICE: Service = Service {
             "V4__languages.sql",
             include_str!("../migrations/V4__languages.sql"),
         ),
+        (
+            "V5__bill_run_totals.sql",
+            include_str!("../migrations/V5__bill_run_totals.sql"),
+        ),
     ],
     seals: None,
-    minimum_schema: 4,
+    minimum_schema: 5,
 };
 
 /// How often undecided payments are looked at.
@@ -90,6 +95,7 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
         gateway: Gateway::Test(shell.db.clone()),
         seller: seller.as_ref().map(|seller| seller.id.clone()).or(specimen),
         calendar: LastCalendar::default(),
+        slow: Slow::default(),
     });
     if let Some(seller) = &seller {
         app.put_seller(seller).await.map_err(not_loaded)?;

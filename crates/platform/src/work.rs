@@ -80,7 +80,10 @@ impl Works {
 }
 
 /// One round of a loop. A panic in it is a failure like any other, and not the loop's end.
-pub(crate) async fn round<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+///
+/// # Errors
+/// The work's, or what a panic said.
+pub async fn round<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let ended = AssertUnwindSafe(work).catch_unwind().await;
     ended.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().copied();

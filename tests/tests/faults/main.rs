@@ -26,6 +26,7 @@ mod refusing;
 mod releases;
 mod services;
 mod shopper;
+mod slow;
 mod starts;
 mod stored;
 mod subscribers;

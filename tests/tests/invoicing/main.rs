@@ -16,7 +16,8 @@ use octroi_api::billing::v1::{
     BillRun, CreateAccountRequest, CreateBillRunRequest, GetBillRunRequest, bill_run, invoice,
 };
 use octroi_tests::harness::{
-    Answer as _, BUSINESS, Customer, Installation, ServiceName, account, amount, eventually,
+    Answer as _, BUSINESS, Customer, ENTERPRISE, Installation, Price, ServiceName, account, amount,
+    at, eventually,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -258,4 +259,30 @@ async fn runs_on_two_instances_invoice_everyone_once_but_who_fails() {
     );
     shutdown.cancel();
     second.stopped().await.unwrap();
+}
+
+/// Amounts that are exact one by one may be more together than one amount can be.
+#[tokio::test(flavor = "multi_thread")]
+async fn huge_amounts_harm_nobody_else() {
+    let octroi = Installation::start().await;
+    let price = Price {
+        offer: ENTERPRISE,
+        monthly: 5_000_000_000_000_000_000,
+        setup: 0,
+        policy: "PEAK",
+    };
+    octroi.price(price, at("2026-01-01T00:00:00Z")).await;
+    for (id, offer) in [("a", ENTERPRISE), ("b", ENTERPRISE), ("c", BUSINESS)] {
+        let customer = octroi.customer(id).await;
+        customer.buys("office", &[(offer, 1)]).await;
+        customer.activates("office", 1, "sales").await;
+    }
+    octroi.advance_to("2026-03-02T08:00:00Z").await;
+    let dry = octroi.tries_to_bill("2026-02").await;
+    let run = octroi.bills("2026-02").await;
+    for run in [&dry, &run] {
+        assert_eq!(figures(run), [3, 3, 0, 0, 0], "{run:?}");
+        assert_eq!(amount(run.totals.first()), "120000000000000011.99 EUR");
+    }
+    octroi.finish().await;
 }

@@ -3,11 +3,12 @@
 //! anywhere, go on elsewhere and be asked for twice. Its row lock keeps other processes away for as long.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use octroi_platform::calendar::{Month, Zones};
 use octroi_platform::error::Error as Shared;
-use octroi_platform::{Call, Page, ToSql, Tx, row_get};
+use octroi_platform::{Call, Page, ToSql, Tx, round, row_get};
 use prost::Message;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -17,9 +18,9 @@ use super::charge::{self, Computed, Due};
 use super::invoice::{draft, issue};
 use crate::domain::account::{Account, name as account_name};
 use crate::domain::bill::Bill;
-use crate::domain::bill_run::{BillRun, Failure, Tally, cut_off, name};
+use crate::domain::bill_run::{BillRun, Failure, Tally, Total, cut_off, name};
 use crate::domain::invoice::Draft;
-use crate::domain::money::{Currency, Money, add};
+use crate::domain::money::{Currency, Overflow};
 use crate::domain::seller::Seller;
 use crate::error::Error;
 use crate::store;
@@ -28,6 +29,34 @@ use crate::store::charge::Closed;
 
 /// How many accounts a chunk has; when one of them stops a chunk, smaller ones close in on it.
 const CHUNK: i64 = 100;
+
+/// How often in a row an account takes too long before a run goes on without it, if the account after it does not.
+const TRIES: u32 = 2;
+
+/// How often in a row before a run goes on without it even if others take too long as well.
+const MOST_TRIES: u32 = 10;
+
+/// The account that took too long, alone, when a run came to it last, and how often in a row. Another process counts
+/// for itself.
+#[derive(Clone, Default)]
+pub struct Slow(Arc<Mutex<Option<(UnderWay, u32)>>>);
+
+impl Slow {
+    /// How often in a row the run was held up where it is now.
+    fn tries(&self, run: &UnderWay) -> u32 {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.as_ref()
+            .filter(|(seen, _)| seen == run)
+            .map_or(0, |(_, tries)| *tries)
+    }
+
+    /// Counts that it is held up there once more.
+    fn count(&self, run: &UnderWay) -> u32 {
+        let tries = self.tries(run).saturating_add(1);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((run.clone(), tries));
+        tries
+    }
+}
 
 /// Whose request ids a bill run's are: it is the installation's.
 const NOBODY: &str = "-";
@@ -147,46 +176,72 @@ impl App {
         let Some(mut run) = store::bill_run::next(&self.db).await? else {
             return Ok(0);
         };
-        let (mut done, mut size) = (0, CHUNK);
+        // Where an account held the run up before, it is looked at alone from the first.
+        let mut size = if self.slow.tries(&run) > 0 { 1 } else { CHUNK };
+        let mut done = 0;
         // One of so many next accounts stops a chunk; or, at first, they are merely the next.
-        let mut among = CHUNK;
+        let mut among = size;
         loop {
-            match self.chunk(&mut run, size, now).await {
+            // A panic is a failure like any other.
+            let chunk = round(async { Ok(self.chunk(&mut run, size, None, now).await) }).await;
+            match chunk.unwrap_or_else(|panic| Err(Shared::Internal(panic).into())) {
                 Ok(0) => return Ok(done),
                 Ok(more) if size == among => return Ok(done + more),
                 Ok(more) => {
                     done += more;
                     among -= size;
                 }
-                // Fewer accounts may fit into the time that a transaction has.
-                Err(Error::Platform(Shared::TookTooLong)) if size > 1 => among = size,
-                Err(Error::Platform(error)) if error.is_transient() => return Err(error.into()),
-                // It is parked, so that the others go on.
-                Err(error) if size == 1 => {
-                    return Ok(done + self.park_next(&run, error, now).await?);
+                // The database is away: for everybody.
+                Err(Error::Platform(error @ (Shared::Unavailable(_) | Shared::OutcomeUnknown))) => {
+                    return Err(error.into());
                 }
-                Err(_) => among = size,
+                // The others go on without it.
+                Err(error) if size == 1 => {
+                    return Ok(done + self.go_on_without_next(&mut run, error, now).await?);
+                }
+                Err(error) => {
+                    among = size;
+                    if is_slow(&error) {
+                        // Each look takes its time, so there are fewer of them.
+                        size = (among + 9) / 10;
+                        continue;
+                    }
+                }
             }
             size = (among + 1) / 2;
         }
     }
 
     /// Invoices the next accounts, at most `size`, or completes the run when there are none; 0 when another process
-    /// works on it.
-    async fn chunk(&self, run: &mut UnderWay, size: i64, now: Timestamp) -> Result<u64, Error> {
-        let Some((mut tx, rows)) = self.hold(run, size, now).await? else {
+    /// works on it. The very next one is only parked where `without` says why.
+    async fn chunk(
+        &self,
+        run: &mut UnderWay,
+        size: i64,
+        without: Option<Failure>,
+        now: Timestamp,
+    ) -> Result<u64, Error> {
+        let mut through = without.as_ref().map(|failure| failure.account.clone());
+        let after = through.as_ref().unwrap_or(&run.done_through);
+        let Some((mut tx, rows)) = self.hold(run, after, size, now).await? else {
             return Ok(0);
         };
         let mut accounts = Vec::with_capacity(rows.len());
         for row in &rows {
             accounts.push((store::account::account(row)?, store::seller::seller(row)?));
         }
-        let Some(through) = accounts.last().map(|(account, _)| account.id.clone()) else {
+        if let Some((account, _)) = accounts.last() {
+            through = Some(account.id.clone());
+        }
+        let Some(through) = through else {
             store::bill_run::complete(&mut tx, run, now);
             tx.commit_work().await?;
             return Ok(1);
         };
         let mut chunk = Chunk::default();
+        if let Some(failure) = without {
+            chunk.park(failure);
+        }
         let dues = chunk.due(&tx, run, accounts).await?;
         for computed in charge::compute(&tx, dues, self.clock.is_test()).await? {
             chunk.sort(run, computed, now)?;
@@ -199,10 +254,11 @@ impl App {
         Ok(u64::from(tally.accounts().unsigned_abs()))
     }
 
-    /// Holds a run and its next accounts; none when another process works on it.
+    /// Holds a run and the accounts after one; none when another process works on it.
     async fn hold(
         &self,
         run: &UnderWay,
+        after: &str,
         size: i64,
         now: Timestamp,
     ) -> Result<Option<(Tx, Vec<Row>)>, Shared> {
@@ -216,7 +272,7 @@ impl App {
             return Ok(None);
         }
         let next = async {
-            let params = [&run.done_through as &(dyn ToSql + Sync), &size];
+            let params = [&after as &(dyn ToSql + Sync), &size];
             tx.query(store::bill_run::HOLD_ACCOUNTS, &params).await
         };
         let planning = tx.query(store::bill_run::FORGET_PLANS, &[]);
@@ -224,30 +280,56 @@ impl App {
         Ok(Some((tx, accounts)))
     }
 
-    /// Parks the next account, whatever is wrong with it.
-    async fn park_next(&self, run: &UnderWay, error: Error, now: Timestamp) -> Result<u64, Error> {
-        let Some((mut tx, rows)) = self.hold(run, 1, now).await? else {
-            return Ok(0);
-        };
-        let Some(row) = rows.first() else {
+    /// Parks the next account, which stops a chunk alone. One that takes too long does so for a reason of its own only
+    /// if others do not: it is tried again, and then parked together with the work on the account after it; where that
+    /// takes too long as well, everybody waits, but not for ever.
+    async fn go_on_without_next(
+        &self,
+        run: &mut UnderWay,
+        error: Error,
+        now: Timestamp,
+    ) -> Result<u64, Error> {
+        let next = [&run.done_through as &(dyn ToSql + Sync)];
+        let Some(row) = self
+            .db
+            .read_opt(store::bill_run::NEXT_ACCOUNT, &next)
+            .await?
+        else {
             return Err(error);
         };
-        let account: String = row_get(row, "account")?;
-        tracing::error!(%account, run = run.id, error = format!("{:#}", anyhow::Error::new(error)), "an account is parked");
+        let account: String = row_get(&row, "account")?;
+        let mut beside = 0;
+        if is_slow(&error) {
+            let tries = self.slow.count(run);
+            if tries < TRIES {
+                return Err(error);
+            }
+            beside = i64::from(tries < MOST_TRIES);
+        }
+        let (reason, message) = match &error {
+            Error::Platform(Shared::TookTooLong) => ("TOOK_TOO_LONG", error.to_string()),
+            Error::Platform(Shared::Conflict(_)) => ("CONFLICT", error.to_string()),
+            _ => {
+                let message = "internal error; the log has it under the account's name";
+                ("INTERNAL", message.to_owned())
+            }
+        };
+        tracing::error!(%account, run = run.id, reason, error = format!("{:#}", anyhow::Error::new(error)), "a bill run goes on without an account");
         let failure = Failure {
-            reason: "INTERNAL".to_owned(),
-            message: "internal error; the log has it under the account's name".to_owned(),
-            account: account.clone(),
+            reason: reason.to_owned(),
+            message,
+            account,
         };
-        store::bill_run::park(&mut tx, run, &[failure]);
-        let tally = Tally {
-            failed: 1,
-            ..Tally::default()
-        };
-        store::bill_run::advance(&mut tx, run, &account, tally);
-        tx.commit_work().await?;
-        Ok(1)
+        self.chunk(run, beside, Some(failure), now).await
     }
+}
+
+/// Whether an account takes too long, or waits for what others hold; and it may be that all do.
+fn is_slow(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Platform(Shared::TookTooLong | Shared::Conflict(_))
+    )
 }
 
 /// What becomes of a chunk's accounts.
@@ -260,7 +342,7 @@ struct Chunk {
     /// Months whose late usage the drafts charge.
     settled: Vec<(String, Month)>,
     failures: Vec<Failure>,
-    totals: BTreeMap<Currency, i64>,
+    totals: BTreeMap<Currency, i128>,
 }
 
 impl Chunk {
@@ -339,8 +421,7 @@ impl Chunk {
                     reason,
                     "an account is parked"
                 );
-                self.tally.failed += 1;
-                self.failures.push(Failure {
+                self.park(Failure {
                     account,
                     reason: reason.to_owned(),
                     message: error.to_string(),
@@ -350,10 +431,17 @@ impl Chunk {
         Ok(())
     }
 
+    fn park(&mut self, failure: Failure) {
+        self.tally.failed += 1;
+        self.failures.push(failure);
+    }
+
     fn draft(&mut self, bill: Bill, seller: &Seller, now: Timestamp) -> Result<Draft, Error> {
         let draft = draft(bill, seller, false, now)?;
         let total = self.totals.entry(draft.bill.currency).or_default();
-        *total = add(*total, draft.bill.total)?;
+        *total = total
+            .checked_add(i128::from(draft.bill.total))
+            .ok_or(Overflow)?;
         Ok(draft)
     }
 
@@ -362,8 +450,8 @@ impl Chunk {
     async fn keep(self, tx: &mut Tx, run: &UnderWay, now: Timestamp) -> Result<(), Error> {
         store::bill_run::park(tx, run, &self.failures);
         let totals = self.totals.into_iter();
-        let totals: Vec<Money> = totals
-            .map(|(currency, total)| Money::new(total, currency))
+        let totals: Vec<Total> = totals
+            .map(|(currency, minor)| Total { currency, minor })
             .collect();
         store::bill_run::add_totals(tx, run, &totals);
         if run.dry_run {

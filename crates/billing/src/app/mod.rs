@@ -14,6 +14,7 @@ pub mod usage;
 
 use octroi_platform::{Clock, Db};
 
+use self::bill_run::Slow;
 use self::charge::LastCalendar;
 use self::gateway::Gateway;
 
@@ -30,4 +31,6 @@ pub struct App {
     pub seller: Option<String>,
     /// What previews expect an account's calendar to be.
     pub calendar: LastCalendar,
+    /// The account that holds up a bill run.
+    pub slow: Slow,
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
 use octroi_platform::calendar::{Month, Zones, day_start};
 
-use super::money::Money;
+use super::money::Currency;
 
 /// Where a bill run is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,16 @@ pub struct Failure {
     pub message: String,
 }
 
+/// What a run's invoices come to in one currency. Each is an exact amount; together they may be more than any one
+/// amount can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Total {
+    /// The currency.
+    pub currency: Currency,
+    /// Minor units.
+    pub minor: i128,
+}
+
 /// The invoicing of a month.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BillRun {
@@ -65,7 +75,7 @@ pub struct BillRun {
     /// The first failures, by account.
     pub failures: Vec<Failure>,
     /// What the invoices come to, per currency, tax included.
-    pub totals: Vec<Money>,
+    pub totals: Vec<Total>,
     /// When it was asked for: an account whose month ends later is not due.
     pub created: Timestamp,
 }

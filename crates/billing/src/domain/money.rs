@@ -120,6 +120,21 @@ impl Currency {
     pub fn code(self) -> &'static str {
         self.code
     }
+
+    /// So many minor units, written as [`Money::parse`] reads them: "10.99". A sum of many amounts may be more than
+    /// any one of them can be.
+    pub fn amount(self, minor: i128) -> String {
+        let sign = if minor < 0 { "-" } else { "" };
+        let units = minor.unsigned_abs();
+        match self.digits {
+            0 => format!("{sign}{units}"),
+            digits => {
+                let base = 10_u128.pow(digits);
+                let width = digits as usize;
+                format!("{sign}{}.{:0width$}", units / base, units % base)
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Currency {
@@ -205,16 +220,7 @@ impl Money {
 
     /// The amount as `parse` reads it: "10.99".
     pub fn amount(self) -> String {
-        let sign = if self.minor < 0 { "-" } else { "" };
-        let units = self.minor.unsigned_abs();
-        match self.currency.digits {
-            0 => format!("{sign}{units}"),
-            digits => {
-                let base = 10_u64.pow(digits);
-                let width = digits as usize;
-                format!("{sign}{}.{:0width$}", units / base, units % base)
-            }
-        }
+        self.currency.amount(i128::from(self.minor))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use octroi_api::billing::v1 as pb;
 use octroi_api::billing::v1::bill_run::State as WireState;
 use octroi_api::billing::v1::bill_run_service_server::BillRunService;
+use octroi_api::r#type::v1::Money;
 use octroi_platform::calendar::Month;
 use octroi_platform::event::to_proto;
 use octroi_platform::name::{ID_RULE, is_id, parse};
@@ -12,7 +13,6 @@ use octroi_platform::{Call, Page, Violations, check_request_id};
 use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 
-use super::money;
 use crate::app::App;
 use crate::domain::account;
 use crate::domain::bill_run::{BillRun, State};
@@ -131,7 +131,10 @@ fn to_wire(run: &BillRun) -> pb::BillRun {
         totals: run
             .totals
             .iter()
-            .map(|total| money::to_wire(*total))
+            .map(|total| Money {
+                currency_code: total.currency.code().to_owned(),
+                amount: total.currency.amount(total.minor),
+            })
             .collect(),
         create_time: Some(to_proto(run.created)),
         complete_time: completed.map(to_proto),

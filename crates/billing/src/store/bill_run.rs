@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::account::account_columns;
 use super::column;
 use super::seller::seller_columns;
-use crate::domain::bill_run::{BillRun, Failure, State, Tally};
-use crate::domain::money::{Currency, Money};
+use crate::domain::bill_run::{BillRun, Failure, State, Tally, Total};
+use crate::domain::money::Currency;
 
 /// Run `$1`, held until the transaction ends against whoever else would work on it; no row when somebody does, or has
 /// done so since it was seen with `$2` done.
@@ -22,6 +22,10 @@ pub const HOLD: &str = "-- hold_bill_run
 /// all of it for each row, and a run may make it large before anyone has analysed it.
 pub const FORGET_PLANS: &str = "-- forget_plans
     DISCARD PLANS";
+
+/// The account after `$1` by id. Read without waiting: it may be locked by whoever made it take too long.
+pub const NEXT_ACCOUNT: &str = "-- next_account
+    SELECT account FROM account WHERE account > $1 ORDER BY account LIMIT 1";
 
 /// The next accounts of a run, held until the transaction ends against what is told of their usage: `$1` the id that
 /// they come after, `$2` how many. Each comes with its seller.
@@ -58,7 +62,7 @@ pub const EXISTS: &str = "-- bill_run_exists
 pub const READ: &str = "-- read_bill_runs
     SELECT run.*,
         ARRAY(SELECT currency FROM bill_run_total WHERE bill_run = run.id ORDER BY currency) AS total_currencies,
-        ARRAY(SELECT total FROM bill_run_total WHERE bill_run = run.id ORDER BY currency) AS totals,
+        ARRAY(SELECT total::text FROM bill_run_total WHERE bill_run = run.id ORDER BY currency) AS totals,
         failures.*
     FROM bill_run AS run, LATERAL (
         SELECT coalesce(array_agg(account ORDER BY account), '{}') AS failure_accounts,
@@ -73,7 +77,7 @@ pub const READ: &str = "-- read_bill_runs
     ORDER BY create_time DESC, id DESC LIMIT $3";
 
 /// A run under way, where its next chunk begins.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnderWay {
     /// Id of the run.
     pub id: String,
@@ -171,19 +175,19 @@ pub fn complete(tx: &mut Tx, run: &UnderWay, now: Timestamp) {
 }
 
 /// Queues what a chunk's invoices come to, once in each currency.
-pub fn add_totals(tx: &mut Tx, run: &UnderWay, totals: &[Money]) {
+pub fn add_totals(tx: &mut Tx, run: &UnderWay, totals: &[Total]) {
     if totals.is_empty() {
         return;
     }
     tx.write(
         "-- add_totals
          INSERT INTO bill_run_total AS known (bill_run, currency, total)
-         SELECT $1, * FROM unnest($2::text[], $3::bigint[])
+         SELECT $1, currency, total::numeric FROM unnest($2::text[], $3::text[]) AS more (currency, total)
          ON CONFLICT (bill_run, currency) DO UPDATE SET total = known.total + excluded.total",
         params![
             run.id.clone(),
             column(totals, |total| total.currency.code()),
-            column(totals, |total| total.minor)
+            column(totals, |total| total.minor.to_string())
         ],
         Rows::Exactly(totals.len() as u64),
     );
@@ -264,12 +268,12 @@ pub fn from_row(row: &Row) -> Result<BillRun, Error> {
     };
     let completed: Option<Timestamp> = row_get(row, "complete_time")?;
     let currencies: Vec<&str> = row_get(row, "total_currencies")?;
-    let totals: Vec<i64> = row_get(row, "totals")?;
-    let totals: Option<Vec<Money>> = currencies
-        .into_iter()
-        .zip(totals)
-        .map(|(code, total)| Currency::find(code).map(|currency| Money::new(total, currency)))
-        .collect();
+    let totals: Vec<&str> = row_get(row, "totals")?;
+    let total = |(code, total): (&str, &str)| {
+        let (currency, minor) = (Currency::find(code)?, total.parse().ok()?);
+        Some(Total { currency, minor })
+    };
+    let totals: Option<Vec<Total>> = currencies.into_iter().zip(totals).map(total).collect();
     let accounts: Vec<String> = row_get(row, "failure_accounts")?;
     let reasons: Vec<String> = row_get(row, "failure_reasons")?;
     let messages: Vec<String> = row_get(row, "failure_messages")?;
