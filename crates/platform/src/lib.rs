@@ -29,6 +29,7 @@ pub mod seal;
 pub mod service;
 pub mod settings;
 mod test_clock;
+pub mod text;
 mod trail;
 pub mod tx;
 mod work;

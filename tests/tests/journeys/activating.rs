@@ -1,8 +1,10 @@
 //! "Activate your licence": a licence gets its user, and the account's contact a letter.
 
+use octroi_api::billing::v1::Account;
 use octroi_api::licensing::v1::{
-    ActivateLicenseRequest, ChangePasswordRequest, LicenseUser, ListInstallersRequest,
-    ListLicensesRequest, ReleaseLicenseRequest, UpdateLicenseRequest, license,
+    ActivateLicenseRequest, ChangeOwnPasswordRequest, ChangePasswordRequest, LicenseUser,
+    ListInstallersRequest, ListLicensesRequest, ReleaseLicenseRequest, UpdateLicenseRequest,
+    license,
 };
 use octroi_tests::harness::{
     Answer as _, BUSINESS, CHOSEN, Installation, Refused, account, mailed_password, request_id,
@@ -98,6 +100,76 @@ async fn a_taken_address_is_refused_and_free_after_a_release() {
     let refused = acme.by.licenses().release_license(request).await.refused();
     refused.is(Code::FailedPrecondition, "LICENSE_UNASSIGNED");
     acme.activates("office", 2, "SALES").await;
+    octroi.finish().await;
+}
+
+/// What would break a letter's lines, or show other than it is, is in no password and in no name.
+#[tokio::test]
+async fn no_text_holds_what_cannot_be_seen() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 2)]).await;
+    let active = acme.activates("office", 2, "sales").await;
+    let user = acme.signs_in(&active.activation_email, CHOSEN).await.got();
+    let user = acme.by.with_session(&user.session_token);
+    let unseen = [
+        "\r\n",
+        "\u{0}",
+        "\u{7f}",
+        "\u{85}",
+        "\u{ad}",
+        "\u{200b}",
+        "\u{202e}",
+        "\u{2028}",
+        "\u{2029}",
+        "\u{2066}",
+        "\u{feff}",
+        "\u{e0041}",
+    ];
+    for unseen in unseen {
+        let password = format!("Wooden{unseen}Chair-42");
+        let request = ActivateLicenseRequest {
+            password: password.clone(),
+            ..acme.activation("office", 1, "night")
+        };
+        let refused = acme.by.licenses().activate_license(request).await.refused();
+        refused.names(&["password"]);
+        let rule = "must not hold control characters";
+        assert!(refused.message.contains(rule), "{}", refused.message);
+        let request = ChangePasswordRequest {
+            name: active.name.clone(),
+            password: password.clone(),
+            ..ChangePasswordRequest::default()
+        };
+        let refused = acme.by.licenses().change_password(request).await.refused();
+        refused.names(&["password"]);
+        let request = ChangeOwnPasswordRequest {
+            current_password: CHOSEN.to_owned(),
+            new_password: password,
+            ..ChangeOwnPasswordRequest::default()
+        };
+        let refused = user.portal().change_own_password(request).await.refused();
+        refused.names(&["new_password"]);
+        let mut request = acme.activation("office", 1, "night");
+        request.user = Some(LicenseUser {
+            first_name: format!("Sales{unseen}Desk"),
+            last_name: format!("Sales{unseen}Desk"),
+        });
+        let refused = acme.by.licenses().activate_license(request).await.refused();
+        refused.names(&["user.first_name", "user.last_name"]);
+        let named = Account {
+            legal_name: format!("Acme{unseen}SAS"),
+            ..Account::default()
+        };
+        let refused = acme.changes(&["legal_name"], named).await.refused();
+        refused.names(&["account.legal_name"]);
+    }
+    // What joins letters is part of how some languages are written, and of some pictures.
+    let request = ActivateLicenseRequest {
+        password: "Wooden\u{200c}Chair\u{200d}42".to_owned(),
+        ..acme.activation("office", 1, "night")
+    };
+    acme.by.licenses().activate_license(request).await.got();
     octroi.finish().await;
 }
 

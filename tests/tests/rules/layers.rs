@@ -63,7 +63,7 @@ fn the_domain_takes_of_the_platform_only_what_is_pure() {
     for file in layer("domain") {
         for (number, line) in file.code() {
             for taken in line.split("octroi_platform::").skip(1) {
-                if !["calendar", "name", "error"]
+                if !["calendar", "name", "error", "text"]
                     .iter()
                     .any(|pure| taken.starts_with(pure))
                 {
@@ -72,7 +72,10 @@ fn the_domain_takes_of_the_platform_only_what_is_pure() {
             }
         }
     }
-    none("domain/ uses calendar, name and error alone", breaches);
+    none(
+        "domain/ uses calendar, name, error and text alone",
+        breaches,
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
+use octroi_platform::text::is_unseen;
 
 use super::address::Address;
 use super::money::Currency;
@@ -258,8 +259,7 @@ impl fmt::Display for Rule {
 /// A text for people: between 1 and `most` characters, no control characters, no space around it.
 pub fn check_text(text: &str, most: usize) -> Option<String> {
     let length = text.chars().count();
-    let good =
-        (1..=most).contains(&length) && text.trim() == text && !text.chars().any(char::is_control);
+    let good = (1..=most).contains(&length) && text.trim() == text && !text.chars().any(is_unseen);
     good.then(|| text.to_owned())
 }
 

@@ -1,6 +1,7 @@
 //! Devices: the installations of a licence, and the places that they take.
 
 use jiff::Timestamp;
+use octroi_platform::text::is_unseen;
 use uuid::Uuid;
 
 const MAX_NAME: usize = 100;
@@ -238,7 +239,7 @@ impl Device {
 pub(crate) fn display_name(name: &str) -> Result<String, &'static str> {
     if !(1..=MAX_NAME).contains(&name.chars().count())
         || name.trim().is_empty()
-        || name.chars().any(char::is_control)
+        || name.chars().any(is_unseen)
     {
         return Err("must have 1 to 100 characters, none of them a control character");
     }

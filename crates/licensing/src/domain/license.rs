@@ -3,6 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use octroi_platform::text::is_unseen;
 
 use crate::domain::device::{Counters, Limits};
 
@@ -128,10 +129,7 @@ impl User {
 /// The rule.
 pub(crate) fn user_name(part: &str) -> Result<String, &'static str> {
     let length = part.chars().count();
-    if !(1..=MAX_NAME).contains(&length)
-        || part.trim().is_empty()
-        || part.chars().any(char::is_control)
-    {
+    if !(1..=MAX_NAME).contains(&length) || part.trim().is_empty() || part.chars().any(is_unseen) {
         return Err("must have 1 to 64 characters, none of them a control character");
     }
     Ok(part.to_owned())

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
+use octroi_platform::text::is_unseen;
 use secrecy::{ExposeSecret as _, SecretString};
 
 /// How many random bytes [`generate`] takes.
@@ -37,6 +38,9 @@ pub(crate) enum BrokenRule {
     /// Longer than 64 characters.
     #[error("must have at most 64 characters")]
     TooLong,
+    /// One of its characters could not be shown in a letter, nor typed by most people.
+    #[error("must not hold control characters")]
+    Unseen,
     /// Fewer than three kinds of character.
     #[error("must have three of lower case, upper case, digit and other")]
     TooPlain,
@@ -59,6 +63,9 @@ pub(crate) fn broken_rules(password: &SecretString, login: &str) -> Vec<BrokenRu
     }
     if length > MAX_CHARS {
         broken.push(BrokenRule::TooLong);
+    }
+    if password.contains(is_unseen) {
+        broken.push(BrokenRule::Unseen);
     }
     if classes(password) < CLASSES {
         broken.push(BrokenRule::TooPlain);
@@ -143,6 +150,7 @@ mod tests {
         assert_eq!(broken("desk", "desk"), [TooShort, TooPlain, ContainsLogin]);
         assert_eq!(broken("azerty", "desk"), [TooShort, TooPlain, Common]);
         assert_eq!(broken(&"aA1".repeat(22), "desk"), [TooLong]);
+        assert_eq!(broken("Wooden\r\nChair-42", "desk"), [Unseen]);
         assert_eq!(broken("Blue-DESK-42", "desk"), [ContainsLogin]);
         assert_eq!(broken("Wooden-Chair-42", "desk"), []);
         assert_eq!(broken("Été-à-Brême", "desk"), []);

@@ -8,6 +8,7 @@ pub(crate) mod order;
 pub(crate) mod portal;
 pub(crate) mod usage;
 
+use octroi_platform::text::is_unseen;
 use octroi_platform::{Violations, name};
 
 /// The ids in a resource name; a name of another shape is a violation.
@@ -31,8 +32,7 @@ fn ids<'a, const N: usize>(
 /// Holds something's name for people to one line of 1 to 100 characters.
 fn check_name(field: &str, given: &str, violations: &mut Violations) {
     let length = given.chars().count();
-    if !(1..=100).contains(&length) || given.trim() != given || given.chars().any(char::is_control)
-    {
+    if !(1..=100).contains(&length) || given.trim() != given || given.chars().any(is_unseen) {
         violations.add(
             field,
             "must be 1 to 100 characters, without control characters or space around it",
@@ -53,5 +53,5 @@ fn check_text(field: &str, given: &str, most: usize, violations: &mut Violations
 fn is_plain(given: &str) -> bool {
     given
         .chars()
-        .all(|c| !c.is_control() || matches!(c, '\n' | '\r' | '\t'))
+        .all(|c| !is_unseen(c) || matches!(c, '\n' | '\r' | '\t'))
 }

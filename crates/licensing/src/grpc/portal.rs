@@ -3,6 +3,7 @@
 use octroi_api::licensing::v1 as wire;
 use octroi_api::licensing::v1::portal_service_server::PortalService;
 use octroi_platform::event::to_proto;
+use octroi_platform::text::is_unseen;
 use octroi_platform::{Call, Error as PlatformError, Page, Violations, check_request_id, name};
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{Request, Response, Status};
@@ -49,7 +50,7 @@ impl PortalService for PortalApi {
             &mut violations,
         );
         // What could not even be stored is looked up nowhere.
-        if request.activation_email.chars().any(char::is_control) {
+        if request.activation_email.chars().any(is_unseen) {
             violations.add("activation_email", "must not hold control characters");
         }
         check_typed("password", &request.password, &mut violations);

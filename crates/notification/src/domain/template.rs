@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use octroi_platform::text::is_unseen;
+
 /// The values that a template may name.
 pub type Scope = BTreeMap<&'static str, Value>;
 
@@ -180,11 +182,7 @@ fn find<'v>(name: &str, scopes: &[&'v Scope]) -> Result<&'v Value, TemplateError
 }
 
 fn printable(character: char) -> char {
-    if character.is_control() {
-        ' '
-    } else {
-        character
-    }
+    if is_unseen(character) { ' ' } else { character }
 }
 
 fn escape(text: &str, out: &mut String) {
@@ -260,7 +258,7 @@ mod tests {
             let html = render("{{name}}", &scope, Format::Html).unwrap();
             prop_assert!(!html.contains(['<', '>', '"', '\'', '\n', '\r']));
             let text = render("{{name}}", &scope, Format::Text).unwrap();
-            prop_assert!(!text.contains(char::is_control));
+            prop_assert!(!text.contains(is_unseen));
         }
 
         #[test]
