@@ -30,7 +30,7 @@ use crate::listen::Link;
 use crate::refusal::Refusal;
 
 /// How many calls a service works on at once; more are refused with OVERLOADED.
-const CALLS_AT_ONCE: usize = 512;
+pub const CALLS_AT_ONCE: usize = 512;
 /// The largest message that a call may bring, in bytes.
 pub(crate) const MESSAGE: usize = 4 << 20;
 /// What the wire puts before a message.

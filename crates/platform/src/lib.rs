@@ -40,6 +40,7 @@ pub use db::{Db, Params, Reads, row_get};
 pub use error::Error;
 pub use event::NewEvent;
 pub use intake::{Applied, Intake};
+pub use layer::CALLS_AT_ONCE;
 pub use page::Page;
 pub use peer::Peer;
 pub use refusal::{Refusal, Violations};

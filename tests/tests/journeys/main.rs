@@ -15,6 +15,7 @@ mod changing;
 mod clients;
 mod converging;
 mod coverage;
+mod crowding;
 mod declining;
 mod deleting;
 mod forgetting;

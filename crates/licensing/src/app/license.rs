@@ -2,23 +2,21 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use octroi_api::event::v1::event::Payload;
 use octroi_api::event::v1::license_deactivated::Cause;
-use octroi_api::event::v1::{LicenseActivated, LicenseDeactivated, PasswordChanged};
 use octroi_platform::name::check_etag;
 use octroi_platform::seal::SealingKeys;
-use octroi_platform::{Call, Db, Error as Platform, NewEvent, Tx, Violations};
+use octroi_platform::{Call, Db, Error as Platform, NewEvent, ToSql, Tx, Violations, row_get};
 use prost::Message;
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use tokio_postgres::Row;
 
 use crate::app::password::{self, Hasher};
+use crate::domain::group;
 use crate::domain::license::{
     ActivationEmail, Assignment, Changes, License, LicenseId, Refusal, Standing, State, User,
 };
 use crate::domain::password::broken_rules;
-use crate::domain::{group, offer};
 use crate::error::Error;
 use crate::store;
 use crate::store::license::PasswordHash;
@@ -28,6 +26,10 @@ const MAILER: &str = "notification";
 
 /// What a licence's password is sealed for.
 const PURPOSE: &str = "password";
+
+mod event;
+
+pub(crate) use event::{deactivated, password_changed};
 
 /// Licences.
 #[derive(Clone)]
@@ -104,7 +106,7 @@ impl Licenses {
         })?)
     }
 
-    /// Gives a licence its user. The password is hashed before the transaction begins.
+    /// Gives a licence its user. The password is hashed before the transaction begins, and not before a look.
     pub(crate) async fn activate<R: Message + Default>(
         &self,
         call: &Call,
@@ -113,37 +115,53 @@ impl Licenses {
     ) -> Result<R, Error> {
         let id = &asked.id;
         may_see(call, id)?;
+        let place = self.hasher.enter()?;
+        let email = &asked.activation_email;
+        let activate = |license: &License, standing| {
+            license
+                .check_open(standing)
+                .and_then(|()| {
+                    let at = license.effective(call.now);
+                    license.activate(asked.user.clone(), email.clone(), at)
+                })
+                .map_err(|refusal| refused(id, refusal))
+        };
+        let seen = match self.look(call, id, Some(email)).await? {
+            Ok(seen) => seen,
+            Err(answer) => return Ok(answer),
+        };
+        let (license, standing) = admitted(&seen, call, id, &asked.etag)?;
+        activate(&license, standing)?;
+        let is_taken = seen.first().map(|row| row_get(row, "address_taken"));
+        if is_taken.transpose()?.unwrap_or_default() {
+            return Err(taken(email));
+        }
         let generated = asked.password.is_none();
         let password = match asked.password {
             Some(chosen) => chosen,
-            None => password::generate(asked.activation_email.login())?,
+            None => password::generate(email.login())?,
         };
-        let hash = self.hasher.hash(password.clone()).await?;
+        let hash = place.hash(password.clone()).await?;
         let mut held = match self.hold(call, id, &asked.etag).await? {
             Ok(held) => held,
             Err(answer) => return Ok(answer),
         };
-        let before = &held.license;
-        let at = before.effective(call.now);
-        let after = before
-            .check_open(held.standing)
-            .and_then(|()| before.activate(asked.user, asked.activation_email.clone(), at))
-            .map_err(|refusal| refused(id, refusal))?;
+        let after = activate(&held.license, held.standing)?;
+        let at = after.updated_at;
         let tx = &mut held.tx;
         store::license::save(tx, &after, PasswordHash::Set(hash));
-        store::license::take_address(tx, id, &asked.activation_email);
+        store::license::take_address(tx, id, email);
         store::license::open_usage(tx, &after, at);
         store::license::count(tx, &after, 1, 0);
-        let mut event = activated(&after, generated, at).map_err(|refusal| refused(id, refusal))?;
+        let mut event =
+            event::activated(&after, generated, at).map_err(|refusal| refused(id, refusal))?;
         self.enclose(&mut event, &password)?;
         tx.emit(event);
         held.finish(&after, reply)
             .await
             .map_err(|error| match error {
                 Error::Platform(cause) if cause.violates(store::license::ADDRESS_TAKEN) => {
-                    Error::ActivationEmailTaken {
-                        address: asked.activation_email.as_str().to_owned(),
-                    }
+                    taken(email)
                 }
                 other => other,
             })
@@ -181,24 +199,29 @@ impl Licenses {
     ) -> Result<R, Error> {
         let id = &asked.id;
         may_see(call, id)?;
-        // The rules need the login, which the request does not name. Whether the licence has one at all is for the
-        // locking read to say, since the same request may have been answered when it had.
-        let read = store::license::get(&self.db, id).await?;
-        let user = read.as_ref().and_then(|it| it.assignment().ok());
+        let place = self.hasher.enter()?;
+        let seen = match self.look(call, id, None).await? {
+            Ok(seen) => seen,
+            Err(answer) => return Ok(answer),
+        };
+        // The rules need the login, which the request does not name.
+        let license = seen.first().map(store::license::license).transpose()?;
+        let user = license.as_ref().and_then(|it| it.assignment().ok());
         let login = user.map_or("", |user| user.activation_email.login());
         let mailed = asked.password.is_none() || asked.send_email;
         if let Some(chosen) = &asked.password {
             check_password("password", chosen, login, &mut violations);
         }
-        if let Err(broken) = violations.finish() {
-            let answer = self.db.replay(call, &id.account).await?;
-            return Ok(answered(answer)?.ok_or(broken)?);
-        }
+        violations.finish()?;
+        admitted(&seen, call, id, &asked.etag)?
+            .0
+            .assignment()
+            .map_err(|refusal| refused(id, refusal))?;
         let password = match asked.password {
             None => password::generate(login)?,
             Some(chosen) => chosen,
         };
-        let hash = self.hasher.hash(password.clone()).await?;
+        let hash = place.hash(password.clone()).await?;
         let mut held = match self.hold(call, id, &asked.etag).await? {
             Ok(held) => held,
             Err(answer) => return Ok(answer),
@@ -283,18 +306,26 @@ impl Licenses {
             Ok(fresh) => fresh,
             Err(answer) => return Ok(Err(answer)),
         };
-        let row = rows.first().ok_or_else(|| not_found(id))?;
-        let license = store::license::license(row)?;
-        check_etag(etag, license.version, &id.to_string())?;
-        let standing = store::license::standing(row, call.now)?;
-        license
-            .check_current(standing)
-            .map_err(|refusal| refused(id, refusal))?;
+        let (license, standing) = admitted(&rows, call, id, etag)?;
         Ok(Ok(Held {
             tx,
             license,
             standing,
         }))
+    }
+
+    /// What [`Licenses::hold`] would find, for [`admitted`], or the answer of the same request; and whether an address is
+    /// taken. A hash is too dear for a request that is refused or was answered before.
+    async fn look<R: Message + Default>(
+        &self,
+        call: &Call,
+        id: &LicenseId,
+        address: Option<&ActivationEmail>,
+    ) -> Result<Result<Vec<Row>, R>, Error> {
+        let sql = store::license::look();
+        let address = address.map(ActivationEmail::key);
+        let params: [&(dyn ToSql + Sync); 4] = [&id.account, &id.group, &id.number, &address];
+        Ok(self.db.look(call, &id.account, &sql, &params).await?)
     }
 
     /// Puts a password, sealed, beside the event whose mail shows it.
@@ -338,65 +369,6 @@ impl Held {
         self.tx.commit(&answer).await?;
         Ok(answer)
     }
-}
-
-/// The event of a seat whose usage ended. The caller holds the licence's row lock.
-pub(crate) fn deactivated(id: &LicenseId, offer: &str, cause: Cause, at: Timestamp) -> NewEvent {
-    NewEvent::new(
-        &id.account,
-        id.to_string(),
-        at,
-        Payload::LicenseDeactivated(LicenseDeactivated {
-            license_group: id.group_name(),
-            seat: id.number,
-            offer: offer::name(offer),
-            cause: cause.into(),
-        }),
-    )
-}
-
-/// The event of a password that is another now.
-pub(crate) fn password_changed(
-    license: &License,
-    mailed: bool,
-    at: Timestamp,
-) -> Result<NewEvent, Refusal> {
-    let id = &license.id;
-    Ok(NewEvent::new(
-        &id.account,
-        id.to_string(),
-        at,
-        Payload::PasswordChanged(PasswordChanged {
-            license_group: id.group_name(),
-            seat: id.number,
-            activation_email: email(license)?,
-            offer_display_name: license.offer_display_name.clone(),
-            mailed,
-        }),
-    ))
-}
-
-fn activated(license: &License, generated: bool, at: Timestamp) -> Result<NewEvent, Refusal> {
-    let id = &license.id;
-    Ok(NewEvent::new(
-        &id.account,
-        id.to_string(),
-        at,
-        Payload::LicenseActivated(LicenseActivated {
-            license_group: id.group_name(),
-            seat: id.number,
-            offer: offer::name(&license.offer),
-            offer_display_name: license.offer_display_name.clone(),
-            activation_email: email(license)?,
-            user_display_name: license.assignment()?.user.display_name(),
-            password_generated: generated,
-        }),
-    ))
-}
-
-fn email(license: &License) -> Result<String, Refusal> {
-    let assignment = license.assignment()?;
-    Ok(assignment.activation_email.as_str().to_owned())
 }
 
 /// Holds a chosen password to every rule.
@@ -455,6 +427,29 @@ pub(crate) fn refused(id: &LicenseId, refusal: Refusal) -> Error {
 pub(crate) fn answered<R: Message + Default>(answer: Option<Vec<u8>>) -> Result<Option<R>, Error> {
     let decoded = answer.map(|bytes| R::decode(bytes.as_slice())).transpose();
     Ok(decoded.map_err(|error| Platform::Internal(error.into()))?)
+}
+
+/// The licence that was read, for a command that may be done on it.
+fn admitted(
+    rows: &[Row],
+    call: &Call,
+    id: &LicenseId,
+    etag: &str,
+) -> Result<(License, Standing), Error> {
+    let row = rows.first().ok_or_else(|| not_found(id))?;
+    let license = store::license::license(row)?;
+    check_etag(etag, license.version, &id.to_string())?;
+    let standing = store::license::standing(row, call.now)?;
+    license
+        .check_current(standing)
+        .map_err(|refusal| refused(id, refusal))?;
+    Ok((license, standing))
+}
+
+fn taken(email: &ActivationEmail) -> Error {
+    Error::ActivationEmailTaken {
+        address: email.as_str().to_owned(),
+    }
 }
 
 fn may_see(call: &Call, id: &LicenseId) -> Result<(), Error> {

@@ -2,14 +2,15 @@
 
 use std::fmt::{Debug, Display};
 use std::num::NonZero;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use argon2::password_hash::phc::{Output, ParamsString, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, PasswordHash, Version};
 use aws_lc_rs::rand;
-use octroi_platform::Error;
+use octroi_platform::{CALLS_AT_ONCE, Error};
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::domain::password;
 
@@ -25,20 +26,32 @@ const HASH_BYTES: usize = Params::DEFAULT_OUTPUT_LEN;
 /// touched of it takes no memory.
 const SPACE: usize = 33 * 1024;
 
-/// How many hashes may wait for a core; what comes then is told to try again.
-const WAITING: usize = 512;
+/// How many hashes a core makes in about a second.
+const A_SECOND: usize = 40;
+
+/// How many calls that hash are worked on at once: about a second's work for all cores, so that none waits for long; on a
+/// single core two seconds', so that 64 twins of one request find room; and never more than a quarter of all calls,
+/// which leaves the others to those that read.
+const PLACES: RangeInclusive<usize> = 64..=CALLS_AT_ONCE / 4;
 
 /// Verified for an address that nobody has, so that the answer takes as long. No password gives this hash.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// Hashes and verifies with Argon2id, no more at once than there are cores: each takes 19 MiB and a core for some
-/// milliseconds.
+/// milliseconds. Who wants to hash takes a place before all else, and is told to try again when there is none: a call
+/// that waited for one would hold what others need.
 pub(crate) struct Hasher {
     params: Params,
     /// What is verified where there is no hash.
     nobody: &'static str,
     cores: Arc<Semaphore>,
-    queue: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+}
+
+/// A place among those who hash.
+pub(crate) struct Place {
+    hasher: Arc<Hasher>,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Hasher {
@@ -48,22 +61,40 @@ impl Hasher {
     /// [`Error::Internal`] when Argon2 does not take its parameters.
     pub(crate) fn new() -> Result<Self, Error> {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let places = (cores.saturating_mul(A_SECOND)).clamp(*PLACES.start(), *PLACES.end());
         Ok(Self {
             params: Params::new(MEMORY, PASSES, LANES, Some(HASH_BYTES)).map_err(broken)?,
             nobody: NOBODY,
             cores: Arc::new(Semaphore::new(cores)),
-            queue: Arc::new(Semaphore::new(cores + WAITING)),
+            places: Arc::new(Semaphore::new(places)),
         })
     }
 
+    /// A place.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when all are taken.
+    pub(crate) fn enter(self: &Arc<Self>) -> Result<Place, Error> {
+        let permit = Arc::clone(&self.places).try_acquire_owned();
+        let permit = permit.map_err(|_| {
+            Error::Unavailable("too many passwords are being checked; try again".to_owned())
+        })?;
+        Ok(Place {
+            hasher: Arc::clone(self),
+            _permit: permit,
+        })
+    }
+}
+
+impl Place {
     /// The PHC string of a password, under a new salt.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when too many wait already.
+    /// [`Error::Internal`].
     pub(crate) async fn hash(&self, password: SecretString) -> Result<String, Error> {
         let mut salt = [0; SALT_BYTES];
         fill(&mut salt)?;
-        let params = self.params.clone();
+        let params = self.hasher.params.clone();
         self.run(move || {
             let hash = PasswordHash {
                 algorithm: Algorithm::Argon2id.ident(),
@@ -80,13 +111,13 @@ impl Hasher {
     /// Whether a password is the one that was hashed; without a hash it takes as long and is not.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when too many wait already.
+    /// [`Error::Internal`].
     pub(crate) async fn verify(
         &self,
         password: SecretString,
         hash: Option<String>,
     ) -> Result<bool, Error> {
-        let nobody = self.nobody;
+        let nobody = self.hasher.nobody;
         self.run(move || {
             let known = hash.is_some();
             let hash = PasswordHash::new(hash.as_deref().unwrap_or(nobody)).map_err(broken)?;
@@ -101,22 +132,19 @@ impl Hasher {
         .await?
     }
 
-    /// Runs on a thread for blocking work. The permits go with it, so that a caller that goes away frees no core that
-    /// is still at work.
+    /// Runs on a thread for blocking work. The core goes with it, so that a caller that goes away frees none that is
+    /// still at work.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let place = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| {
-            Error::Unavailable("too many passwords are being checked; try again".to_owned())
-        })?;
-        let core = Arc::clone(&self.cores)
+        let core = Arc::clone(&self.hasher.cores)
             .acquire_owned()
             .await
             .map_err(|error| Error::Internal(error.into()))?;
         tokio::task::spawn_blocking(move || {
             let result = work();
-            drop((core, place));
+            drop(core);
             result
         })
         .await
@@ -174,9 +202,13 @@ pub(crate) fn fill(bytes: &mut [u8]) -> Result<(), Error> {
 mod tests {
     use super::*;
 
+    fn place(hasher: Hasher) -> Place {
+        Arc::new(hasher).enter().unwrap()
+    }
+
     #[tokio::test]
     async fn a_password_opens_its_own_hash_alone() {
-        let hasher = Hasher::new().unwrap();
+        let hasher = place(Hasher::new().unwrap());
         let password = generate("desk").unwrap();
         let hash = hasher.hash(password.clone()).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
@@ -210,22 +242,25 @@ mod tests {
     #[tokio::test]
     async fn what_stands_for_nobody_is_verified_and_opens_nothing() {
         let password = SecretString::from("Wooden-Chair-42");
-        let mut hasher = Hasher::new().unwrap();
-        let hash = hasher.hash(password.clone()).await.unwrap();
-        hasher.nobody = hash.leak();
-        assert!(!hasher.verify(password.clone(), None).await.unwrap());
+        let hasher = |nobody| Hasher {
+            nobody,
+            ..Hasher::new().unwrap()
+        };
+        let hash = place(hasher(NOBODY)).hash(password.clone()).await.unwrap();
+        let known = place(hasher(hash.leak()));
+        assert!(!known.verify(password.clone(), None).await.unwrap());
         // One that cannot be verified is noticed, which it would not be if nobody looked.
-        hasher.nobody = "no hash";
-        let failed = hasher.verify(password, None).await;
+        let failed = place(hasher("no hash")).verify(password, None).await;
         assert!(matches!(failed, Err(Error::Internal(_))));
     }
 
-    #[tokio::test]
-    async fn a_full_queue_is_told_to_try_again() {
-        let hasher = Hasher::new().unwrap();
-        let places = u32::try_from(hasher.queue.available_permits()).unwrap();
-        let _all = hasher.queue.acquire_many(places).await.unwrap();
-        let refused = hasher.hash("Wooden-Chair-42".into()).await;
-        assert!(matches!(refused, Err(Error::Unavailable(_))));
+    #[test]
+    fn who_finds_no_place_is_told_to_try_again() {
+        let hasher = Arc::new(Hasher::new().unwrap());
+        let mut taken: Vec<Place> = std::iter::from_fn(|| hasher.enter().ok()).collect();
+        assert!(PLACES.contains(&taken.len()));
+        assert!(matches!(hasher.enter(), Err(Error::Unavailable(_))));
+        taken.pop();
+        assert!(hasher.enter().is_ok());
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::app::license::{answered, audited, check_password, password_changed, refused};
-use crate::app::password;
+use crate::app::password::{self, Place};
 use crate::app::portal::Portal;
 use crate::domain::license::LicenseId;
 use crate::domain::portal::{SHARES, Throttle};
@@ -99,6 +99,7 @@ pub(crate) fn admit(visit: Option<Visit>, now: Timestamp, to: Use) -> Result<Vis
 impl Portal {
     /// Opens a session for who knows the password. Unknown addresses take as long as wrong passwords.
     pub(crate) async fn sign_in(&self, call: &Call, asked: SignIn) -> Result<SignedIn, Error> {
+        let place = self.hasher.enter()?;
         let address = asked.address.to_ascii_lowercase();
         let attempt =
             store::throttle::attempt(&self.db, &subjects(&address, &asked.client), &address, None)
@@ -113,7 +114,7 @@ impl Portal {
                 own.is_none_or(|own| *own == id.account)
             })
             .unzip();
-        let right = self.hasher.verify(asked.password, hash.clone()).await?;
+        let right = place.verify(asked.password, hash.clone()).await?;
         match (id, hash) {
             (Some(id), Some(hash)) if right => {
                 let back = subjects(&address, &asked.client);
@@ -190,6 +191,7 @@ impl Portal {
         asked: OwnPasswordChange,
         mut violations: Violations,
     ) -> Result<(), Error> {
+        let place = self.hasher.enter()?;
         // A repetition would be held to the password that it has already replaced.
         if self.replayed(call, key).await? {
             return Ok(());
@@ -207,9 +209,9 @@ impl Portal {
         }
         check_password(field, &asked.new, email.login(), &mut violations);
         violations.finish()?;
-        self.verify_own(call, key, asked.current, hash.clone())
+        self.verify_own(call, key, &place, asked.current, hash.clone())
             .await?;
-        let new = self.hasher.hash(asked.new).await?;
+        let new = place.hash(asked.new).await?;
         let sql = store::session::lock_with_password();
         let begun = self
             .db
@@ -268,6 +270,7 @@ impl Portal {
         &self,
         call: &Call,
         key: &Key,
+        place: &Place,
         current: SecretString,
         hash: Option<String>,
     ) -> Result<(), Error> {
@@ -277,7 +280,7 @@ impl Portal {
             .map(|it| sha256(&[it.request_id.as_bytes(), it.fingerprint.as_slice()].concat()));
         let attempt =
             store::throttle::attempt(&self.db, &subjects(), "", request.as_deref()).await?;
-        if attempt.wait.is_none() && self.hasher.verify(current, hash).await? {
+        if attempt.wait.is_none() && place.verify(current, hash).await? {
             return Ok(());
         }
         if self.replayed(call, key).await? {

@@ -89,6 +89,19 @@ pub(crate) fn lock() -> String {
     )
 }
 
+/// What [`lock`] reads, without a lock, and whether an address ($4, null for none) is taken.
+pub(crate) fn look() -> String {
+    format!(
+        "-- look_at_license
+         SELECT {COLUMNS}, {GROUP_COLUMNS},
+                EXISTS (SELECT FROM activation_address WHERE address = $4) AS address_taken
+         FROM license_group g
+         JOIN license l ON l.account = g.account AND l.group_id = g.group_id
+         JOIN offer o ON o.offer = l.offer
+         WHERE g.account = $1 AND g.group_id = $2 AND l.number = $3"
+    )
+}
+
 /// The group's standing, from [`GROUP_COLUMNS`].
 pub(crate) fn standing(row: &Row, now: Timestamp) -> Result<Standing, Error> {
     let state: &str = row_get(row, "group_state")?;

@@ -1,0 +1,208 @@
+//! Many passwords at once: each takes a core for a while, and nobody waits for that who brings none, or whose request can
+//! be answered without.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use octroi_api::licensing::v1::{
+    ActivateLicenseRequest, ChangePasswordRequest, License, SignInRequest,
+};
+use octroi_tests::harness::{
+    Answer as _, BUSINESS, Caller, Customer, Installation, Refused, eventually, request_id,
+};
+use tokio::task::JoinSet;
+use tonic::{Code, Response, Status};
+
+/// More than a service works on at once.
+const CROWD: usize = 700;
+/// Over so many connections: each carries 256 calls at most.
+const CONNECTIONS: usize = 5;
+/// Nearly as many as can wait for their turn on any machine.
+const QUEUE: usize = 60;
+
+/// One who calls over a connection of their own, for each connection.
+fn callers(octroi: &Installation) -> Vec<Caller> {
+    (0..CONNECTIONS).map(|_| octroi.operator()).collect()
+}
+
+/// A wrong password for a login that nobody else tries.
+async fn tries(by: Caller, login: usize) -> Refused {
+    let request = SignInRequest {
+        activation_email: format!("nobody{login}@nowhere.test"),
+        password: "Wooden-Chair-42".to_owned(),
+        client_address: String::new(),
+    };
+    by.portal().sign_in(request).await.refused()
+}
+
+/// Reads a licence again and again until everyone of the crowd is answered; what each was refused with.
+async fn reading_amid(mut crowd: JoinSet<Refused>, reader: &Customer) -> Vec<Refused> {
+    let mut refused = Vec::new();
+    let mut reads = 0;
+    while !crowd.is_empty() {
+        reader.license("desk", 1).await;
+        reads += 1;
+        while let Some(answered) = crowd.try_join_next() {
+            refused.push(answered.unwrap());
+        }
+    }
+    assert!(reads > 1, "nothing was read meanwhile");
+    refused
+}
+
+/// The service is never full while 700 sign in at once, or activate a licence that there is not: everybody's reading goes
+/// on. Who is too much is told to come again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reading_goes_on() {
+    let octroi = Installation::start().await;
+    octroi.customer("acme").await;
+    let other = octroi.customer("other").await;
+    other.buys("desk", &[(BUSINESS, 1)]).await;
+    let missing = octroi
+        .customer("acme2")
+        .await
+        .activation("none", 1, "sales");
+
+    let callers = callers(&octroi);
+    let mut crowd = JoinSet::new();
+    for at in 0..CROWD {
+        crowd.spawn(tries(callers[at % CONNECTIONS].clone(), at));
+    }
+    told(
+        reading_amid(crowd, &other).await,
+        (Code::Unauthenticated, "SIGN_IN_FAILED"),
+    );
+
+    let mut crowd = JoinSet::new();
+    for at in 0..CROWD {
+        let (by, request) = (callers[at % CONNECTIONS].clone(), missing.clone());
+        crowd.spawn(async move { by.licenses().activate_license(request).await.refused() });
+    }
+    told(
+        reading_amid(crowd, &other).await,
+        (Code::NotFound, "NOT_FOUND"),
+    );
+    octroi.finish().await;
+}
+
+/// Each was refused so, or told to come again; some were refused so.
+fn told(refused: Vec<Refused>, (code, reason): (Code, &str)) {
+    assert_eq!(refused.len(), CROWD);
+    let (right, busy): (Vec<_>, Vec<_>) = refused
+        .into_iter()
+        .partition(|it| it.reason == reason && it.code == code);
+    assert!(!right.is_empty());
+    for it in busy {
+        it.is(Code::Unavailable, "UNAVAILABLE");
+        assert!(it.retry.is_some(), "{it:?}");
+    }
+}
+
+/// What needs no hash does not wait behind those that do: a repeated request id, and what the licence refuses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_needs_no_hash_does_not_wait() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 3)]).await;
+    let activation = ActivateLicenseRequest {
+        request_id: request_id(),
+        ..acme.activation("office", 1, "sales")
+    };
+    let change = ChangePasswordRequest {
+        name: acme.license_name("office", 1),
+        password: "Green-Lantern-7".to_owned(),
+        request_id: request_id(),
+        ..ChangePasswordRequest::default()
+    };
+    let activate = async |request: ActivateLicenseRequest| -> Result<Response<License>, Status> {
+        acme.by.licenses().activate_license(request).await
+    };
+    let change_password =
+        async |request: ChangePasswordRequest| acme.by.licenses().change_password(request).await;
+    let activated = activate(activation.clone()).await.got();
+    let changed = change_password(change.clone()).await.got();
+
+    let answered = Arc::new(AtomicUsize::new(0));
+    let mut crowd = JoinSet::new();
+    for at in 0..QUEUE {
+        let (by, answered) = (octroi.operator(), Arc::clone(&answered));
+        crowd.spawn(async move {
+            let refused = tries(by, at).await;
+            answered.fetch_add(1, Ordering::SeqCst);
+            refused
+        });
+    }
+    eventually("each has come as far as its password", async || {
+        let counted = "SELECT count(*) FROM licensing.sign_in_failure WHERE kind = 'LOGIN'";
+        let counted: i64 = octroi.sql.query_one(counted, &[]).await.unwrap().get(0);
+        (counted == i64::try_from(QUEUE).unwrap()).then_some(())
+    })
+    .await;
+    assert_eq!(activate(activation.clone()).await.got(), activated);
+    assert_eq!(change_password(change.clone()).await.got(), changed);
+    let another = |change: &ChangePasswordRequest| ChangePasswordRequest {
+        request_id: request_id(),
+        ..change.clone()
+    };
+    for (request, code, reason) in [
+        (
+            acme.activation("office", 1, "night"),
+            Code::FailedPrecondition,
+            "LICENSE_ASSIGNED",
+        ),
+        (
+            acme.activation("office", 9, "night"),
+            Code::NotFound,
+            "NOT_FOUND",
+        ),
+        (
+            acme.activation("office", 2, "SALES"),
+            Code::AlreadyExists,
+            "ACTIVATION_EMAIL_TAKEN",
+        ),
+        (
+            ActivateLicenseRequest {
+                etag: "77".to_owned(),
+                ..acme.activation("office", 2, "night")
+            },
+            Code::Aborted,
+            "ETAG_MISMATCH",
+        ),
+        (
+            ActivateLicenseRequest {
+                activation_email: "night".to_owned(),
+                ..activation
+            },
+            Code::InvalidArgument,
+            "REQUEST_ID_REUSED",
+        ),
+    ] {
+        activate(request).await.refused().is(code, reason);
+    }
+    for (request, code, reason) in [
+        (
+            ChangePasswordRequest {
+                name: acme.license_name("office", 2),
+                ..another(&change)
+            },
+            Code::FailedPrecondition,
+            "LICENSE_UNASSIGNED",
+        ),
+        (
+            ChangePasswordRequest {
+                etag: "77".to_owned(),
+                ..another(&change)
+            },
+            Code::Aborted,
+            "ETAG_MISMATCH",
+        ),
+    ] {
+        change_password(request).await.refused().is(code, reason);
+    }
+    let waiting = QUEUE - answered.load(Ordering::SeqCst);
+    assert!(waiting > 0, "all of them waited for every password before");
+    while let Some(refused) = crowd.join_next().await {
+        refused.unwrap().is(Code::Unauthenticated, "SIGN_IN_FAILED");
+    }
+    octroi.finish().await;
+}
