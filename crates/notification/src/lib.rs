@@ -31,7 +31,13 @@ pub static SERVICE: Service = Service {
     name: "notification",
     port: 50053,
     subscribers: &[],
-    migrations: &[("V1__email.sql", include_str!("../migrations/V1__email.sql"))],
+    migrations: &[
+        ("V1__email.sql", include_str!("../migrations/V1__email.sql")),
+        (
+            "V2__turned_away.sql",
+            include_str!("../migrations/V2__turned_away.sql"),
+        ),
+    ],
     seals: Some("passwords come sealed from licensing"),
     minimum_schema: 1,
 };

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use crate::domain::letter::House;
 use crate::mailer::Mailer;
 use crate::mailer::directory::Directory;
+use crate::mailer::message::in_ascii;
 use crate::mailer::smtp::{Smtp, Tls};
 
 /// Settings of the notification service.
@@ -30,7 +31,8 @@ pub struct MailSettings {
     /// Address of the portal where users sign in and download, as e-mails show it.
     #[arg(long, env = "OCTROI_PORTAL_URL")]
     pub portal_url: Option<String>,
-    /// Who e-mails come from, such as "Octroi <no-reply@example.com>". The name also signs them.
+    /// Who e-mails come from, such as "Octroi <no-reply@example.com>". The name also signs them. The domain is written in
+    /// A-labels on the way; before the "@" all is ASCII.
     #[arg(long, env = "OCTROI_MAIL_FROM")]
     pub mail_from: Option<Mailbox>,
     /// Domain of the Message-IDs; that of the sender by default.
@@ -111,10 +113,17 @@ impl MailSettings {
         }) {
             wrong.push("--portal-url must be an http or https address".to_owned());
         }
-        if self.mail_from.is_none() {
-            wrong.push("--mail-from is missing".to_owned());
-        }
-        let domain = match (&self.message_id_domain, &self.mail_from) {
+        let from = match &self.mail_from {
+            None => {
+                wrong.push("--mail-from is missing".to_owned());
+                None
+            }
+            Some(given) => in_ascii(&given.email)
+                .map(|email| Mailbox::new(given.name.clone(), email))
+                .map_err(|error| wrong.push(format!("--mail-from: {error}")))
+                .ok(),
+        };
+        let domain = match (&self.message_id_domain, &from) {
             (Some(domain), _) => domain.as_str(),
             (None, Some(from)) => from.email.domain(),
             (None, None) => "-",
@@ -124,14 +133,15 @@ impl MailSettings {
             wrong.push("--message-id-domain must be a domain in ASCII".to_owned());
         }
         let mailer = self.mailer(&mut wrong);
-        match (mailer, &self.mail_from) {
+        let domain = domain.to_owned();
+        match (mailer, from) {
             (Some(mailer), Some(from)) if wrong.is_empty() => Ok(Mail {
                 house: House {
                     sender: from.name.clone().unwrap_or_else(|| from.email.to_string()),
                     portal_url: portal.to_owned(),
                 },
-                from: from.clone(),
-                message_id_domain: domain.to_owned(),
+                from,
+                message_id_domain: domain,
                 mailer,
             }),
             _ => Err(wrong),
@@ -233,6 +243,25 @@ mod tests {
         assert_eq!(mail.house.sender, "Octroi");
         assert_eq!(mail.message_id_domain, "octroi.example");
         assert!(matches!(mail.mailer, Mailer::Smtp(Smtp { port: 25, .. })));
+    }
+
+    #[test]
+    fn a_sender_is_written_in_ascii_or_refused() {
+        let from = |from: &str| MailSettings {
+            mail_from: Some(from.parse().unwrap()),
+            ..good()
+        };
+        let mail = from("Épicerie <bonjour@épicerie.example>").open();
+        let mail = mail.ok().unwrap();
+        assert_eq!(
+            mail.from.email.to_string(),
+            "bonjour@xn--picerie-9xa.example"
+        );
+        assert_eq!(mail.from.name.as_deref(), Some("Épicerie"));
+        assert_eq!(mail.message_id_domain, "xn--picerie-9xa.example");
+        let refused = wrong(&from("Épicerie <été@epicerie.example>"));
+        assert!(refused[0].starts_with("--mail-from: "), "{refused:?}");
+        assert_eq!(refused.len(), 1);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A mail server of a test's own, on this machine, that keeps what it is given and refuses what it is told to.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -44,6 +44,8 @@ impl Letter {
 struct Kept {
     letters: Vec<Letter>,
     answers: VecDeque<String>,
+    /// What each step is answered with instead of a yes.
+    refusals: HashMap<&'static str, &'static str>,
     silent: watch::Sender<bool>,
     /// How many recipients wait for an answer.
     waiting: usize,
@@ -84,6 +86,16 @@ impl MailServer {
             .extend(answers.iter().map(|answer| (*answer).to_owned()));
     }
 
+    /// From now on a step is answered so: "220" the connection, "EHLO", "MAIL", "RCPT", "DATA", "." the message.
+    pub fn refuse(&self, step: &'static str, answer: &'static str) {
+        self.kept.lock().unwrap().refusals.insert(step, answer);
+    }
+
+    /// From now on nothing is refused.
+    pub fn relent(&self) {
+        self.kept.lock().unwrap().refusals.clear();
+    }
+
     /// Recipients get no answer while this is set.
     pub fn be_silent(&self, silent: bool) {
         self.kept.lock().unwrap().silent.send_replace(silent);
@@ -105,7 +117,8 @@ impl MailServer {
 async fn converse(stream: TcpStream, kept: Arc<Mutex<Kept>>) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     let (mut from, mut to) = (String::new(), Vec::new());
-    say(&mut stream, "220 mail.test ESMTP").await?;
+    let refusal = |step: &str| kept.lock().unwrap().refusals.get(step).copied();
+    say(&mut stream, refusal("220").unwrap_or("220 mail.test ESMTP")).await?;
     loop {
         let mut line = String::new();
         if stream.read_line(&mut line).await? == 0 {
@@ -113,7 +126,12 @@ async fn converse(stream: TcpStream, kept: Arc<Mutex<Kept>>) -> std::io::Result<
         }
         let line = line.trim_end();
         let verb = line.split([' ', ':']).next().unwrap_or_default();
-        let answer = match verb.to_ascii_uppercase().as_str() {
+        let verb = verb.to_ascii_uppercase();
+        if let Some(refusal) = refusal(&verb) {
+            say(&mut stream, refusal).await?;
+            continue;
+        }
+        let answer = match verb.as_str() {
             "EHLO" | "HELO" => "250-mail.test\r\n250-8BITMIME\r\n250 SMTPUTF8".to_owned(),
             "MAIL" => {
                 from = address(line);
@@ -139,8 +157,13 @@ async fn converse(stream: TcpStream, kept: Arc<Mutex<Kept>>) -> std::io::Result<
                     to: std::mem::take(&mut to),
                     message: message(&mut stream).await?,
                 };
-                kept.lock().unwrap().letters.push(letter);
-                "250 2.0.0 taken".to_owned()
+                match refusal(".") {
+                    Some(refusal) => refusal.to_owned(),
+                    None => {
+                        kept.lock().unwrap().letters.push(letter);
+                        "250 2.0.0 taken".to_owned()
+                    }
+                }
             }
             "RSET" | "NOOP" => "250 2.0.0 ok".to_owned(),
             "QUIT" => return say(&mut stream, "221 2.0.0 bye").await,

@@ -125,6 +125,78 @@ async fn for_three_days_and_no_longer() {
     octroi.finish().await;
 }
 
+/// A mail server that refuses us, at whatever step, costs no e-mail: each waits until the setting is mended, and `verify`
+/// says so. What refuses the recipient or the content ends an e-mail.
+#[tokio::test]
+async fn when_the_mail_server_takes_us_again() {
+    const REFUSALS: [(&str, &str, State); 13] = [
+        ("220", "554 5.3.2 not for you", State::Queued),
+        ("EHLO", "550 5.7.1 who are you", State::Queued),
+        ("MAIL", "550 5.7.1 sender not allowed", State::Queued),
+        ("MAIL", "553 5.1.8 no such domain", State::Queued),
+        ("MAIL", "550 that is not your address", State::Queued),
+        ("RCPT", "554 5.7.1 <x>: Relay access denied", State::Queued),
+        ("RCPT", "550 relaying denied", State::Queued),
+        ("RCPT", "530 5.7.0 sign in first", State::Queued),
+        ("DATA", "554 5.7.1 no", State::Queued),
+        (".", "550 5.7.1 Relaying denied", State::Queued),
+        ("RCPT", "550 5.1.1 nobody of that name", State::Failed),
+        ("RCPT", "550 mailbox unavailable", State::Failed),
+        (".", "554 5.7.1 this is spam", State::Failed),
+    ];
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    let seats = i32::try_from(REFUSALS.len()).unwrap();
+    acme.buys("office", &[(BUSINESS, seats)]).await;
+    octroi.mailed().await;
+    let mut waiting = Vec::new();
+    for (number, (step, answer, state)) in (1..).zip(REFUSALS) {
+        octroi.mail.refuse(step, answer);
+        acme.activates_generated("office", number, &format!("desk{number}"))
+            .await;
+        let email = acme
+            .receives("license-activated", usize::try_from(number).unwrap())
+            .await;
+        let email = eventually("the try has ended", async || {
+            let email = acme.email(&email.name).await;
+            (!email.last_error.is_empty()).then_some(email)
+        })
+        .await;
+        // Those before are not due again before half of 30 s.
+        octroi.mail.relent();
+        assert_eq!(email.state(), state, "{step} {answer}: {email:?}");
+        let (_, words) = answer.split_once(' ').unwrap();
+        assert!(email.last_error.contains(words), "{}", email.last_error);
+        if state == State::Queued {
+            waiting.push(email.name);
+        }
+    }
+    let report = octroi::verify::run(&octroi.plan().databases.admin).await;
+    let report = report.unwrap();
+    let breached: Vec<_> = report
+        .findings
+        .iter()
+        .filter(|finding| finding.breaches > 0)
+        .map(|finding| (finding.check.as_str(), finding.breaches))
+        .collect();
+    let queued = i64::try_from(waiting.len()).unwrap();
+    assert_eq!(
+        breached,
+        [(
+            "e-mails: none waits because the mail server refuses us",
+            queued
+        )],
+        "{report}"
+    );
+    let hurry = "UPDATE notification.email SET next_attempt_at = now() WHERE state = 'QUEUED'";
+    octroi.sql.execute(hurry, &[]).await.unwrap();
+    octroi.mailed().await;
+    for name in waiting {
+        assert_eq!(acme.email(&name).await.state(), State::Sent);
+    }
+    octroi.finish().await;
+}
+
 /// What billing could not tell in time holds nothing up: the e-mail goes to the contact that is known, and both are told
 /// of the change when it comes.
 #[tokio::test]

@@ -144,7 +144,7 @@ impl Courier {
             Some(open) => open,
             None => match self.mailer.open().await {
                 Ok(open) => open,
-                Err(error) => return Outcome::Later(error),
+                Err(outcome) => return outcome,
             },
         };
         // The password is read when everything else is ready, so that one that ends meanwhile is not sent.
@@ -257,12 +257,17 @@ fn log(leased: &Leased, next: &Next) {
     match next {
         Next::Sent => tracing::info!(email, attempts, "sent"),
         Next::Withdrawn => tracing::info!(email, attempts, "withdrawn: its password has ended"),
-        Next::Retry { wait, error } => {
+        Next::Retry {
+            wait,
+            error,
+            turned_away,
+        } => {
             tracing::warn!(
                 email,
                 attempts,
                 ?wait,
                 error,
+                turned_away,
                 "not taken; it is tried again"
             );
         }

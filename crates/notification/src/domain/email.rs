@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use octroi_platform::text::is_unseen;
 use uuid::Uuid;
 
 use crate::domain::account::{Account, Addressee};
@@ -102,6 +103,8 @@ pub enum Outcome {
     Refused(String),
     /// It was not taken now.
     Later(String),
+    /// The mail server refused us for good, whatever the e-mail: it waits until the settings are right.
+    TurnedAway(String),
     /// Its password ended before it was handed over.
     SecretEnded,
 }
@@ -117,6 +120,8 @@ pub enum Next {
         wait: Duration,
         /// Why it was not taken.
         error: String,
+        /// Whether it was because the mail server refuses us.
+        turned_away: bool,
     },
     /// It has failed.
     Failed {
@@ -192,16 +197,21 @@ impl Email {
 
     /// What follows a try, when `left` of machine time remains until the e-mail is given up.
     pub fn after_try(&self, outcome: Outcome, left: Duration, random: u64) -> Next {
+        let turned_away = matches!(outcome, Outcome::TurnedAway(_));
         match outcome {
             Outcome::Delivered => Next::Sent,
             Outcome::SecretEnded => Next::Withdrawn,
             Outcome::Refused(error) => Next::Failed {
                 error: shortened(&error),
             },
-            Outcome::Later(error) => {
+            Outcome::Later(error) | Outcome::TurnedAway(error) => {
                 let error = shortened(&error);
                 match retry::next_try(self.attempts, left, random) {
-                    Some(wait) => Next::Retry { wait, error },
+                    Some(wait) => Next::Retry {
+                        wait,
+                        error,
+                        turned_away,
+                    },
                     None => Next::Failed { error },
                 }
             }
@@ -247,13 +257,11 @@ impl Secret {
 fn shortened(error: &str) -> String {
     error
         .chars()
-        .map(|character| {
-            if character.is_control() {
-                ' '
-            } else {
-                character
-            }
-        })
+        .map(
+            |character| {
+                if is_unseen(character) { ' ' } else { character }
+            },
+        )
         .take(LONGEST_ERROR)
         .collect()
 }

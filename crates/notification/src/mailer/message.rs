@@ -1,8 +1,10 @@
 //! A letter as it travels: RFC 5322, text and HTML side by side.
 
+use std::fmt::Display;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
+use lettre::Address;
 use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
 
@@ -23,7 +25,8 @@ pub fn message(
     let recipient = to
         .email
         .parse()
-        .map_err(|error| format!("{} is not an address: {error}", to.email))?;
+        .map_err(|error| format!("{} is not an address: {error}", to.email))
+        .and_then(|address| in_ascii(&address))?;
     // Quoted-printable whatever the content: accents stay the exception in French too, and the lines stay short.
     let part = |content_type, body| {
         SinglePart::builder()
@@ -46,6 +49,22 @@ pub fn message(
                 .singlepart(part(ContentType::TEXT_HTML, letter.html)),
         )
         .map_err(|error| format!("it cannot be sent to {}: {error}", to.email))
+}
+
+/// The address as every mail server takes it, with its domain in A-labels.
+///
+/// # Errors
+/// Why there is none: mail servers that take other letters before the "@" are too few.
+pub fn in_ascii(address: &Address) -> Result<Address, String> {
+    if !address.user().is_ascii() {
+        return Err(format!(
+            "{address} has letters before the \"@\" that are not ASCII"
+        ));
+    }
+    let broken =
+        |error: &dyn Display| format!("{address} has no domain that mail is sent to: {error}");
+    let domain = idna::domain_to_ascii(address.domain()).map_err(|error| broken(&error))?;
+    Address::new(address.user(), domain).map_err(|error| broken(&error))
 }
 
 fn raw(name: &'static str, value: &str) -> HeaderValue {

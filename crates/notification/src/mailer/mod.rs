@@ -2,6 +2,7 @@
 
 pub mod directory;
 pub mod message;
+pub mod refusal;
 pub mod smtp;
 
 use lettre::Message;
@@ -31,8 +32,8 @@ impl Mailer {
     /// Opens a line.
     ///
     /// # Errors
-    /// Why the mail server does not take us now. No message has anything to do with that, so each is tried again.
-    pub async fn open(&self) -> Result<Line<'_>, String> {
+    /// Why the mail server does not take us. No message has anything to do with that, so each is tried again.
+    pub async fn open(&self) -> Result<Line<'_>, Outcome> {
         match self {
             Mailer::Directory(directory) => Ok(Line::Directory(directory)),
             Mailer::Smtp(smtp) => Ok(Line::Smtp(Box::new(smtp.open().await?))),

@@ -4,24 +4,25 @@
 //! the next message would read the answer to this one. Here a worker owns its connection and drops it after anything
 //! unexpected. lettre's `tracing` feature must stay off: it logs every command, the password's among them.
 
+use std::error::Error as _;
+use std::fmt::Display;
 use std::time::Duration;
 
 use lettre::Message;
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
+use lettre::transport::smtp::response::Response;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
 
 use crate::domain::email::Outcome;
+use crate::mailer::refusal::{Step, ends_it};
 
 /// How long connecting, TLS and signing in may take together.
 const OPEN: Duration = Duration::from_secs(30);
-
-/// How long handing one message over may take. A server that takes longer may have taken the message all the same; it
-/// then gets it twice, under one Message-ID.
-const SEND: Duration = Duration::from_secs(2 * 60);
 
 /// How long saying goodbye may take.
 const CLOSE: Duration = Duration::from_secs(2);
@@ -59,12 +60,16 @@ impl Smtp {
     /// Connects and signs in.
     ///
     /// # Errors
-    /// What failed, in words.
-    pub async fn open(&self) -> Result<Session, String> {
+    /// What failed: [`Outcome::TurnedAway`] where no repetition helps, or else [`Outcome::Later`].
+    pub async fn open(&self) -> Result<Session, Outcome> {
         match timeout(OPEN, self.connect()).await {
             Ok(Ok(connection)) => Ok(Session { connection }),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("no answer within {} s", OPEN.as_secs())),
+            // A server without STARTTLS or AUTH and one with a wrong certificate need another setting as well.
+            Ok(Err(error)) if error.is_permanent() || error.is_client() || error.is_tls() => {
+                Err(Outcome::TurnedAway(error.to_string()))
+            }
+            Ok(Err(error)) => Err(Outcome::Later(error.to_string())),
+            Err(_) => Err(late(OPEN)),
         }
     }
 
@@ -95,13 +100,33 @@ impl Smtp {
 impl Session {
     /// Hands a message over.
     pub async fn send(&mut self, message: &Message) -> Outcome {
-        let formatted = message.formatted();
-        let sending = self.connection.send(message.envelope(), &formatted);
-        match timeout(SEND, sending).await {
-            Ok(Ok(_)) => Outcome::Delivered,
-            Ok(Err(error)) => outcome(&error),
-            Err(_) => Outcome::Later(format!("no answer within {} s", SEND.as_secs())),
+        match self.hand_over(message).await {
+            Ok(()) => Outcome::Delivered,
+            Err(outcome) => {
+                let _ = timeout(CLOSE, self.connection.abort()).await;
+                outcome
+            }
         }
+    }
+
+    /// Everything is in ASCII: addresses by [`crate::mailer::message::in_ascii`], the rest by its encoding. So nothing is
+    /// asked of the server beyond what every server has.
+    async fn hand_over(&mut self, message: &Message) -> Result<(), Outcome> {
+        let envelope = message.envelope();
+        let sender = Mail::new(envelope.from().cloned(), Vec::new());
+        self.ask(Step::Sender, sender).await?;
+        for recipient in envelope.to() {
+            let recipient = Rcpt::new(recipient.clone(), Vec::new());
+            self.ask(Step::Recipient, recipient).await?;
+        }
+        self.ask(Step::Data, Data).await?;
+        let formatted = message.formatted();
+        let sending = self.connection.message(&formatted);
+        answered(Step::Message, sending).await
+    }
+
+    async fn ask(&mut self, step: Step, command: impl Display) -> Result<(), Outcome> {
+        answered(step, self.connection.command(command)).await
     }
 
     /// Says goodbye.
@@ -110,17 +135,29 @@ impl Session {
     }
 }
 
-/// What an error says of the message. A refusal of us rather than of the message (530, 534, 535 and 538 ask for another
-/// sign-in) is a matter of settings: the message waits until they are right.
-fn outcome(error: &Error) -> Outcome {
-    let text = error.to_string();
-    let code = error.status().map(u16::from);
-    if error.is_permanent() && !matches!(code, Some(530 | 534 | 535 | 538)) {
-        return Outcome::Refused(text);
-    }
-    // The server lacks what this message needs, such as SMTPUTF8 for its address; nothing was sent.
-    if error.is_client() {
-        return Outcome::Refused(text);
-    }
-    Outcome::Later(text)
+/// Waits for the answer to a step, and says what a refusal means for the message.
+async fn answered(
+    step: Step,
+    answer: impl Future<Output = Result<Response, Error>>,
+) -> Result<(), Outcome> {
+    let error = match timeout(step.patience(), answer).await {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(error)) => error,
+        Err(_) => return Err(late(step.patience())),
+    };
+    let words = error.to_string();
+    let said = error.source().map(ToString::to_string);
+    Err(match error.status() {
+        Some(code) if error.is_permanent() => {
+            match ends_it(step, code.into(), &said.unwrap_or_default()) {
+                true => Outcome::Refused(words),
+                false => Outcome::TurnedAway(words),
+            }
+        }
+        _ => Outcome::Later(words),
+    })
+}
+
+fn late(waited: Duration) -> Outcome {
+    Outcome::Later(format!("no answer within {} s", waited.as_secs()))
 }

@@ -149,16 +149,22 @@ async fn a_server_takes_one_message_after_another() {
 #[tokio::test]
 async fn answers_lead_to_the_right_outcomes() {
     let mailer = Mailer::Smtp(smtp(Sink::default().listen().await));
-    for later in ["450@acme.example", "d451@acme.example", "530@acme.example"] {
+    for later in ["450@acme.example", "d451@acme.example"] {
         let outcome = outcome(&mailer, later).await;
         assert!(matches!(outcome, Outcome::Later(_)), "{later}: {outcome:?}");
     }
+    let turned_away = outcome(&mailer, "530@acme.example").await;
+    assert_eq!(
+        turned_away,
+        Outcome::TurnedAway("permanent error (530): 5.7.0 sign in first".to_owned())
+    );
     let refused = outcome(&mailer, "550@acme.example").await;
     assert_eq!(
         refused,
         Outcome::Refused("permanent error (550): 5.1.1 nobody of that name".to_owned())
     );
     assert!(letter_to("not an address").is_err());
+    assert!(letter_to("é@acme.example").is_err());
 }
 
 #[tokio::test]
@@ -200,7 +206,10 @@ async fn a_sign_in_is_made_and_its_refusal_says_no_password() {
         smtp.credentials = Some(("octroi".to_owned(), "geheim".into()));
         match Mailer::Smtp(smtp).open().await {
             Ok(_) => assert!(welcome),
-            Err(error) => assert!(!welcome && !error.contains("geheim"), "{error}"),
+            Err(Outcome::TurnedAway(error)) => {
+                assert!(!welcome && !error.contains("geheim"), "{error}");
+            }
+            Err(other) => panic!("{other:?}"),
         }
         // "\0octroi\0geheim" in base64.
         assert!(sink.heard().contains("AUTH PLAIN AG9jdHJvaQBnZWhlaW0="));

@@ -150,16 +150,23 @@ pub async fn held(db: &Db, call: &Call, leased: &Leased) -> Result<(Tx, bool), E
 /// Writes what followed a try and gives the lease back. What comes back with its password erased is due at once, to be
 /// withdrawn.
 pub fn finish(tx: &mut Tx, leased: &Leased, next: &Next, now: Timestamp) {
+    let turned_away = matches!(
+        next,
+        Next::Retry {
+            turned_away: true,
+            ..
+        }
+    );
     let (state, sent, wait, error) = match next {
         Next::Sent => ("SENT", Some(now), Duration::ZERO, String::new()),
-        Next::Retry { wait, error } => ("QUEUED", None, *wait, error.clone()),
+        Next::Retry { wait, error, .. } => ("QUEUED", None, *wait, error.clone()),
         Next::Failed { error } => ("FAILED", None, Duration::ZERO, error.clone()),
         Next::Withdrawn => ("WITHDRAWN", None, Duration::ZERO, String::new()),
     };
     tx.write(
         "-- delivery::finish
          UPDATE email
-         SET state = $4, sent_at = $5, last_error = $7,
+         SET state = $4, sent_at = $5, last_error = $7, turned_away = $8,
              next_attempt_at = CASE WHEN secret_state = 'ERASED' THEN now()
                                     ELSE now() + $6::bigint * interval '1 millisecond' END,
              secret_state = CASE WHEN $4 = 'WITHDRAWN' THEN 'ERASED' ELSE secret_state END,
@@ -174,6 +181,7 @@ pub fn finish(tx: &mut Tx, leased: &Leased, next: &Next, now: Timestamp) {
             sent,
             milliseconds(wait),
             error,
+            turned_away,
         ],
         Rows::Exactly(1),
     );

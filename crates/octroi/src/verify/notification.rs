@@ -14,6 +14,10 @@ pub(super) const CHECKS: &[(&str, &str)] = &[
         "e-mails: those of passwords alone carry one, and end with it if not sent yet",
         SECRETS_WITHDRAWN,
     ),
+    (
+        "e-mails: none waits because the mail server refuses us",
+        TURNED_AWAY,
+    ),
 ];
 
 // Erasure runs twice a minute; ten minutes forgive a service that was down.
@@ -34,3 +38,8 @@ const SECRETS_WITHDRAWN: &str = "
            OR (secret_state = 'ERASED' AND state = 'QUEUED'
                AND greatest(next_attempt_at, lease_expires_at) < clock_timestamp() - interval '10 minutes') AS broken
     FROM notification.email";
+
+// A setting to mend: sender, sign-in or relaying. What the server said is told with it.
+const TURNED_AWAY: &str = "
+    SELECT format('%s/%s (%s)', account, id, left(last_error, 120)) AS what, turned_away AS broken
+    FROM notification.email WHERE state = 'QUEUED'";

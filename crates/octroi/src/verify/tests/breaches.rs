@@ -240,6 +240,10 @@ pub(super) const BREACHES: &[(&str, &str)] = &[
         "UPDATE notification.email SET secret_expires_at = '2026-11-30T00:00:00Z' WHERE secret_state = 'READABLE'",
     ),
     (
+        "e-mails: none waits because the mail server refuses us",
+        "UPDATE notification.email SET state = 'QUEUED', sent_at = NULL, turned_away = true WHERE state = 'SENT'",
+    ),
+    (
         "e-mails: one readable password at most per licence",
         "UPDATE notification.email SET secret_state = 'READABLE', license = 'x'",
     ),
