@@ -20,6 +20,7 @@ const COUNTED: usize = 20;
 const BACKGROUND: &[&str] = &[
     "lease",
     "fetch",
+    "claim_attempts",
     "earliest_period_end",
     "undelivered",
     "taken",
