@@ -68,20 +68,25 @@ impl Page {
             0 => DEFAULT_SIZE,
             size => size.min(MAX_SIZE),
         };
-        let query = hash(call.method, parent);
+        let first = Self::first(call.method, parent, size);
         let after = if token.is_empty() {
             None
         } else {
-            let after = open(token, &query);
+            let after = open(token, &first.query);
             if after.is_none() {
                 violations.add("page_token", TOKEN_RULE);
             }
             after
         };
+        Self { after, ..first }
+    }
+
+    /// The first page of a list, for another method whose answer begins it: its token goes on in the list's own method.
+    pub fn first(method: &str, parent: &str, size: i32) -> Self {
         Self {
             limit: i64::from(size) + 1,
-            after,
-            query,
+            after: None,
+            query: hash(method, parent),
         }
     }
 

@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 use octroi_api::billing::v1::{
-    BillRun, CreateBillRunRequest, GetBillRunRequest, Invoice, ListInvoicesRequest,
-    PreviewInvoiceRequest, bill_run,
+    BillRun, CreateBillRunRequest, GetBillRunRequest, Invoice, InvoiceView,
+    ListInvoiceLinesRequest, ListInvoiceLinesResponse, ListInvoicesRequest, PreviewInvoiceRequest,
+    bill_run,
 };
 use octroi_api::r#type::v1::Money;
 use tonic::{Response, Status};
@@ -117,22 +118,33 @@ impl Installation {
 }
 
 impl Customer {
-    /// The account's invoices, oldest first.
+    /// The account's invoices with their lines, oldest first.
     pub async fn invoices(&self) -> Vec<Invoice> {
-        let request = ListInvoicesRequest {
+        let mut request = ListInvoicesRequest {
             parent: self.name(),
-            page_size: 1000,
+            view: InvoiceView::Full.into(),
             ..ListInvoicesRequest::default()
         };
-        let mut invoices = self
-            .by
-            .invoices()
-            .list_invoices(request)
-            .await
-            .got()
-            .invoices;
-        invoices.reverse();
-        invoices
+        let mut invoices = Vec::new();
+        loop {
+            let page = self.by.invoices().list_invoices(request.clone()).await;
+            let page = page.got();
+            invoices.extend(page.invoices);
+            if page.next_page_token.is_empty() {
+                invoices.reverse();
+                return invoices;
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
+    /// A page of the lines of an invoice, or of a month's preview.
+    pub async fn lines(
+        &self,
+        request: &ListInvoiceLinesRequest,
+    ) -> Result<Response<ListInvoiceLinesResponse>, Status> {
+        let mut invoices = self.by.invoices();
+        invoices.list_invoice_lines(request.clone()).await
     }
 
     /// The invoice that a month would make.

@@ -41,6 +41,10 @@ pub const JOURNEYS: &[Journey] = &[
         "invoicing::after_the_months_end",
     ),
     (
+        "billing.v1.InvoiceService/ListInvoiceLines",
+        "previewing::page_by_page",
+    ),
+    (
         "billing.v1.InvoiceService/ListInvoices",
         "invoicing::after_the_months_end",
     ),

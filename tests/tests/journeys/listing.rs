@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use octroi_api::METHODS;
 use octroi_api::billing::v1::{
-    BillRun, CreateBillRunRequest, ListAccountsRequest, ListBillRunsRequest, ListInvoicesRequest,
-    ListPaymentMethodsRequest, ListPaymentsRequest,
+    BillRun, CreateBillRunRequest, ListAccountsRequest, ListBillRunsRequest,
+    ListInvoiceLinesRequest, ListInvoicesRequest, ListPaymentMethodsRequest, ListPaymentsRequest,
 };
 use octroi_api::event::v1::ListEventsRequest;
 use octroi_api::licensing::v1::{
@@ -88,6 +88,7 @@ async fn every_list_has_pages() {
     };
     user.portal().register_device(device).await.got();
     acme.buys("branch", &[(BUSINESS, 2)]).await;
+    acme.activates("branch", 1, "night").await;
     acme.asks_for("third", new_group("third"), &[(BUSINESS, 1)])
         .await
         .got();
@@ -96,6 +97,7 @@ async fn every_list_has_pages() {
     octroi.bills("2026-01").await;
     octroi.tries_to_bill("2026-01").await;
     octroi.mailed().await;
+    octroi.drained().await;
     let by = &acme.by;
     let parent = acme.name();
 
@@ -161,6 +163,30 @@ async fn every_list_has_pages() {
     of_an_account!(by.payments(), list_payments, ListPaymentsRequest, payments);
     of_an_account!(by.invoices(), list_invoices, ListInvoicesRequest, invoices);
     of_an_account!(by.emails(), list_emails, ListEmailsRequest, emails);
+
+    let lines = ListInvoiceLinesRequest {
+        parent: parent.clone(),
+        month: "2026-02".to_owned(),
+        ..ListInvoiceLinesRequest::default()
+    };
+    let token = pages!(
+        by.invoices(),
+        list_invoice_lines,
+        lines.clone(),
+        lines,
+        license_group
+    );
+    let another = ListInvoiceLinesRequest {
+        month: "2026-01".to_owned(),
+        ..lines
+    };
+    refuses_token!(by.invoices(), list_invoice_lines, another, token);
+    let invoice = acme.invoices().await.remove(0).name;
+    let of_invoice = ListInvoiceLinesRequest {
+        parent: invoice,
+        ..ListInvoiceLinesRequest::default()
+    };
+    refuses_token!(by.invoices(), list_invoice_lines, of_invoice, token);
 
     let events = ListEventsRequest {
         parent: parent.clone(),
@@ -251,6 +277,27 @@ async fn a_bad_parent_is_named() {
         .await
         .refused()
         .names(&["parent", "filter"]);
+    let views = ListInvoicesRequest {
+        parent: "accounts/acme".to_owned(),
+        view: 9,
+        ..ListInvoicesRequest::default()
+    };
+    let refused = by.invoices().list_invoices(views).await.refused();
+    refused.names(&["view"]);
+    for (parent, month, named) in [
+        ("account/acme", "", &["parent"] as &[&str]),
+        ("accounts/acme/invoices/1", "2026-02", &["month", "parent"]),
+        ("accounts/acme", "", &["month"]),
+        ("accounts/acme", "February", &["month"]),
+    ] {
+        let lines = ListInvoiceLinesRequest {
+            parent: parent.to_owned(),
+            month: month.to_owned(),
+            ..ListInvoiceLinesRequest::default()
+        };
+        let refused = by.invoices().list_invoice_lines(lines).await.refused();
+        refused.names(named);
+    }
     let emails = ListEmailsRequest {
         parent: bad(),
         order_by: "x".to_owned(),

@@ -416,6 +416,14 @@ fn billing_requests(id: &str, known: &Known) -> Vec<(&'static str, Vec<u8>)> {
     );
     request!(
         "InvoiceService",
+        "ListInvoiceLines",
+        ListInvoiceLinesRequest {
+            parent: format!("{parent}/invoices/{}", known.invoice),
+            ..ListInvoiceLinesRequest::default()
+        }
+    );
+    request!(
+        "InvoiceService",
         "PreviewInvoice",
         PreviewInvoiceRequest {
             parent: parent.clone(),

@@ -16,7 +16,7 @@ use super::charge::{self, Due, Facts};
 use crate::domain::account;
 use crate::domain::bill::{Bill, Charged};
 use crate::domain::charge::setup_lines;
-use crate::domain::invoice::{Draft, Invoice, name};
+use crate::domain::invoice::{Draft, Invoice, Shown, ShownLine, name};
 use crate::domain::ledger::Posting;
 use crate::domain::mention::Terms;
 use crate::domain::seller::Seller;
@@ -38,7 +38,7 @@ const ACCOUNT: &str = concat!(
 );
 
 impl App {
-    /// One invoice.
+    /// One invoice, with this many of its lines.
     ///
     /// # Errors
     /// `NOT_FOUND`.
@@ -47,25 +47,26 @@ impl App {
         call: &Call,
         account: &str,
         id: Uuid,
-    ) -> Result<Invoice, Error> {
+        lines: i32,
+    ) -> Result<Shown, Error> {
         call.caller
             .may_see(account, "invoice", &name(account, id))?;
         let after: Option<Uuid> = None;
         let row = self
             .db
-            .read_opt(store::invoice::READ, &[&account, &Some(id), &after, &1_i64])
+            .read_opt(
+                store::invoice::READ,
+                &[&account, &Some(id), &after, &1_i64, &lines],
+            )
             .await?;
         let found = row
             .map(|row| store::invoice::from_row(&row))
             .transpose()?
             .flatten();
-        Ok(found.ok_or_else(|| Shared::NotFound {
-            kind: "invoice",
-            name: name(account, id),
-        })?)
+        Ok(found.ok_or_else(|| no_invoice(account, id))?)
     }
 
-    /// A page of an account's invoices, newest first, with one more when another page follows.
+    /// A page of an account's invoices, newest first, with one more when another page follows; of each this many lines.
     ///
     /// # Errors
     /// `NOT_FOUND` for the account.
@@ -75,7 +76,8 @@ impl App {
         account: &str,
         before: Option<Uuid>,
         page: &Page,
-    ) -> Result<Vec<Invoice>, Error> {
+        lines: i32,
+    ) -> Result<Vec<Shown>, Error> {
         call.caller
             .may_see(account, "account", &account::name(account))?;
         let only: Option<Uuid> = None;
@@ -83,7 +85,7 @@ impl App {
             .db
             .read(
                 store::invoice::READ,
-                &[&account, &only, &before, &page.limit],
+                &[&account, &only, &before, &page.limit, &lines],
             )
             .await?;
         if rows.is_empty() {
@@ -96,7 +98,39 @@ impl App {
         Ok(invoices)
     }
 
-    /// The bill that an account's month would make, or, while it runs, would make if it ended now. Nothing is kept.
+    /// A page of an invoice's lines, in their order, with one more when another page follows.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` for the invoice.
+    pub async fn list_invoice_lines(
+        &self,
+        call: &Call,
+        account: &str,
+        id: Uuid,
+        after: i32,
+        page: &Page,
+    ) -> Result<Vec<ShownLine>, Error> {
+        call.caller
+            .may_see(account, "invoice", &name(account, id))?;
+        let rows = self
+            .db
+            .read(
+                store::invoice::READ_LINES,
+                &[&account, &id, &after, &page.limit],
+            )
+            .await?;
+        if rows.is_empty() {
+            return Err(no_invoice(account, id).into());
+        }
+        let mut lines = Vec::with_capacity(rows.len());
+        for row in &rows {
+            lines.extend(store::invoice::line_from_row(row, id)?);
+        }
+        Ok(lines)
+    }
+
+    /// The bill that an account's month would make, or, while it runs, would make if it ended at an instant: now, or
+    /// that of an earlier look which this one goes on from. Nothing is kept.
     ///
     /// # Errors
     /// `NOT_FOUND`, and what parks an account in a bill run.
@@ -105,14 +139,15 @@ impl App {
         call: &Call,
         account: &str,
         month: Month,
+        at: Timestamp,
     ) -> Result<Bill, Error> {
         call.caller
             .may_see(account, "account", &account::name(account))?;
-        let until_now = |zones: &Zones| {
+        let until_then = |zones: &Zones| {
             let mut days = zones.days(month);
-            days.retain(|day| day.start < call.now);
+            days.retain(|day| day.start < at);
             if let Some(today) = days.last_mut() {
-                today.end = today.end.min(call.now);
+                today.end = today.end.min(at);
             }
             days
         };
@@ -120,7 +155,7 @@ impl App {
         // the last one kept: its days are counted on the way, and others only where that was wrong.
         let mut guess = Asked::default();
         if let Some(zones) = self.calendar.last() {
-            guess.push(account, &until_now(&zones));
+            guess.push(account, &until_then(&zones));
         }
         let reads = self.db.reads().await?;
         let key: [&(dyn ToSql + Sync); 1] = [&account];
@@ -141,7 +176,7 @@ impl App {
             false => closed.iter().map(|closed| closed.month).collect(),
         };
         let mut due = Due::new(account, seller, &zones, month, &late);
-        due.own.days = until_now(&zones);
+        due.own.days = until_then(&zones);
         let dues = vec![due];
         let asked = charge::asked(&dues);
         let facts = if guessed.asked == asked {
@@ -154,6 +189,13 @@ impl App {
         let computed =
             computed.ok_or_else(|| Shared::Internal(anyhow::anyhow!("a preview of nothing")))?;
         Ok(computed.bill?)
+    }
+}
+
+fn no_invoice(account: &str, id: Uuid) -> Shared {
+    Shared::NotFound {
+        kind: "invoice",
+        name: name(account, id),
     }
 }
 

@@ -5,8 +5,9 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use uuid::Uuid;
 
-use super::bill::Bill;
+use super::bill::{Bill, Line};
 use super::mention::{Terms, mentions};
+use super::money::Currency;
 
 /// A bill about to be invoiced.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +75,26 @@ pub struct Invoice {
     pub created: Timestamp,
     /// What it charges.
     pub bill: Bill,
+}
+
+/// An invoice as it is shown: with the first of its lines, or with none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// The invoice; its bill holds the lines shown.
+    pub invoice: Invoice,
+    /// How many lines it has.
+    pub line_count: i32,
+}
+
+/// A line of an invoice as it is shown by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownLine {
+    /// Its number on the invoice, from 1.
+    pub number: i32,
+    /// The line.
+    pub line: Line,
+    /// The currency of its amounts.
+    pub currency: Currency,
 }
 
 /// Resource name of an invoice.

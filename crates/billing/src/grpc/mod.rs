@@ -4,6 +4,7 @@ pub mod account;
 pub mod bill_run;
 pub mod intake;
 pub mod invoice;
+mod invoice_line;
 pub mod money;
 pub mod payment;
 pub mod payment_method;

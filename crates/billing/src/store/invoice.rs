@@ -12,31 +12,47 @@ use super::column;
 use crate::domain::account::Locale;
 use crate::domain::address::Address;
 use crate::domain::bill::{Applied, Bill, Charged, Consumption, Item, Line, Party, TaxLine};
-use crate::domain::invoice::{Invoice, State};
+use crate::domain::invoice::{Invoice, Shown, ShownLine, State};
 use crate::domain::money::{Currency, Rate};
 use crate::domain::price::UsagePolicy;
 use crate::domain::tax::TaxCategory;
 use crate::domain::usage::DayUse;
 
+/// A line, `charge`, as JSON with its days, each a list of day, peak, end of day and seats.
+macro_rules! line_json {
+    () => {
+        "to_jsonb(charge) || jsonb_build_object('days', (
+            SELECT coalesce(
+                jsonb_agg(jsonb_build_array(proof.day, proof.peak, proof.end_of_day, proof.seats) ORDER BY proof.day), '[]'
+            )
+            FROM invoice_line_day AS proof
+            WHERE proof.account = charge.account AND proof.invoice = charge.invoice AND proof.line = charge.line
+        ))"
+    };
+}
+
 /// Reads an account's invoices, newest first: `$1` account, `$2` the only one wanted or none, `$3` id that they come
-/// after in this order or none, `$4` how many. Lines, days and taxes come along as JSON, in one statement. An account
-/// without any answers one row of nulls, so that it is told from an account that does not exist. No alias may bear the
-/// name of a column in sight (`line`, `day`, `tax`): whole rows are meant.
-pub const READ: &str = "-- read_invoices
+/// after in this order or none, `$4` how many, `$5` how many lines of each. Lines, which are numbered from 1, their days
+/// and taxes come along as JSON, in one statement. An account without any answers one row of nulls, so that it is told
+/// from an account that does not exist. No alias may bear the name of a column in sight (`line`, `day`, `tax`): whole
+/// rows are meant.
+pub const READ: &str = concat!(
+    "-- read_invoices
 SELECT page.* FROM account LEFT JOIN LATERAL (
-    SELECT invoice.*, lines, taxes
+    SELECT invoice.*, lines, taxes, (
+        SELECT max(charge.line) FROM invoice_line AS charge
+        WHERE charge.account = invoice.account AND charge.invoice = invoice.id
+    ) AS line_count
     FROM (
         SELECT * FROM invoice
         WHERE invoice.account = account.account AND ($2::uuid IS NULL OR id = $2) AND ($3::uuid IS NULL OR id < $3)
         ORDER BY id DESC LIMIT $4
     ) AS invoice, LATERAL (
-        SELECT jsonb_agg(to_jsonb(charge) || jsonb_build_object('days', days) ORDER BY charge.line) AS lines
-        FROM invoice_line AS charge, LATERAL (
-            SELECT coalesce(jsonb_agg(to_jsonb(proof) ORDER BY proof.day), '[]') AS days
-            FROM invoice_line_day AS proof
-            WHERE proof.account = charge.account AND proof.invoice = charge.invoice AND proof.line = charge.line
-        ) AS evidence
-        WHERE charge.account = invoice.account AND charge.invoice = invoice.id
+        SELECT coalesce(jsonb_agg(",
+    line_json!(),
+    " ORDER BY charge.line), '[]') AS lines
+        FROM invoice_line AS charge
+        WHERE charge.account = invoice.account AND charge.invoice = invoice.id AND charge.line <= $5
     ) AS lines, LATERAL (
         SELECT jsonb_agg(to_jsonb(levy) ORDER BY levy.category, levy.rate_ppm) AS taxes
         FROM invoice_tax AS levy
@@ -44,7 +60,24 @@ SELECT page.* FROM account LEFT JOIN LATERAL (
     ) AS taxes
 ) AS page ON true
 WHERE account.account = $1
-ORDER BY page.id DESC";
+ORDER BY page.id DESC"
+);
+
+/// Reads lines of an invoice: `$1` account, `$2` invoice, `$3` number of the line that they come after, `$4` how many.
+/// One row of nulls beside the currency where no line follows, none where there is no such invoice.
+pub const READ_LINES: &str = concat!(
+    "-- read_invoice_lines
+SELECT invoice.currency, listed.* FROM invoice LEFT JOIN LATERAL (
+    SELECT charge.line AS number, ",
+    line_json!(),
+    " AS line
+    FROM invoice_line AS charge
+    WHERE charge.account = invoice.account AND charge.invoice = invoice.id AND charge.line > $3
+    ORDER BY charge.line LIMIT $4
+) AS listed ON true
+WHERE invoice.account = $1 AND invoice.id = $2
+ORDER BY listed.number"
+);
 
 /// A party as it is kept.
 #[derive(Deserialize)]
@@ -81,12 +114,7 @@ struct StoredLine {
 
 /// A day as [`READ`] brings it.
 #[derive(Deserialize)]
-struct StoredDay {
-    day: String,
-    peak: i32,
-    end_of_day: i32,
-    seats: i32,
-}
+struct StoredDay(String, i32, i32, i32);
 
 /// A tax as [`READ`] brings it.
 #[derive(Deserialize)]
@@ -275,11 +303,32 @@ fn insert_taxes(tx: &mut Tx, invoices: &[Invoice]) {
 }
 
 /// Reads a row of [`READ`]; none for the row of nulls.
-pub fn from_row(row: &Row) -> Result<Option<Invoice>, Error> {
+pub fn from_row(row: &Row) -> Result<Option<Shown>, Error> {
     match row_get::<Option<Uuid>>(row, "id")? {
         None => Ok(None),
-        Some(id) => invoice(row, id).map(Some),
+        Some(id) => Ok(Some(Shown {
+            invoice: invoice(row, id)?,
+            line_count: row_get(row, "line_count")?,
+        })),
     }
+}
+
+/// Reads a row of [`READ_LINES`] of an invoice; none for the row of nulls.
+pub fn line_from_row(row: &Row, invoice: Uuid) -> Result<Option<ShownLine>, Error> {
+    let Some(number) = row_get(row, "number")? else {
+        return Ok(None);
+    };
+    let corrupt = |column| Error::Corrupt {
+        table: "invoice_line",
+        column,
+        id: format!("{invoice}/{number}"),
+    };
+    let line: StoredLine = stored(row, "line").map_err(|_| corrupt("line"))?;
+    Ok(Some(ShownLine {
+        number,
+        line: read_line(line).ok_or_else(|| corrupt("line"))?,
+        currency: super::currency(row, "invoice", "currency")?,
+    }))
 }
 
 fn invoice(row: &Row, id: Uuid) -> Result<Invoice, Error> {
@@ -347,12 +396,12 @@ fn read_line(stored: StoredLine) -> Option<Line> {
     let days: Option<Vec<DayUse>> = stored
         .days
         .into_iter()
-        .map(|day| {
+        .map(|StoredDay(day, peak, end_of_day, seats)| {
             Some(DayUse {
-                date: day.day.parse().ok()?,
-                peak: day.peak,
-                end_of_day: day.end_of_day,
-                seats: day.seats,
+                date: day.parse().ok()?,
+                peak,
+                end_of_day,
+                seats,
             })
         })
         .collect();

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use octroi_api::billing::v1::{Invoice, InvoiceLine, InvoiceParty, ListInvoicesRequest};
+use octroi_api::billing::v1::{
+    Invoice, InvoiceLine, InvoiceParty, InvoiceView, ListInvoicesRequest,
+};
 use octroi_api::notification::v1::{Email, ListEmailsRequest, email};
 
 use super::stage::{ACCOUNT, Stage, amount, done, eventually, state};
@@ -13,6 +15,7 @@ pub(super) async fn play(stage: &mut Stage, mail: &Path) -> anyhow::Result<()> {
     stage.chapter("The invoices")?;
     let request = ListInvoicesRequest {
         parent: ACCOUNT.to_owned(),
+        view: InvoiceView::Full.into(),
         ..ListInvoicesRequest::default()
     };
     let mut invoices = done(
