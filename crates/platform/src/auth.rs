@@ -21,7 +21,8 @@ pub const AUDIENCE: &str = "octroi";
 const SERVICE_TOKEN: Duration = Duration::from_secs(600);
 /// How far, in seconds, an issuer's clock may be ahead of ours.
 const SKEW: i64 = 30;
-/// How many verified tokens are remembered; the memory is emptied when it is full.
+/// How many verified tokens are remembered. When they are that many, whoever has the most of them loses theirs, so that
+/// nobody makes the service forget another's.
 const REMEMBERED: usize = 1024;
 
 /// What a token says beside its issuer and its audience.
@@ -217,7 +218,14 @@ impl Verifier {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if memory.len() >= REMEMBERED {
-            memory.clear();
+            let mut owners: HashMap<_, usize> = HashMap::new();
+            for (caller, _) in memory.values() {
+                *owners.entry(owner(caller)).or_default() += 1;
+            }
+            let most = owners.into_iter().max_by_key(|(_, tokens)| *tokens);
+            if let Some(most) = most.map(|((bound, name), _)| (bound, name.to_owned())) {
+                memory.retain(|_, (caller, _)| owner(caller) != (most.0, most.1.as_str()));
+            }
         }
         memory.insert(token.to_owned(), (caller.clone(), until));
         Ok(caller)
@@ -257,6 +265,14 @@ impl Verifier {
             scopes: Arc::new(scopes),
         };
         Some((caller, claims.exp))
+    }
+}
+
+/// Whose tokens are counted together: an account's, or those of a subject that is bound to none.
+fn owner(caller: &Caller) -> (bool, &str) {
+    match &caller.account {
+        Some(account) => (true, account),
+        None => (false, &caller.subject),
     }
 }
 
@@ -311,5 +327,31 @@ mod tests {
         ] {
             assert!(caller(wrong.clone()).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn nobody_makes_the_memory_forget_anothers_tokens() {
+        let pair = Ed25519KeyPair::generate().unwrap();
+        let key = EncodingKey::from_ed_der(pair.to_pkcs8v1().unwrap().as_ref());
+        let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
+        let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x});
+        let verifier = Verifier::new(json!({"keys": [jwk]}).to_string().as_bytes(), "us").unwrap();
+        let remembered = |token: &str| verifier.remembered.lock().unwrap().contains_key(token);
+        let others: Vec<_> = [json!({"sub": "ops"}), json!({"account": "acme"})]
+            .into_iter()
+            .map(|claims| token(&key, claims))
+            .collect();
+        for other in &others {
+            verifier.verify(other).unwrap();
+        }
+        // Each is another token, whatever the subject says.
+        for at in 0..2 * REMEMBERED {
+            let sub = format!("robot-{at}");
+            let one = token(&key, json!({"account": "other", "sub": sub}));
+            verifier.verify(&one).unwrap();
+            assert!(remembered(&one));
+        }
+        assert!(others.iter().all(|other| remembered(other)));
+        assert!(verifier.remembered.lock().unwrap().len() <= REMEMBERED);
     }
 }

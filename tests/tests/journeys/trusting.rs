@@ -2,18 +2,21 @@
 //! another account, and a service speaks for itself alone.
 
 use octroi_api::billing::v1::{
-    Account, BillRun, CreateBillRunRequest, GetBillRunRequest, ListBillRunsRequest,
-    QuoteOrderRequest, QuotedLine, SettleOrderRequest,
+    Account, BillRun, CreateAccountRequest, CreateBillRunRequest, GetBillRunRequest,
+    ListBillRunsRequest, QuoteOrderRequest, QuotedLine, SettleOrderRequest,
 };
 use octroi_api::event::v1::delivery_outcome::Result as Outcome;
 use octroi_api::event::v1::event::Payload;
 use octroi_api::event::v1::{
     DeliverEventsRequest, Delivery, DeliveryOutcome, Event, ListEventsRequest,
 };
+use octroi_api::licensing::v1::{SignInRequest, SignInResponse};
 use octroi_api::testing::v1::{AdvanceClockRequest, GetClockRequest, SetClockRequest};
-use octroi_tests::harness::{Answer as _, BUSINESS, Installation, ServiceName};
+use octroi_tests::harness::{
+    Answer as _, BUSINESS, CHOSEN, Caller, Customer, Installation, ServiceName, account, request_id,
+};
 use prost::Message as _;
-use tonic::Code;
+use tonic::{Code, Response, Status};
 
 /// With every scope it neither reads nor moves the clock, and starts and reads no bill run.
 #[tokio::test]
@@ -275,4 +278,123 @@ async fn tells(
     };
     let mut intake = octroi.service(source).intake(to);
     intake.deliver_events(request).await.got().outcomes
+}
+
+/// For a token of one account the logins of another do not exist: it can neither shut one, nor the client address or
+/// the share of the installation that its users come by.
+#[tokio::test]
+async fn nobody_shuts_another_accounts_logins() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    octroi.newcomer("other").await;
+    let (sales, night) = two_users(&acme).await;
+    let other = octroi.bound_to("other");
+    let portal = octroi.caller("licensing.portal");
+    let home = "192.0.2.7";
+    for at in 0..6 {
+        // What exists elsewhere and what exists nowhere answer alike, and shut alike.
+        for address in [sales.as_str(), "nobody@nowhere.test"] {
+            let refused = signs_in(&other, address, "Wrong-Password-1", home)
+                .await
+                .refused();
+            match at {
+                0..5 => refused.is(Code::Unauthenticated, "SIGN_IN_FAILED"),
+                _ => refused.is(Code::ResourceExhausted, "SIGN_IN_THROTTLED"),
+            };
+        }
+    }
+    signs_in(&portal, &sales, CHOSEN, home).await.got();
+    let own = octroi.bound_to("acme");
+    signs_in(&own, &sales, CHOSEN, home).await.got();
+
+    // The right password is as wrong.
+    let refused = signs_in(&other, &night, CHOSEN, home).await.refused();
+    refused.is(Code::Unauthenticated, "SIGN_IN_FAILED");
+
+    // On the brink of what an address and a share may fail, all that it moves is its own.
+    for kind in ["CLIENT", "OVERALL"] {
+        let brink = "UPDATE licensing.sign_in_failure SET failures = 1000, blocked_until = clock_timestamp()
+                     WHERE kind = $1 AND failures > 0";
+        assert!(
+            octroi.sql.execute(brink, &[&kind]).await.unwrap() > 0,
+            "{kind}"
+        );
+        let mut shut = 0;
+        for at in 0..40 {
+            let address = format!("nobody{at}@nowhere.test");
+            let refused = signs_in(&other, &address, "Wrong-Password-1", home)
+                .await
+                .refused();
+            shut += i32::from(refused.reason == "SIGN_IN_THROTTLED");
+        }
+        assert!(shut > 0, "{kind}");
+        for address in [&sales, &night] {
+            signs_in(&portal, address, CHOSEN, home).await.got();
+            signs_in(&own, address, CHOSEN, home).await.got();
+        }
+        let open =
+            "UPDATE licensing.sign_in_failure SET failures = 0, blocked_until = clock_timestamp()
+                    WHERE kind = $1";
+        octroi.sql.execute(open, &[&kind]).await.unwrap();
+    }
+
+    // Its own users' failures are one count, whoever lets them in.
+    for at in 0..5 {
+        let by = if at % 2 == 0 { &own } else { &portal };
+        let refused = signs_in(by, &sales, "Wrong-Password-1", "").await.refused();
+        refused.is(Code::Unauthenticated, "SIGN_IN_FAILED");
+    }
+    for by in [&own, &portal] {
+        let refused = signs_in(by, &sales, CHOSEN, "").await.refused();
+        refused.is(Code::ResourceExhausted, "SIGN_IN_THROTTLED");
+    }
+    octroi.finish().await;
+}
+
+/// The request ids of accounts that come to be are not one pot: a token of one account neither learns which came before
+/// nor uses one up.
+#[tokio::test]
+async fn nobody_uses_up_anothers_request_ids() {
+    let octroi = Installation::start().await;
+    let operator = octroi.operator();
+    let creates = async |by: &Caller, id: &str, request_id: &str| {
+        let request = CreateAccountRequest {
+            account_id: id.to_owned(),
+            account: Some(account("Somebody")),
+            request_id: request_id.to_owned(),
+        };
+        by.accounts().create_account(request).await
+    };
+    let (one, two) = (request_id(), request_id());
+    creates(&operator, "first", &one).await.got();
+    let second = octroi.bound_to("second");
+    creates(&second, "second", &one).await.got();
+    let third = octroi.bound_to("third");
+    creates(&third, "third", &two).await.got();
+    creates(&operator, "fourth", &two).await.got();
+    for (by, id, request) in [(&operator, "first", &one), (&second, "second", &one)] {
+        creates(by, id, request).await.got();
+    }
+    octroi.finish().await;
+}
+
+async fn two_users(acme: &Customer) -> (String, String) {
+    acme.buys("office", &[(BUSINESS, 2)]).await;
+    let sales = acme.activates("office", 1, "sales").await;
+    let night = acme.activates("office", 2, "night").await;
+    (sales.activation_email, night.activation_email)
+}
+
+async fn signs_in(
+    by: &Caller,
+    address: &str,
+    password: &str,
+    from: &str,
+) -> Result<Response<SignInResponse>, Status> {
+    let request = SignInRequest {
+        activation_email: address.to_owned(),
+        password: password.to_owned(),
+        client_address: from.to_owned(),
+    };
+    by.portal().sign_in(request).await
 }

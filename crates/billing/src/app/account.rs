@@ -25,11 +25,13 @@ impl App {
         let id = id.unwrap_or_else(|| format!("a-{}", Uuid::now_v7().simple()));
         call.caller.may_see(&id, "account", &name(&id))?;
         let seller = new.seller.clone().or_else(|| self.seller.clone());
+        // The request ids of who sees one account alone are that account's: those of others do not exist.
+        let requests = call.caller.account.as_deref().unwrap_or("-");
         let begun = self
             .db
             .begin(
                 call,
-                "-",
+                requests,
                 store::seller::GET_FOR_NEW_ACCOUNT,
                 &[&seller, &id],
             )

@@ -101,25 +101,24 @@ impl Portal {
     pub(crate) async fn sign_in(&self, call: &Call, asked: SignIn) -> Result<SignedIn, Error> {
         let place = self.hasher.enter()?;
         let address = asked.address.to_ascii_lowercase();
-        let attempt =
-            store::throttle::attempt(&self.db, &subjects(&address, &asked.client), &address, None)
-                .await?;
+        let bound = call.caller.account.as_deref();
+        let exists = match bound {
+            None => true,
+            Some(account) => store::session::is_login_of(&self.db, account, &address).await?,
+        };
+        let subjects = || subjects(bound, exists, &address, &asked.client);
+        let sought = if exists { address.as_str() } else { "" };
+        let attempt = store::throttle::attempt(&self.db, &subjects(), sought, None).await?;
         if let Some(retry_after) = attempt.wait {
             return Err(Error::SignInThrottled { retry_after });
         }
         let (id, hash) = attempt
             .found
-            .filter(|(id, _)| {
-                let own = call.caller.account.as_ref();
-                own.is_none_or(|own| *own == id.account)
-            })
+            .filter(|(id, _)| bound.is_none_or(|own| own == id.account))
             .unzip();
         let right = place.verify(asked.password, hash.clone()).await?;
         match (id, hash) {
-            (Some(id), Some(hash)) if right => {
-                let back = subjects(&address, &asked.client);
-                self.open_session(call, id, &hash, back).await
-            }
+            (Some(id), Some(hash)) if right => self.open_session(call, id, &hash, subjects()).await,
             _ => Err(Error::SignInFailed),
         }
     }
@@ -295,22 +294,26 @@ impl Portal {
     }
 }
 
-/// Whose failures a sign-in's failure adds to.
-fn subjects(address: &str, client: &str) -> Vec<Subject> {
+/// Whose failures a sign-in's failure adds to. With a token that is bound to an account that is nobody else's: the
+/// account's own logins, where `exists`, and counters of its own for all that others use too, or that does not exist for
+/// it. What it gets wrong shuts nobody out but its own users.
+fn subjects(bound: Option<&str>, exists: bool, address: &str, client: &str) -> Vec<Subject> {
+    let kept_apart = |throttle, of: &[u8]| Subject {
+        throttle,
+        subject: match bound {
+            Some(account) => sha256(&[account.as_bytes(), b"\0", of].concat()),
+            None => sha256(of),
+        },
+    };
     let login = of_login(address);
     let share = login.subject.first().copied().unwrap_or_default() % SHARES;
-    let mut subjects = vec![
-        login,
-        Subject {
-            throttle: Throttle::Overall,
-            subject: sha256(&[share]),
-        },
-    ];
+    let login = match exists {
+        true => login,
+        false => kept_apart(Throttle::Login, address.as_bytes()),
+    };
+    let mut subjects = vec![login, kept_apart(Throttle::Overall, &[share])];
     if !client.is_empty() {
-        subjects.push(Subject {
-            throttle: Throttle::Client,
-            subject: sha256(client.as_bytes()),
-        });
+        subjects.push(kept_apart(Throttle::Client, client.as_bytes()));
     }
     subjects
 }

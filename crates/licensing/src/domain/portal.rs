@@ -4,7 +4,8 @@ use core::net::{IpAddr, Ipv6Addr};
 
 use crate::domain::device::Platform;
 
-/// Whose failed sign-ins are counted together.
+/// Whose failed sign-ins are counted together. Those by tokens that are bound to an account are that account's alone,
+/// but for those at its own logins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Throttle {
     /// Those with one activation e-mail, known or not.

@@ -224,6 +224,18 @@ pub(crate) async fn with_devices(
     Ok(Some((visit(first, now)?, devices)))
 }
 
+/// Whether an activation e-mail, in lower case, opens a licence of this account.
+pub(crate) async fn is_login_of(db: &Db, account: &str, address: &str) -> Result<bool, Error> {
+    let row = db
+        .read_opt(
+            "-- is_login_of
+             SELECT FROM activation_address WHERE address = $2 AND account = $1",
+            &[&account, &address],
+        )
+        .await?;
+    Ok(row.is_some())
+}
+
 /// Writes a new session.
 pub(crate) fn insert(tx: &mut Tx, id: &LicenseId, session: &Session, token_hash: Vec<u8>) {
     let id = id.clone();
