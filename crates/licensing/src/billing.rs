@@ -94,14 +94,13 @@ impl Billing {
     /// Asks for the outcome of an attempt to pay. The same attempt is one charge, however often it is asked for.
     ///
     /// # Errors
-    /// [`Platform::Internal`] when the stored quote cannot be read.
+    /// [`Platform::Corrupt`] when the stored quote cannot be read.
     pub(crate) async fn settle(
         &self,
         order: &Order,
         attempt: &Attempt,
     ) -> Result<Settlement, Error> {
-        let quote = wire::Quote::decode(order.quote.encoded.as_slice())
-            .map_err(|error| Platform::Internal(error.into()))?;
+        let quote = stored_quote(order)?;
         let method = attempt.method.as_ref().map(|method| NewPaymentMethod {
             gateway_token: method.gateway_token.clone(),
             display_name: method.display_name.clone(),
@@ -148,6 +147,21 @@ pub(crate) fn account_of(id: &str, changed: AccountChanged) -> Option<Account> {
         zones,
     };
     account.calendar().is_ok().then_some(account)
+}
+
+/// The quote that an order was kept with.
+///
+/// # Errors
+/// [`Platform::Corrupt`] when it cannot be read.
+pub(crate) fn stored_quote(order: &Order) -> Result<wire::Quote, Error> {
+    wire::Quote::decode(order.quote.encoded.as_slice()).map_err(|_| {
+        Platform::Corrupt {
+            table: "license_order",
+            column: "quote",
+            id: format!("{}/{}", order.account, order.id),
+        }
+        .into()
+    })
 }
 
 fn frozen(quote: wire::Quote) -> Quote {

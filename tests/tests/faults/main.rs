@@ -10,6 +10,7 @@
 mod all_in_one;
 mod backlog;
 mod chance;
+mod corrupt;
 mod crash;
 mod draining;
 mod held;

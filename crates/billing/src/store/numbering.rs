@@ -1,8 +1,10 @@
 //! Series of numbers.
 
+use std::collections::BTreeMap;
+
 use jiff::civil::Date;
-use octroi_platform::Error;
 use octroi_platform::tx::Tx;
+use octroi_platform::{Error, row_get};
 
 use crate::domain::numbering::Taken;
 
@@ -29,17 +31,21 @@ pub async fn take(tx: &Tx, wanted: &[(String, Date, i64)]) -> Result<Vec<Taken>,
             &[&sellers, &years, &dates, &counts],
         )
         .await?;
+    let mut last = BTreeMap::new();
+    for row in &rows {
+        let taken: (i64, Date) = (row_get(row, "last")?, row_get(row, "last_date")?);
+        last.insert(row_get::<&str>(row, "seller")?, taken);
+    }
     wanted
         .iter()
         .map(|(seller, _, count)| {
-            let row = rows
-                .iter()
-                .find(|row| row.get::<_, &str>("seller") == seller)
+            let (last, date) = last
+                .get(seller.as_str())
                 .ok_or_else(|| Error::Internal(anyhow::anyhow!("no series for {seller}")))?;
             Ok(Taken {
-                first: row.get::<_, i64>("last") - count + 1,
+                first: last - count + 1,
                 count: *count,
-                date: row.get("last_date"),
+                date: *date,
             })
         })
         .collect()

@@ -36,7 +36,7 @@ impl Orders {
         call: &Call,
         mut wish: Wish,
         validate_only: bool,
-        reply: fn(&Order) -> R,
+        reply: fn(&Order) -> Result<R, Error>,
     ) -> Result<R, Error> {
         call.caller
             .may_see(&wish.account, "account", &account::name(&wish.account))?;
@@ -53,7 +53,7 @@ impl Orders {
         let order = Order::quoted(wish, quote, call.now);
         if validate_only {
             self.check_ids(&order).await?;
-            return Ok(reply(&order));
+            return reply(&order);
         }
         let key: [&(dyn ToSql + Sync); 2] = [&order.account, &order.group];
         let begun = self
@@ -69,7 +69,7 @@ impl Orders {
         store::account::keep(&mut tx, account);
         store::order::insert(&mut tx, &order);
         tx.audit(&order.name(), None, Some(told(&order)));
-        let answer = reply(&order);
+        let answer = reply(&order)?;
         match tx.commit(&answer).await {
             Ok(()) => Ok(answer),
             Err(error) => Err(taken(error, &order)),
@@ -107,7 +107,7 @@ impl Orders {
         account: &str,
         id: &str,
         etag: &str,
-        reply: fn(&Order) -> R,
+        reply: fn(&Order) -> Result<R, Error>,
     ) -> Result<R, Error> {
         let name = order::name(account, id);
         call.caller.may_see(account, "order", &name)?;
@@ -125,7 +125,7 @@ impl Orders {
         let after = before.clone().cancel(call.now)?;
         store::order::update(&mut tx, &after);
         tx.audit(&name, Some(told(&before)), Some(told(&after)));
-        let answer = reply(&after);
+        let answer = reply(&after)?;
         tx.commit(&answer).await?;
         Ok(answer)
     }

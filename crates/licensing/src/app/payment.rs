@@ -94,7 +94,7 @@ impl Payments {
         account: &str,
         id: &str,
         method: Option<Method>,
-        reply: fn(&Order) -> R,
+        reply: fn(&Order) -> Result<R, Error>,
     ) -> Result<R, Error> {
         call.caller
             .may_see(account, "order", &order::name(account, id))?;
@@ -105,7 +105,7 @@ impl Payments {
             Started::Twin(number) => self.wait(account, id, number).await,
             Started::Done(order) => Ok(order),
         }?;
-        Ok(reply(&order))
+        reply(&order)
     }
 
     /// Asks billing again about attempts that have no outcome; answers how many it took up.

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use octroi_api::billing::v1::{NewPaymentMethod, Quote};
+use octroi_api::billing::v1::NewPaymentMethod;
 use octroi_api::licensing::v1 as wire;
 use octroi_api::licensing::v1::order_service_server::OrderService;
 use octroi_platform::event::to_proto;
 use octroi_platform::name::{ID_RULE, is_id, parse};
 use octroi_platform::{Call, Page, Violations, check_request_id};
-use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use crate::app::order::Orders;
 use crate::app::payment::Payments;
+use crate::billing::stored_quote;
 use crate::domain::order::{Line, NewGroup, Order, Receipt, State, Wish};
 use crate::domain::payment::Method;
 use crate::domain::period::RenewalPeriod;
@@ -55,7 +55,7 @@ impl OrderService for OrderApi {
         let [account, id] = order_name(&request.name, &mut violations);
         violations.finish()?;
         let order = self.orders.get(&call, account, id).await?;
-        Ok(Response::new(to_wire(&order)))
+        Ok(Response::new(to_wire(&order)?))
     }
 
     async fn list_orders(
@@ -78,7 +78,7 @@ impl OrderService for OrderApi {
         let [account] = parent.unwrap_or_default();
         let orders = self.orders.list(&call, account, &page).await?;
         let (orders, next_page_token) =
-            page.cut(orders, |order| order.id.clone(), |it| to_wire(&it));
+            page.try_cut(orders, |order| order.id.clone(), |it| to_wire(&it))?;
         Ok(Response::new(wire::ListOrdersResponse {
             orders,
             next_page_token,
@@ -259,12 +259,15 @@ fn lines(given: &[wire::OrderLine], violations: &mut Violations) -> Vec<Line> {
 }
 
 /// An order on the wire.
-pub(crate) fn to_wire(order: &Order) -> wire::Order {
+///
+/// # Errors
+/// [`Error::Platform`] when its quote cannot be read.
+pub(crate) fn to_wire(order: &Order) -> Result<wire::Order, Error> {
     let (complete_time, receipt) = match &order.state {
         State::Completed { at, receipt } => (Some(to_proto(*at)), receipt.clone()),
         _ => (None, Receipt::default()),
     };
-    wire::Order {
+    Ok(wire::Order {
         name: order.name(),
         new_group: order.new_group.as_ref().map(|new| wire::NewLicenseGroup {
             id: order.group.clone(),
@@ -283,8 +286,7 @@ pub(crate) fn to_wire(order: &Order) -> wire::Order {
             })
             .collect(),
         state: state(&order.state).into(),
-        // The bytes were encoded from this very message.
-        quote: Quote::decode(order.quote.encoded.as_slice()).ok(),
+        quote: Some(stored_quote(order)?),
         create_time: Some(to_proto(order.created_at)),
         expire_time: Some(to_proto(order.expires_at)),
         complete_time,
@@ -293,7 +295,7 @@ pub(crate) fn to_wire(order: &Order) -> wire::Order {
         payment: receipt.payment,
         invoice: receipt.invoice,
         etag: order.version.to_string(),
-    }
+    })
 }
 
 fn state(state: &State) -> wire::order::State {
