@@ -11,6 +11,7 @@ use octroi_api::event::v1::delivery_outcome::Result as Outcome;
 use octroi_api::event::v1::event_intake_service_client::EventIntakeServiceClient;
 use octroi_api::event::v1::{DeliverEventsRequest, Delivery, DeliveryOutcome};
 use tokio::sync::{Notify, watch};
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
@@ -161,6 +162,7 @@ impl Relay {
         }
         let complete = self.complete_through().await?;
         let mut settled = Settled::default();
+        let mut sent = false;
         // First things first: what comes behind of an aggregate waits for what goes before.
         let mut batches = vec![leased.iter().collect::<Vec<_>>()];
         while let Some(mut batch) = batches.pop() {
@@ -170,19 +172,29 @@ impl Relay {
             }
             let weight: usize = batch.iter().map(|leased| leased.weight()).sum();
             if weight <= WEIGHT || batch.len() == 1 {
+                if sent {
+                    // A piece takes its own time, of which the leases must not run out.
+                    let lost = self.renew(token, &leased).await?;
+                    settled.stopped.extend(lost);
+                    batch.retain(|leased| !settled.stopped.contains(&leased.key()));
+                    if batch.is_empty() {
+                        continue;
+                    }
+                }
+                sent = true;
                 match self.send(client, &batch, complete).await {
                     Ok(outcomes) => {
-                        self.note(&batch, &outcomes, &mut settled).await?;
+                        self.note(token, &batch, &outcomes, &mut settled).await?;
                         continue;
                     }
                     Err(status) if batch.is_empty() || !blames_the_events(&status) => {
-                        self.acknowledge(&settled.taken).await?;
-                        self.give_back(&leased).await?;
+                        self.acknowledge(token, &settled.taken).await?;
+                        self.give_back(token, &leased).await?;
                         anyhow::bail!("{}: {}", status.code(), status.message());
                     }
                     Err(status) if batch.len() == 1 => {
                         let reason = format!("{}: {}", status.code(), status.message());
-                        self.put_off(batch[0], true, &reason).await?;
+                        self.put_off(token, batch[0], true, &reason).await?;
                         settled.stopped.insert(batch[0].key());
                         continue;
                     }
@@ -193,7 +205,7 @@ impl Relay {
             let behind = batch.split_off(batch.len() / 2);
             batches.extend([behind, batch]);
         }
-        self.acknowledge(&settled.taken).await?;
+        self.acknowledge(token, &settled.taken).await?;
         self.told.send_replace(Some(complete));
         Ok(if !settled.taken.is_empty() {
             Progress::Taken
@@ -204,8 +216,10 @@ impl Relay {
         })
     }
 
+    /// Leases the first events of aggregates that nobody holds. Each row carries the token, and every later write
+    /// compares it: what another instance holds by then is left alone.
     async fn lease(&self, token: Uuid) -> Result<Vec<Leased>, Error> {
-        let heads = self
+        let rows = self
             .db
             .read_planned(
                 LEASE,
@@ -213,31 +227,12 @@ impl Relay {
                     (&self.subscriber, Type::TEXT),
                     (&token, Type::UUID),
                     (&AGGREGATES, Type::INT8),
-                ],
-            )
-            .await?;
-        if heads.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut accounts = Vec::with_capacity(heads.len());
-        let mut aggregates = Vec::with_capacity(heads.len());
-        for head in &heads {
-            accounts.push(row_get::<String>(head, "account")?);
-            aggregates.push(row_get::<String>(head, "aggregate")?);
-        }
-        let rows = self
-            .db
-            .read_planned(
-                FETCH,
-                &[
-                    (&self.subscriber, Type::TEXT),
-                    (&accounts, Type::TEXT_ARRAY),
-                    (&aggregates, Type::TEXT_ARRAY),
                     (&EVENTS_EACH, Type::INT8),
                 ],
             )
             .await?;
-        rows.iter()
+        let mut leased = rows
+            .iter()
             .map(|row| {
                 Ok(Leased {
                     account: row_get(row, "account")?,
@@ -247,7 +242,27 @@ impl Relay {
                     secret: row_get(row, "secret")?,
                 })
             })
-            .collect()
+            .collect::<Result<Vec<_>, Error>>()?;
+        leased.sort_by(|a, b| (a.key(), a.sequence).cmp(&(b.key(), b.sequence)));
+        Ok(leased)
+    }
+
+    /// Renews the leases that still hold; the aggregates of those that do not.
+    async fn renew<'a>(
+        &self,
+        token: Uuid,
+        leased: &'a [Leased],
+    ) -> Result<Vec<(&'a str, &'a str)>, Error> {
+        let rows = self.held(RENEW, token, leased).await?;
+        let mut held = BTreeSet::new();
+        for row in &rows {
+            let aggregate: &str = row_get(row, "aggregate")?;
+            held.insert((aggregate, row_get::<i64>(row, "sequence")?));
+        }
+        let lost = leased
+            .iter()
+            .filter(|one| !held.contains(&(one.aggregate.as_str(), one.sequence)));
+        Ok(lost.map(Leased::key).collect())
     }
 
     /// Nothing that took effect at or before this instant is undelivered.
@@ -299,6 +314,7 @@ impl Relay {
     /// Notes what was taken and puts off what was not.
     async fn note<'a>(
         &self,
+        token: Uuid,
         batch: &[&'a Leased],
         outcomes: &[DeliveryOutcome],
         settled: &mut Settled<'a>,
@@ -311,7 +327,8 @@ impl Relay {
                 result @ (Outcome::Waiting | Outcome::Refused | Outcome::Unspecified) => {
                     if settled.stopped.insert(leased.key()) {
                         let refused = result == Outcome::Refused;
-                        self.put_off(leased, refused, &outcome.reason).await?;
+                        self.put_off(token, leased, refused, &outcome.reason)
+                            .await?;
                     }
                 }
             }
@@ -320,7 +337,11 @@ impl Relay {
     }
 
     /// Deletes what was taken.
-    async fn acknowledge(&self, taken: &BTreeMap<(&str, &str), i64>) -> Result<(), Error> {
+    async fn acknowledge(
+        &self,
+        token: Uuid,
+        taken: &BTreeMap<(&str, &str), i64>,
+    ) -> Result<(), Error> {
         if taken.is_empty() {
             return Ok(());
         }
@@ -333,19 +354,26 @@ impl Relay {
                  DELETE FROM delivery d
                  USING unnest($2::text[], $3::text[], $4::bigint[]) AS t (account, aggregate, sequence)
                  WHERE d.account = t.account AND d.subscriber = $1
-                   AND d.aggregate = t.aggregate AND d.sequence <= t.sequence",
+                   AND d.aggregate = t.aggregate AND d.sequence <= t.sequence AND d.lease_token = $5",
                 &[
                     (&self.subscriber, Type::TEXT),
                     (&accounts, Type::TEXT_ARRAY),
                     (&aggregates, Type::TEXT_ARRAY),
                     (&sequences, Type::INT8_ARRAY),
+                    (&token, Type::UUID),
                 ],
             )
             .await?;
         Ok(())
     }
 
-    async fn put_off(&self, leased: &Leased, refused: bool, reason: &str) -> Result<(), Error> {
+    async fn put_off(
+        &self,
+        token: Uuid,
+        leased: &Leased,
+        refused: bool,
+        reason: &str,
+    ) -> Result<(), Error> {
         let rows = self
             .db
             .read(
@@ -358,6 +386,7 @@ impl Relay {
                     &i32::from(refused),
                     &reason,
                     &REFUSALS,
+                    &token,
                 ],
             )
             .await?;
@@ -376,27 +405,28 @@ impl Relay {
     }
 
     /// Ends the leases of a delivery that did not arrive.
-    async fn give_back(&self, leased: &[Leased]) -> Result<(), Error> {
+    async fn give_back(&self, token: Uuid, leased: &[Leased]) -> Result<(), Error> {
+        self.held(GIVE_BACK, token, leased).await?;
+        Ok(())
+    }
+
+    /// Runs a statement on those of the rows that still carry the token.
+    async fn held(&self, sql: &str, token: Uuid, leased: &[Leased]) -> Result<Vec<Row>, Error> {
         let accounts: Vec<&str> = leased.iter().map(|one| one.account.as_str()).collect();
         let aggregates: Vec<&str> = leased.iter().map(|one| one.aggregate.as_str()).collect();
         let sequences: Vec<i64> = leased.iter().map(|one| one.sequence).collect();
         self.db
-            .execute(
-                "-- give_back
-                 UPDATE delivery d SET lease_token = NULL, lease_until = NULL
-                 FROM unnest($2::text[], $3::text[], $4::bigint[]) AS t (account, aggregate, sequence)
-                 WHERE d.account = t.account AND d.subscriber = $1
-                   AND d.aggregate = t.aggregate AND d.sequence = t.sequence",
-                &[&self.subscriber, &accounts, &aggregates, &sequences],
+            .read(
+                sql,
+                &[&self.subscriber, &accounts, &aggregates, &sequences, &token],
             )
-            .await?;
-        Ok(())
+            .await
     }
 }
 
 const LEASE: &str = "-- lease
     WITH head AS (
-        SELECT d.account, d.aggregate, d.sequence
+        SELECT d.account, d.aggregate
         FROM delivery d
         WHERE d.subscriber = $1 AND NOT d.parked AND d.due_at <= clock_timestamp()
           AND (d.lease_until IS NULL OR d.lease_until < clock_timestamp())
@@ -407,25 +437,34 @@ const LEASE: &str = "-- lease
         ORDER BY d.due_at
         LIMIT $3
         FOR UPDATE SKIP LOCKED
+    ), batch AS (
+        SELECT d.account, d.aggregate, d.sequence
+        FROM head CROSS JOIN LATERAL (
+            SELECT * FROM delivery d
+            WHERE d.account = head.account AND d.subscriber = $1 AND d.aggregate = head.aggregate
+            ORDER BY d.sequence
+            LIMIT $4
+        ) d
     )
     UPDATE delivery d
     SET lease_token = $2, lease_until = clock_timestamp() + interval '30 seconds'
-    FROM head
-    WHERE d.account = head.account AND d.subscriber = $1
-      AND d.aggregate = head.aggregate AND d.sequence = head.sequence
-    RETURNING d.account, d.aggregate";
+    FROM batch b, event e
+    WHERE d.account = b.account AND d.subscriber = $1 AND d.aggregate = b.aggregate AND d.sequence = b.sequence
+      AND e.account = d.account AND e.id = d.event_id
+    RETURNING d.account, d.aggregate, d.sequence, coalesce(d.secret, '') AS secret, e.body";
 
-const FETCH: &str = "-- fetch
-    SELECT d.account, d.aggregate, d.sequence, coalesce(d.secret, '') AS secret, e.body
-    FROM unnest($2::text[], $3::text[]) AS head (account, aggregate)
-    CROSS JOIN LATERAL (
-        SELECT * FROM delivery d
-        WHERE d.account = head.account AND d.subscriber = $1 AND d.aggregate = head.aggregate
-        ORDER BY d.sequence
-        LIMIT $4
-    ) d
-    JOIN event e ON e.account = d.account AND e.id = d.event_id
-    ORDER BY d.account, d.aggregate, d.sequence";
+const RENEW: &str = "-- renew
+    UPDATE delivery d SET lease_until = clock_timestamp() + interval '30 seconds'
+    FROM unnest($2::text[], $3::text[], $4::bigint[]) AS t (account, aggregate, sequence)
+    WHERE d.account = t.account AND d.subscriber = $1 AND d.aggregate = t.aggregate AND d.sequence = t.sequence
+      AND d.lease_token = $5
+    RETURNING d.aggregate, d.sequence";
+
+const GIVE_BACK: &str = "-- give_back
+    UPDATE delivery d SET lease_token = NULL, lease_until = NULL
+    FROM unnest($2::text[], $3::text[], $4::bigint[]) AS t (account, aggregate, sequence)
+    WHERE d.account = t.account AND d.subscriber = $1 AND d.aggregate = t.aggregate AND d.sequence = t.sequence
+      AND d.lease_token = $5";
 
 const PUT_OFF: &str = "-- put_off
     UPDATE delivery
@@ -437,5 +476,5 @@ const PUT_OFF: &str = "-- put_off
         lease_until = NULL,
         due_at = clock_timestamp()
                + least(interval '20 milliseconds' * power(2, least(attempts, 12)), interval '30 seconds')
-    WHERE account = $1 AND subscriber = $2 AND aggregate = $3 AND sequence = $4
+    WHERE account = $1 AND subscriber = $2 AND aggregate = $3 AND sequence = $4 AND lease_token = $8
     RETURNING parked";

@@ -16,6 +16,7 @@ mod draining;
 mod held;
 mod idle;
 mod large;
+mod leases;
 mod log;
 mod mailing;
 mod month;
