@@ -11,6 +11,8 @@ use crate::refusal::{Refusal, Violations};
 
 /// SQLSTATE that `expect_rows` raises.
 const UNEXPECTED_ROWS: &str = "OC001";
+/// SQLSTATE that `expect_young` raises.
+const TOO_OLD: &str = "OC003";
 /// Two writers that did not hold their aggregate's lock meet here.
 const EVENT_SEQUENCE: &str = "event_account_aggregate_sequence_key";
 
@@ -97,6 +99,9 @@ impl From<tokio_postgres::Error> for Error {
         };
         if state.code() == UNEXPECTED_ROWS {
             return Self::Conflict("a row changed in between");
+        }
+        if state.code() == TOO_OLD {
+            return Self::TookTooLong;
         }
         let constraint = error.as_db_error().and_then(|db| db.constraint());
         if constraint == Some(EVENT_SEQUENCE) {

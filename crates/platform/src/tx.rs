@@ -73,6 +73,8 @@ pub struct Tx {
     reads: Reads,
     db: Db,
     call: Box<Call>,
+    /// How old the call was when the transaction had begun.
+    begun: Duration,
     key: Option<IdempotencyKey>,
     writes: Vec<Write>,
     events: Vec<NewEvent>,
@@ -104,7 +106,7 @@ impl Db {
         let client = tx.reads.client()?;
         let id: [&(dyn ToSql + Sync); 3] = [&key.account, &key.method, &key.request_id];
         let (begun, claimed, earlier, rows) = join4(
-            client.batch_execute("BEGIN"),
+            begin(client, call),
             client.execute(
                 &claim,
                 &[id[0], id[1], id[2], &key.fingerprint, &key.lasting],
@@ -113,7 +115,7 @@ impl Db {
             client.query(&read, params),
         )
         .await;
-        begun?;
+        tx.begun = begun?;
         if claimed? == 1 {
             let rows = rows?;
             tx.key = Some(key);
@@ -142,10 +144,10 @@ impl Db {
     ) -> Result<(Tx, Vec<Row>), Error> {
         let client = self.connection().await?;
         let read = client.prepare_cached(sql).await?;
-        let tx = Tx::new(self, call, client);
+        let mut tx = Tx::new(self, call, client);
         let client = tx.reads.client()?;
-        let (begun, rows) = join(client.batch_execute("BEGIN"), client.query(&read, params)).await;
-        begun?;
+        let (begun, rows) = join(begin(client, call), client.query(&read, params)).await;
+        tx.begun = begun?;
         let rows = rows?;
         Ok((tx, rows))
     }
@@ -157,6 +159,7 @@ impl Tx {
             reads: Reads::new(client),
             db: db.clone(),
             call: Box::new(call.clone()),
+            begun: Duration::ZERO,
             key: None,
             writes: Vec::new(),
             events: Vec::new(),
@@ -263,6 +266,12 @@ impl Tx {
         }
         let emitted = !self.events.is_empty();
         self.queue_trail();
+        // Writes may wait and COMMIT must not follow too late, so the database looks at the age once more, after them.
+        self.write(
+            YOUNG,
+            params![micros(self.begun), micros(COMMAND_AGE)],
+            Rows::Any,
+        );
         let writes = std::mem::take(&mut self.writes);
         let client = self.reads.client()?;
         let statements = prepare(client, &writes).await?;
@@ -356,6 +365,16 @@ impl Drop for Tx {
     }
 }
 
+/// Begins, and tells how old the call was by then: from here on the database's clock counts.
+async fn begin(client: &Object, call: &Call) -> Result<Duration, tokio_postgres::Error> {
+    client.batch_execute("BEGIN").await?;
+    Ok(call.started.elapsed())
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
 async fn roll_back(client: Object) {
     if client.batch_execute("ROLLBACK").await.is_err() {
         drop(Object::take(client));
@@ -437,6 +456,9 @@ async fn in_order<'a>(statements: Vec<Sent<'a>>, last: Option<Sent<'a>>) -> Vec<
         .filter_map(|future| future.as_mut().take_output())
         .collect()
 }
+
+const YOUNG: &str = "-- young
+    SELECT expect_young($1, $2)";
 
 const CLAIM: &str = "-- claim
     INSERT INTO idempotency (account, method, request_id, fingerprint, lasting)

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod age;
 mod all_in_one;
 mod backlog;
 mod chance;

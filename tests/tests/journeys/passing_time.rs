@@ -3,7 +3,7 @@
 use octroi_api::testing::v1::clock_service_client::ClockServiceClient;
 use octroi_api::testing::v1::{AdvanceClockRequest, GetClockRequest, SetClockRequest};
 use octroi_platform::event::to_proto;
-use octroi_tests::harness::{Answer as _, Installation, ServiceName, at, instant};
+use octroi_tests::harness::{Answer as _, BUSINESS, Installation, ServiceName, at, instant};
 use tonic::Code;
 
 #[tokio::test]
@@ -69,5 +69,32 @@ async fn the_same_everywhere() {
             );
         }
     }
+    octroi.finish().await;
+}
+
+/// How long a delivery has been on its way is machine time: the clock's jumps make none of them old.
+#[tokio::test]
+async fn what_is_on_its_way_does_not_age_with_the_clock() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    octroi.drained().await;
+    // Billing put the next fact off so often that the clock does not wait for it.
+    let put_off = "
+        CREATE FUNCTION licensing.put_off() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            NEW.attempts := 8;
+            NEW.due_at := clock_timestamp() + interval '10 minutes';
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER put_off BEFORE INSERT ON licensing.delivery
+            FOR EACH ROW EXECUTE FUNCTION licensing.put_off()";
+    octroi.sql.batch_execute(put_off).await.unwrap();
+    acme.buys("office", &[(BUSINESS, 1)]).await;
+    octroi.advance_to("2026-02-04T08:00:00Z").await;
+    assert!(octroi.undelivered().await > 0);
+    octroi.sound().await;
+    let go_on = "
+        DROP TRIGGER put_off ON licensing.delivery;
+        UPDATE licensing.delivery SET due_at = clock_timestamp()";
+    octroi.sql.batch_execute(go_on).await.unwrap();
     octroi.finish().await;
 }

@@ -275,10 +275,12 @@ pub(super) const LOG_BREACHES: &[(&str, &str)] = &[
         "WITH event AS (
             INSERT INTO {schema}.event
                 (account, id, type, aggregate, sequence, effective_at, recorded_at, body)
-            VALUES ('acme', gen_random_uuid(), 'x', 'x', 1, '2014-01-01', '2014-01-01', '') RETURNING *
+            VALUES ('acme', gen_random_uuid(), 'x', 'x', 1, now(), now(), '') RETURNING *
          )
-         INSERT INTO {schema}.delivery (account, subscriber, aggregate, sequence, event_id, effective_at)
-         SELECT account, 'x', aggregate, sequence, id, effective_at FROM event",
+         INSERT INTO {schema}.delivery
+             (account, subscriber, aggregate, sequence, event_id, effective_at, created_at)
+         SELECT account, 'x', aggregate, sequence, id, effective_at, clock_timestamp() - interval '61 minutes'
+         FROM event",
     ),
     (
         "each request that was kept has its answer",
