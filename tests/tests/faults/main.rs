@@ -30,6 +30,7 @@ mod releases;
 mod services;
 mod shopper;
 mod slow;
+mod stalled;
 mod starts;
 mod stored;
 mod subscribers;
