@@ -20,7 +20,7 @@ const MAX_SIZE: i32 = 1000;
 const HEAVY: usize = 512 * 1024;
 /// Tag and length of a row within the answer, at most.
 const FRAME: usize = 6;
-const TOKEN_RULE: &str = "must come from the same query's last answer";
+pub(crate) const TOKEN_RULE: &str = "must come from the same query's last answer";
 
 /// One page asked for.
 #[derive(Debug, Clone)]
@@ -136,7 +136,8 @@ impl Page {
         Ok((messages, String::new()))
     }
 
-    fn token(&self, after: String) -> String {
+    /// The token of the page that begins after this key.
+    pub(crate) fn token(&self, after: String) -> String {
         let token = Token {
             version: VERSION,
             query: self.query.clone(),

@@ -18,6 +18,7 @@ mod coverage;
 mod crowding;
 mod declining;
 mod deleting;
+mod following;
 mod forgetting;
 mod installing;
 mod invoicing;

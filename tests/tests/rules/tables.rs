@@ -24,10 +24,11 @@ enum Kind {
 use Kind::{Account, Directory, Installation as Whole, Reference};
 
 /// What every service's schema holds.
-const SHARED: [(&str, Kind); 8] = [
+const SHARED: [(&str, Kind); 9] = [
     ("audit", Account),
     ("delivery", Account),
     ("event", Account),
+    ("event_position", Account),
     ("idempotency", Account),
     ("inbox", Account),
     ("intake_progress", Whole),

@@ -38,6 +38,10 @@ pub async fn play(octroi: &mut Installation) {
     users(&acme).await;
     elsewhere(octroi).await;
     octroi.drained().await;
+    // Events are listed in positions that the first list gives: those of later have none yet.
+    for service in [ServiceName::Licensing, ServiceName::Billing] {
+        assert_ne!(acme.events(service).await, []);
+    }
     let kiri = told_late(octroi).await;
     unfinished(octroi, &acme, &kiri).await;
 }

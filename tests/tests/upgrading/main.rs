@@ -23,9 +23,10 @@ use std::path::{Path, PathBuf};
 use octroi_tests::harness::{Earlier, Installation, present, written};
 
 /// Tables that a life leaves empty: notification has no facts of its own, and no method of it changes anything.
-const EMPTY: [&str; 3] = [
+const EMPTY: [&str; 4] = [
     "notification.delivery",
     "notification.event",
+    "notification.event_position",
     "notification.idempotency",
 ];
 

@@ -23,6 +23,10 @@ pub(super) fn checks() -> Vec<Check> {
             });
         };
         add("events of an aggregate are numbered without gaps", EVENTS);
+        add(
+            "events are listed one by one, each aggregate's in sequence",
+            POSITIONS,
+        );
         add("no delivery is parked or more than an hour old", DELIVERIES);
         add("each request that was kept has its answer", IDEMPOTENCY);
         add("sealed passwords wait for notification alone", SEALED);
@@ -46,6 +50,21 @@ pub(super) fn inbox_name(source: &str, subscriber: &str) -> String {
 const EVENTS: &str = "
     SELECT aggregate AS what, min(sequence) <> 1 OR max(sequence) <> count(*) AS broken
     FROM {schema}.event GROUP BY account, aggregate";
+
+const POSITIONS: &str = "
+    WITH event AS (
+        SELECT account, position, lag(sequence) OVER aggregate AS earlier, lag(position) OVER aggregate AS before
+        FROM {schema}.event WINDOW aggregate AS (PARTITION BY account, aggregate ORDER BY sequence)
+    ), listed AS (
+        SELECT account, count(position) AS places, coalesce(max(position), 0) AS last,
+               coalesce(bool_or(earlier IS NOT NULL AND (before < position) IS NOT TRUE)
+                        FILTER (WHERE position IS NOT NULL), false) AS out_of_sequence
+        FROM event GROUP BY account
+    )
+    SELECT account AS what,
+           listed.account IS NULL OR places <> listed.last OR out_of_sequence
+           OR listed.last <> coalesce(given.last, 0) OR coalesce(given.giving, false) AS broken
+    FROM listed FULL JOIN {schema}.event_position given USING (account)";
 
 // How long a delivery takes is machine time, which no test clock moves.
 const DELIVERIES: &str = "

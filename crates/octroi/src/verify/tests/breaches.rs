@@ -271,6 +271,20 @@ pub(super) const LOG_BREACHES: &[(&str, &str)] = &[
          VALUES ('acme', gen_random_uuid(), 'x', 'accounts/acme', 7, now(), now(), '')",
     ),
     (
+        "events are listed one by one, each aggregate's in sequence",
+        "INSERT INTO {schema}.event_position (account, last, giving) VALUES ('nobody', 1, false)",
+    ),
+    (
+        "events are listed one by one, each aggregate's in sequence",
+        "WITH placed AS (
+            INSERT INTO {schema}.event
+                (account, id, type, aggregate, sequence, effective_at, recorded_at, body, position)
+            VALUES ('nobody', gen_random_uuid(), 'x', 'x', 1, now(), now(), '', 2),
+                   ('nobody', gen_random_uuid(), 'x', 'x', 2, now(), now(), '', 1)
+         )
+         INSERT INTO {schema}.event_position (account, last, giving) VALUES ('nobody', 2, false)",
+    ),
+    (
         "no delivery is parked or more than an hour old",
         "WITH event AS (
             INSERT INTO {schema}.event
