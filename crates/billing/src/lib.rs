@@ -75,7 +75,10 @@ pub static SERVICE: Service = Service {
     minimum_schema: 5,
 };
 
-/// How often undecided payments are looked at.
+/// How many undecided payments are looked at side by side.
+const SETTLE_LANES: usize = 4;
+
+/// How often undecided payments are looked for.
 const SETTLE_EVERY: Duration = Duration::from_secs(1);
 
 /// How often bill runs that another process left are looked for.
@@ -103,11 +106,13 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
     if settings.specimen_seller {
         app.seed_specimen().await.map_err(not_loaded)?;
     }
-    let settling = Arc::clone(&app);
-    shell.spawn_work("undecided payments", SETTLE_EVERY, move |now| {
-        let app = Arc::clone(&settling);
-        async move { app.settle_undecided(now).await }
-    });
+    for _ in 0..SETTLE_LANES {
+        let settling = Arc::clone(&app);
+        shell.spawn_work("undecided payments", SETTLE_EVERY, move |now| {
+            let app = Arc::clone(&settling);
+            async move { app.settle_undecided(now).await }
+        });
+    }
     let invoicing = Arc::clone(&app);
     let wake = shell.spawn_work("bill runs", BILL_EVERY, move |now| {
         let app = Arc::clone(&invoicing);

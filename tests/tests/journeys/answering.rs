@@ -20,7 +20,8 @@ const COUNTED: usize = 20;
 const BACKGROUND: &[&str] = &[
     "lease",
     "fetch",
-    "claim_attempts",
+    "claim_attempt",
+    "lease_settlement",
     "earliest_period_end",
     "undelivered",
     "taken",

@@ -23,6 +23,7 @@ mod forgetting;
 mod installing;
 mod invoicing;
 mod late_ends;
+mod leasing;
 mod listing;
 mod made_up;
 mod methods;

@@ -1,10 +1,15 @@
 //! Settlements. An attempt is recorded before the gateway is asked, and ends in one transaction after it answered; the
 //! gateway is asked between the two, outside of any. Wherever a crash falls, the next call or the worker goes on: the
-//! charge's key is made of order and attempt, so there is one charge for each, and an unknown outcome is looked up.
+//! charge's key is made of order and attempt, so there is one charge for each, and an unknown outcome is looked up. Who
+//! asks the gateway holds the attempt's lease and renews it until the answer is written, so that nobody else asks
+//! meanwhile; whoever has lost it writes nothing.
+
+use std::convert::Infallible;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use octroi_platform::error::Error as Shared;
-use octroi_platform::{Call, ToSql, Tx};
+use octroi_platform::{Call, ToSql, Tx, row_get};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -23,8 +28,8 @@ use crate::domain::settlement::{
 use crate::error::Error;
 use crate::{event, store};
 
-/// Attempts that a worker looks at in one go.
-const AT_ONCE: i64 = 20;
+/// How long the gateway may take to answer; what takes longer is looked up later.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// An attempt to settle an order.
 #[derive(Debug, Clone)]
@@ -51,8 +56,8 @@ pub enum PayWith {
 /// An attempt as it was found or recorded, and what to ask the gateway.
 struct Begun {
     settlement: Settlement,
-    /// The token to charge, when the gateway was never asked.
-    token: Option<TestToken>,
+    /// The lease and the token to charge, when this call began it.
+    mine: Option<(Uuid, TestToken)>,
 }
 
 impl App {
@@ -67,8 +72,8 @@ impl App {
     pub async fn go_on(&self, call: &Call, attempt: &Attempt) -> Result<Option<Settlement>, Error> {
         match self.read_attempt(attempt).await? {
             Some(settlement) => {
-                let token = None;
-                let begun = Begun { settlement, token };
+                let mine = None;
+                let begun = Begun { settlement, mine };
                 self.decide(call, begun).await.map(Some)
             }
             None => Ok(None),
@@ -86,57 +91,88 @@ impl App {
 
     /// Finds out how an attempt under way ends, if that can be told now.
     async fn decide(&self, call: &Call, begun: Begun) -> Result<Settlement, Error> {
-        let Begun { settlement, token } = begun;
+        let Begun { settlement, mine } = begun;
         if settlement.state != SettlementState::Processing {
             return Ok(settlement);
         }
-        let outcome = match token {
-            Some(token) => self.ask(&settlement, token).await?,
-            None => self.look(&settlement).await?,
-        };
-        match outcome {
-            Outcome::Definite(verdict) => {
-                self.finish_attempt(call, &settlement.attempt, verdict)
-                    .await
-            }
-            Outcome::Processing | Outcome::Unknown => Ok(settlement),
-        }
-    }
-
-    /// Background work: finds out the outcomes that nobody waits for. Answers how many it found.
-    pub async fn settle_undecided(&self, now: Timestamp) -> anyhow::Result<u64> {
-        let token = Uuid::now_v7();
-        let mut found = 0;
-        for attempt in store::settlement::lease(&self.db, token, AT_ONCE).await? {
-            match self.settle_attempt(now, &attempt).await {
-                Ok(true) => found += 1,
-                Ok(false) => store::settlement::put_off(&self.db, &attempt, token).await?,
-                Err(error) => {
-                    let key = attempt.charge_key();
-                    tracing::warn!(
-                        attempt = key,
-                        error = format!("{error:#}"),
-                        "an attempt is still undecided"
-                    );
-                    store::settlement::put_off(&self.db, &attempt, token).await?;
+        let (lease, first) = match mine {
+            Some((lease, token)) => (lease, Some(token)),
+            None => {
+                let lease = Uuid::now_v7();
+                if !store::settlement::take(&self.db, &settlement.attempt, lease).await? {
+                    // Somebody asks already, or has just ended it.
+                    let now = self.read_attempt(&settlement.attempt).await?;
+                    return Ok(now.unwrap_or(settlement));
                 }
+                (lease, None)
             }
-        }
-        Ok(found)
+        };
+        self.look_leased(call, settlement, lease, first).await
     }
 
-    /// Looks at one undecided attempt; whether it is decided now.
-    async fn settle_attempt(&self, now: Timestamp, attempt: &Attempt) -> anyhow::Result<bool> {
-        let call = Call::background(now, "octroi.billing.v1.SettlementService/SettleOrder");
-        let Some(settlement) = self.read_attempt(attempt).await? else {
-            return Ok(false);
+    /// Background work: looks at the undecided attempt that is due first; how many that was. Several run side by side,
+    /// so that a gateway that hangs holds up its own attempt only.
+    pub async fn settle_undecided(&self, now: Timestamp) -> anyhow::Result<u64> {
+        let lease = Uuid::now_v7();
+        let Some(settlement) = store::settlement::lease(&self.db, lease).await? else {
+            return Ok(0);
         };
-        match self.look(&settlement).await? {
-            Outcome::Definite(verdict) => {
-                self.finish_attempt(&call, attempt, verdict).await?;
-                Ok(true)
+        let key = settlement.attempt.charge_key();
+        let call = Call::background(now, "octroi.billing.v1.SettlementService/SettleOrder");
+        if let Err(error) = self.look_leased(&call, settlement, lease, None).await {
+            tracing::warn!(
+                attempt = key,
+                error = format!("{:#}", anyhow::Error::new(error)),
+                "an attempt is still undecided"
+            );
+        }
+        Ok(1)
+    }
+
+    /// Asks the gateway about a leased attempt, for the first time with its token, and writes what it says. The lease is
+    /// renewed meanwhile, and given back when nothing is decided.
+    async fn look_leased(
+        &self,
+        call: &Call,
+        settlement: Settlement,
+        lease: Uuid,
+        first: Option<TestToken>,
+    ) -> Result<Settlement, Error> {
+        let attempt = settlement.attempt.clone();
+        let asking = async {
+            let asked = async {
+                match first {
+                    Some(token) => self.ask(&settlement, token).await,
+                    None => self.look(&settlement).await,
+                }
+            };
+            match tokio::time::timeout(PATIENCE, asked).await {
+                Ok(Ok(Outcome::Definite(verdict))) => {
+                    self.finish_attempt(call, &attempt, lease, verdict).await
+                }
+                Ok(Err(error)) => Err(error),
+                Ok(Ok(Outcome::Processing | Outcome::Unknown)) | Err(_) => Ok(settlement),
             }
-            Outcome::Processing | Outcome::Unknown => Ok(false),
+        };
+        let asked = tokio::select! {
+            asked = asking => asked,
+            never = self.keep(&attempt, lease) => match never {},
+        };
+        let decided = |it: &Settlement| it.state != SettlementState::Processing;
+        if !asked.as_ref().is_ok_and(decided) {
+            store::settlement::put_off(&self.db, &attempt, lease).await?;
+        }
+        asked
+    }
+
+    /// Renews a lease for as long as it is polled.
+    async fn keep(&self, attempt: &Attempt, lease: Uuid) -> Infallible {
+        loop {
+            tokio::time::sleep(store::settlement::RENEW_EVERY).await;
+            if let Err(error) = store::settlement::renew(&self.db, attempt, lease).await {
+                let key = attempt.charge_key();
+                tracing::warn!(attempt = key, %error, "a lease could not be renewed");
+            }
         }
     }
 
@@ -166,7 +202,7 @@ impl App {
             tx.rollback().await;
             return Ok(Begun {
                 settlement,
-                token: None,
+                mine: None,
             });
         }
         quote
@@ -227,12 +263,13 @@ impl App {
         Ok(store::payment_method::payment_method(&row)?.token)
     }
 
-    /// Ends an attempt: the payment, its new method, the order's invoice, the ledger and the facts, in one transaction. A
-    /// twin that comes second finds it ended.
+    /// Ends a leased attempt: the payment, its new method, the order's invoice, the ledger and the facts, in one
+    /// transaction. Who has lost the lease leaves it to who has it now.
     async fn finish_attempt(
         &self,
         call: &Call,
         attempt: &Attempt,
+        lease: Uuid,
         verdict: Verdict,
     ) -> Result<Settlement, Error> {
         let (account, order) = (&attempt.account, &attempt.order);
@@ -241,14 +278,14 @@ impl App {
             .begin_work(
                 call,
                 store::settlement::LOCK,
-                &[account, order, &attempt.number],
+                &[account, order, &attempt.number, &lease],
             )
             .await?;
         let row = rows
             .first()
             .ok_or(Shared::Conflict("the attempt is gone"))?;
         let settlement = store::settlement::settlement(row)?;
-        if settlement.state != SettlementState::Processing {
+        if settlement.state != SettlementState::Processing || !row_get::<bool>(row, "held")? {
             tx.rollback().await;
             return Ok(settlement);
         }
@@ -374,14 +411,15 @@ fn record(
     means: Result<(TestToken, Means), &'static str>,
 ) -> Begun {
     let charge = Charge::of(quote, &customer.seller);
-    let (settlement, token) = match means {
+    let lease = Uuid::now_v7();
+    let (settlement, mine) = match means {
         Ok((token, means)) => (
             Settlement::begin(attempt, charge, means, Uuid::now_v7(), call.now),
-            Some(token),
+            Some((lease, token)),
         ),
         Err(reason) => (Settlement::refused(attempt, charge, reason, call.now), None),
     };
-    store::settlement::insert(tx, &settlement, quote);
+    store::settlement::insert(tx, &settlement, quote, lease);
     if let Some(payment) = settlement.payment() {
         store::payment::insert(tx, &payment);
     }
@@ -390,7 +428,7 @@ fn record(
         None,
         Some(audited(&settlement)),
     );
-    Begun { settlement, token }
+    Begun { settlement, mine }
 }
 
 fn audited(settlement: &Settlement) -> Value {

@@ -1,5 +1,7 @@
 //! Settlements: attempts of orders, with the lines of the quote that they settle.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use octroi_platform::{Db, Error, Rows, Tx, params, row_get};
 use tokio_postgres::Row;
@@ -30,13 +32,20 @@ pub const GET: &str = concat!(
     " FROM settlement t WHERE t.account = $1 AND t.order_id = $2 AND t.attempt = $3"
 );
 
-/// One attempt, locked, and before it its account, whose methods its end may change.
+/// How long an attempt belongs to who asks the gateway about it, unless the lease is renewed.
+const LEASE: Duration = Duration::from_secs(10);
+
+/// How often a lease is renewed while the gateway takes its time.
+pub const RENEW_EVERY: Duration = Duration::from_secs(3);
+
+/// One attempt, locked, and before it its account, whose methods its end may change. `held` says whether the lease `$4`
+/// still holds it.
 pub const LOCK: &str = concat!(
     "-- lock_settlement
      WITH held AS MATERIALIZED (
          SELECT a.account FROM account a WHERE a.account = $1 FOR NO KEY UPDATE
      )
-     SELECT ",
+     SELECT t.lease_token IS NOT DISTINCT FROM $4 AS held, ",
     settlement_columns!(),
     " FROM settlement t CROSS JOIN (SELECT count(*) FROM held) h
      WHERE t.account = $1 AND t.order_id = $2 AND t.attempt = $3 FOR UPDATE OF t"
@@ -157,9 +166,9 @@ fn line(row: &Row) -> Result<QuoteLine, Error> {
     })
 }
 
-/// Queues a new attempt with its quote's lines. The call that begins it has ten seconds before a worker looks.
+/// Queues a new attempt with its quote's lines, leased under `token` to the call that begins it.
 /// "settlement_pkey" refuses a twin, "settlement_one_an_order" a second attempt that is under way or succeeded.
-pub fn insert(tx: &mut Tx, settlement: &Settlement, quote: &Quote) {
+pub fn insert(tx: &mut Tx, settlement: &Settlement, quote: &Quote, token: Uuid) {
     let (state, at, reason) = columns(&settlement.state);
     let Settlement {
         attempt, charge, ..
@@ -172,9 +181,10 @@ pub fn insert(tx: &mut Tx, settlement: &Settlement, quote: &Quote) {
         "-- insert_settlement
          INSERT INTO settlement (account, order_id, attempt, state, decline_reason, currency, seller, tax_category,
              tax_rate_ppm, net, tax, due, payment_method, new_token, new_display_name, payment, create_time,
-             settle_time, look_time)
+             settle_time, lease_token, look_time)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-             clock_timestamp() + interval '10 s')",
+             CASE WHEN $4 = 'PROCESSING' THEN $19::uuid END,
+             clock_timestamp() + $20::bigint * interval '1 millisecond')",
         params![
             attempt.account.clone(),
             attempt.order.clone(),
@@ -194,6 +204,8 @@ pub fn insert(tx: &mut Tx, settlement: &Settlement, quote: &Quote) {
             settlement.payment,
             settlement.created,
             at,
+            token,
+            millis(LEASE),
         ],
         Rows::Exactly(1),
     );
@@ -253,24 +265,63 @@ fn columns(state: &SettlementState) -> (&'static str, Option<Timestamp>, Option<
     }
 }
 
-/// Leases at most `most` attempts that nobody is looking at, for thirty seconds of machine time, under `token`.
-pub async fn lease(db: &Db, token: Uuid, most: i64) -> Result<Vec<Attempt>, Error> {
-    let rows = db
-        .read(
-            "-- lease_settlements
-             UPDATE settlement t
-             SET lease_token = $1, look_time = clock_timestamp() + interval '30 s', looks = looks + 1
-             FROM (
-                 SELECT account, order_id, attempt FROM settlement
-                 WHERE state = 'PROCESSING' AND look_time <= clock_timestamp()
-                 ORDER BY look_time LIMIT $2 FOR UPDATE SKIP LOCKED
-             ) due
-             WHERE (t.account, t.order_id, t.attempt) = (due.account, due.order_id, due.attempt)
-             RETURNING t.account, t.order_id, t.attempt",
-            &[&token, &most],
+/// Leases the attempt that is due first and that nobody looks at, under `token`.
+pub async fn lease(db: &Db, token: Uuid) -> Result<Option<Settlement>, Error> {
+    const SQL: &str = concat!(
+        "-- lease_settlement
+         UPDATE settlement t
+         SET lease_token = $1, look_time = clock_timestamp() + $2::bigint * interval '1 millisecond', looks = looks + 1
+         FROM (
+             SELECT account, order_id, attempt FROM settlement
+             WHERE state = 'PROCESSING' AND look_time <= clock_timestamp()
+             ORDER BY look_time LIMIT 1 FOR UPDATE SKIP LOCKED
+         ) due
+         WHERE (t.account, t.order_id, t.attempt) = (due.account, due.order_id, due.attempt)
+         RETURNING ",
+        settlement_columns!()
+    );
+    let row = db.read_opt(SQL, &[&token, &millis(LEASE)]).await?;
+    row.as_ref().map(settlement).transpose()
+}
+
+/// Leases this very attempt under `token`, due or not; false while somebody looks at it, and when it has ended.
+pub async fn take(db: &Db, attempt: &Attempt, token: Uuid) -> Result<bool, Error> {
+    let taken = db
+        .execute(
+            "-- take_settlement
+             UPDATE settlement
+             SET lease_token = $4, look_time = clock_timestamp() + $5::bigint * interval '1 millisecond',
+                 looks = looks + 1
+             WHERE account = $1 AND order_id = $2 AND attempt = $3 AND state = 'PROCESSING'
+               AND (lease_token IS NULL OR look_time <= clock_timestamp())",
+            &[
+                &attempt.account,
+                &attempt.order,
+                &attempt.number,
+                &token,
+                &millis(LEASE),
+            ],
         )
         .await?;
-    rows.iter().map(attempt).collect()
+    Ok(taken == 1)
+}
+
+/// Renews a lease that still holds; one that has passed to somebody else stays there.
+pub async fn renew(db: &Db, attempt: &Attempt, token: Uuid) -> Result<(), Error> {
+    db.execute(
+        "-- renew_settlement
+         UPDATE settlement SET look_time = clock_timestamp() + $5::bigint * interval '1 millisecond'
+         WHERE account = $1 AND order_id = $2 AND attempt = $3 AND lease_token = $4",
+        &[
+            &attempt.account,
+            &attempt.order,
+            &attempt.number,
+            &token,
+            &millis(LEASE),
+        ],
+    )
+    .await?;
+    Ok(())
 }
 
 /// Gives a lease back while the outcome is still unknown: the next look is after 1 s, 2 s, 4 s and so on, up to five
@@ -280,10 +331,14 @@ pub async fn put_off(db: &Db, attempt: &Attempt, token: Uuid) -> Result<(), Erro
         "-- put_off_settlement
          UPDATE settlement
          SET lease_token = NULL,
-             look_time = clock_timestamp() + least(1 << least(looks - 1, 9), 300) * interval '1 s'
+             look_time = clock_timestamp() + least(1 << least(greatest(looks - 1, 0), 9), 300) * interval '1 s'
          WHERE account = $1 AND order_id = $2 AND attempt = $3 AND lease_token = $4 AND state = 'PROCESSING'",
         &[&attempt.account, &attempt.order, &attempt.number, &token],
     )
     .await?;
     Ok(())
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

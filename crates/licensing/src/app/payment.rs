@@ -8,6 +8,7 @@
 //! answers the request that began the attempt, whatever other requests came to since. A refusal before the first step
 //! wrote nothing and is not recorded.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use octroi_api::r#type::v1::Money;
 use octroi_platform::{Call, Clock, Db, Error as Platform, NewEvent, ToSql, Tx};
 use prost::Message;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -36,8 +37,10 @@ use crate::store;
 
 /// How long an attempt belongs to who asks billing about it: the question's deadline and time to write the answer.
 const LEASE: Duration = SETTLE_DEADLINE.saturating_mul(3);
-/// How many attempts one round of background work takes up.
-const BATCH: i64 = 16;
+/// How often the lease is renewed while the answer, or a lock to write it, takes its time.
+const RENEW_EVERY: Duration = SETTLE_DEADLINE;
+/// How many attempts background work asks about side by side.
+const LANES: usize = 16;
 /// How long a repetition of a request waits for the first one's outcome.
 const WAIT: Duration = Duration::from_secs(8);
 const FIRST_LOOK: Duration = Duration::from_millis(25);
@@ -108,30 +111,31 @@ impl Payments {
         reply(&order)
     }
 
-    /// Asks billing again about attempts that have no outcome; answers how many it took up.
+    /// Asks billing again about attempts that have no outcome, each leased when its turn comes; answers how many it took
+    /// up.
     pub(crate) async fn work(&self) -> Result<u64, Error> {
-        let lease = Uuid::now_v7();
-        let attempts = store::payment::claim(&self.db, lease, LEASE, BATCH).await?;
-        let taken = attempts.len() as u64;
+        let mut taken = 0;
         let mut asked = JoinSet::new();
-        for attempt in attempts {
-            let payments = self.clone();
-            asked.spawn(async move { payments.repeat(&attempt, lease).await });
-        }
-        while let Some(outcome) = asked.join_next().await {
-            match outcome {
-                Ok(Ok(_) | Err(Error::PaymentProcessing { .. })) => {}
-                Ok(Err(Error::PaymentDeclined { .. } | Error::PaymentMethodMissing { .. })) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(
-                        error = format!("{:#}", anyhow::Error::new(error)),
-                        "an attempt to pay could not be concluded; it is tried again"
-                    );
+        let mut failed = None;
+        loop {
+            while failed.is_none() && asked.len() < LANES {
+                let lease = Uuid::now_v7();
+                match store::payment::claim(&self.db, lease, LEASE).await {
+                    Ok(Some(attempt)) => {
+                        taken += 1;
+                        let payments = self.clone();
+                        asked.spawn(async move { payments.repeat(&attempt, lease).await });
+                    }
+                    Ok(None) => break,
+                    Err(error) => failed = Some(error.into()),
                 }
-                Err(error) => tracing::error!(%error, "an attempt to pay broke off"),
+            }
+            // What was begun is ended, whatever became of the claims.
+            match asked.join_next().await {
+                None => return failed.map_or(Ok(taken), Err),
+                Some(outcome) => log(outcome),
             }
         }
-        Ok(taken)
     }
 
     async fn repeat(&self, attempt: &Attempt, lease: Uuid) -> Result<Order, Error> {
@@ -202,8 +206,33 @@ impl Payments {
         }
     }
 
-    /// Step two, and step three when the answer is definite.
+    /// Steps two and three under the attempt's lease, which is renewed meanwhile.
     async fn settle(
+        &self,
+        call: &Call,
+        order: &Order,
+        attempt: &Attempt,
+        lease: Uuid,
+    ) -> Result<Order, Error> {
+        tokio::select! {
+            settled = self.ask(call, order, attempt, lease) => settled,
+            never = self.keep(attempt, lease) => match never {},
+        }
+    }
+
+    /// Renews a lease for as long as it is polled.
+    async fn keep(&self, attempt: &Attempt, lease: Uuid) -> Infallible {
+        loop {
+            tokio::time::sleep(RENEW_EVERY).await;
+            if let Err(error) = store::payment::renew(&self.db, attempt, lease, LEASE).await {
+                let order = order::name(&attempt.account, &attempt.order);
+                tracing::warn!(order, %error, "a lease could not be renewed");
+            }
+        }
+    }
+
+    /// Step two, and step three when the answer is definite.
+    async fn ask(
         &self,
         call: &Call,
         order: &Order,
@@ -214,7 +243,7 @@ impl Payments {
             // What billing's answer brings takes effect now, not when the call arrived.
             let mut call = call.clone();
             call.now = self.clock.now();
-            let concluded = self.conclude(&call, order, &outcome, receipt).await;
+            let concluded = self.conclude(&call, order, &outcome, receipt, lease).await;
             self.settled.notify_waiters();
             match concluded {
                 // Nothing is lost: the attempt still has no outcome, and background work goes on with it.
@@ -244,6 +273,7 @@ impl Payments {
         asked: &Order,
         outcome: &Outcome,
         receipt: Receipt,
+        lease: Uuid,
     ) -> Result<Order, Error> {
         let (mut tx, locked) = self.lock(call, &asked.account, &asked.id).await?;
         let before = locked.order;
@@ -264,7 +294,7 @@ impl Payments {
             }
         };
         store::order::update(&mut tx, &after);
-        store::payment::settle(&mut tx, &after, outcome);
+        store::payment::settle(&mut tx, &after, outcome, lease);
         tx.audit(&after.name(), Some(told(&before)), Some(told(&after)));
         tx.commit_work().await?;
         answer(after, outcome)
@@ -417,6 +447,21 @@ fn answer(order: Order, outcome: &Outcome) -> Result<Order, Error> {
             order: order.name(),
             reason: reason.clone(),
         }),
+    }
+}
+
+/// What background work says of an attempt that it asked about.
+fn log(ended: Result<Result<Order, Error>, JoinError>) {
+    match ended {
+        Ok(Ok(_) | Err(Error::PaymentProcessing { .. })) => {}
+        Ok(Err(Error::PaymentDeclined { .. } | Error::PaymentMethodMissing { .. })) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(
+                error = format!("{:#}", anyhow::Error::new(error)),
+                "an attempt to pay could not be concluded; it is tried again"
+            );
+        }
+        Err(error) => tracing::error!(%error, "an attempt to pay broke off"),
     }
 }
 

@@ -172,8 +172,9 @@ pub(crate) fn insert(tx: &mut Tx, attempt: &Attempt, lease: Uuid, lease_for: Dur
     );
 }
 
-/// Writes the definite outcome of an attempt and forgets the payment method that only its repetitions needed.
-pub(crate) fn settle(tx: &mut Tx, order: &Order, outcome: &Outcome) {
+/// Writes the definite outcome of an attempt that `lease` holds and forgets the payment method that only its repetitions
+/// needed.
+pub(crate) fn settle(tx: &mut Tx, order: &Order, outcome: &Outcome, lease: Uuid) {
     let (text, reason) = match outcome {
         Outcome::Succeeded => ("SUCCEEDED", String::new()),
         Outcome::Declined(reason) => ("DECLINED", reason.clone()),
@@ -182,7 +183,7 @@ pub(crate) fn settle(tx: &mut Tx, order: &Order, outcome: &Outcome) {
         "-- settle_attempt
          UPDATE payment_attempt SET outcome = $4, decline_reason = $5, settled_at = $6, gateway_token = NULL,
              method_display_name = NULL, lease = NULL, lease_until = NULL
-         WHERE account = $1 AND order_id = $2 AND attempt = $3 AND outcome IS NULL",
+         WHERE account = $1 AND order_id = $2 AND attempt = $3 AND outcome IS NULL AND lease = $7",
         params![
             order.account.clone(),
             order.id.clone(),
@@ -190,38 +191,61 @@ pub(crate) fn settle(tx: &mut Tx, order: &Order, outcome: &Outcome) {
             text,
             reason,
             tx.call().now,
+            lease,
         ],
         Rows::Exactly(1),
     );
 }
 
-/// Leases attempts whose time has come: those that nobody holds.
+/// Leases the attempt whose time came first, of those that nobody holds.
 pub(crate) async fn claim(
     db: &Db,
     lease: Uuid,
     lease_for: Duration,
-    most: i64,
-) -> Result<Vec<Attempt>, Error> {
-    let rows = db
-        .read(
+) -> Result<Option<Attempt>, Error> {
+    let row = db
+        .read_opt(
             concat!(
-                "-- claim_attempts
+                "-- claim_attempt
              UPDATE payment_attempt p
              SET lease = $1, lease_until = clock_timestamp() + $2::bigint * interval '1 millisecond'
              FROM (
                  SELECT account, order_id, attempt FROM payment_attempt
                  WHERE outcome IS NULL AND next_try_at <= clock_timestamp()
                    AND (lease_until IS NULL OR lease_until <= clock_timestamp())
-                 ORDER BY next_try_at LIMIT $3 FOR UPDATE SKIP LOCKED
+                 ORDER BY next_try_at LIMIT 1 FOR UPDATE SKIP LOCKED
              ) d
              WHERE p.account = d.account AND p.order_id = d.order_id AND p.attempt = d.attempt
              RETURNING ",
                 attempt_columns!()
             ),
-            &[&lease, &millis(lease_for), &most],
+            &[&lease, &millis(lease_for)],
         )
         .await?;
-    rows.iter().map(from_row).collect()
+    row.as_ref().map(from_row).transpose()
+}
+
+/// Renews a lease that still holds; one that has passed to somebody else stays there.
+pub(crate) async fn renew(
+    db: &Db,
+    attempt: &Attempt,
+    lease: Uuid,
+    lease_for: Duration,
+) -> Result<(), Error> {
+    db.execute(
+        "-- renew_attempt
+         UPDATE payment_attempt SET lease_until = clock_timestamp() + $5::bigint * interval '1 millisecond'
+         WHERE account = $1 AND order_id = $2 AND attempt = $3 AND lease = $4",
+        &[
+            &attempt.account,
+            &attempt.order,
+            &attempt.number,
+            &lease,
+            &millis(lease_for),
+        ],
+    )
+    .await?;
+    Ok(())
 }
 
 /// Gives a lease back: billing had no definite answer, and is asked again after a pause.
