@@ -33,6 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     tonic_prost_build::configure()
         .btree_map(".")
+        .codec_path("crate::codec::MessageCodec")
         // These carry a password or a session, which a derived Debug would print.
         .skip_debug([
             "octroi.licensing.v1.ActivateLicenseRequest",

@@ -52,6 +52,7 @@ include!(concat!(env!("OUT_DIR"), "/event_types.rs"));
 
 pub use auth::v1::Reach;
 
+mod codec;
 mod secret;
 
 pub mod auth {

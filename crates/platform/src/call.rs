@@ -11,10 +11,13 @@ use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::name::parse_uuid;
 use crate::refusal::Violations;
 
 /// The scope that Octroi's own services alone hold.
 pub const SERVICE_SCOPE: &str = "service";
+
+const REQUEST_ID_RULE: &str = "must be a UUID, written as 8-4-4-4-12 hexadecimal digits";
 
 /// Who background work says it is, in the audit. No token's subject may be it.
 pub(crate) const SYSTEM: &str = "system";
@@ -139,10 +142,11 @@ impl Call {
         if request_id.is_empty() {
             return Ok(self);
         }
-        let mut violations = Violations::default();
-        check_request_id(request_id, &mut violations);
-        violations.finish()?;
-        let id = Uuid::try_parse(request_id).map_err(|error| Error::Internal(error.into()))?;
+        let Some(id) = parse_uuid(request_id) else {
+            let mut violations = Violations::default();
+            violations.add("request_id", REQUEST_ID_RULE);
+            return Err(Error::Invalid(violations));
+        };
         let Some(key) = &self.fingerprint_key else {
             return Err(Error::Internal(anyhow::anyhow!("no fingerprint key")));
         };
@@ -180,7 +184,7 @@ impl Call {
 
 /// Notes a request id that is none, so that it is told beside the other bad fields; an empty one is none given.
 pub fn check_request_id(given: &str, violations: &mut Violations) {
-    if !given.is_empty() && Uuid::try_parse(given).is_err() {
-        violations.add("request_id", "must be a UUID");
+    if !given.is_empty() && parse_uuid(given).is_none() {
+        violations.add("request_id", REQUEST_ID_RULE);
     }
 }

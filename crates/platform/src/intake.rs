@@ -73,6 +73,10 @@ impl<I: Intake> EventIntakeService for IntakeApi<I> {
         if request.deliveries.len() > MOST {
             violations.add("deliveries", format!("must be at most {MOST}"));
         }
+        let complete = request.complete_through.as_ref().map(from_proto);
+        if complete == Some(None) {
+            violations.add("complete_through", "must be an instant");
+        }
         violations.finish()?;
         if call.caller.subject != format!("service:{}", request.source) {
             let message = "a service delivers its own events only";
@@ -86,7 +90,7 @@ impl<I: Intake> EventIntakeService for IntakeApi<I> {
         {
             self.intake.applied();
         }
-        if let Some(complete) = request.complete_through.as_ref().and_then(from_proto) {
+        if let Some(complete) = complete.flatten() {
             self.db
                 .execute(
                     "-- progress
@@ -180,8 +184,13 @@ impl<I: Intake> IntakeApi<I> {
             ));
         }
         let account = account_of(&event.account).to_owned();
-        let effective = event.effective_time.as_ref().and_then(from_proto);
-        let now = effective.unwrap_or_else(|| self.db.clock.now());
+        let effective = event.effective_time.as_ref().map(from_proto);
+        let Some(now) = effective.unwrap_or_else(|| Some(self.db.clock.now())) else {
+            return Ok(outcome(
+                Outcome::Refused,
+                "its effective_time is no instant",
+            ));
+        };
         let mut call = Call::background(now, "octroi.event.v1.EventIntakeService/DeliverEvents");
         call.traceparent.clone_from(&event.traceparent);
         let (mut tx, rows) = self

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::Full;
 use octroi_api::r#type::v1::ErrorReason;
 use octroi_api::{Method, Reach};
 use tokio::sync::Semaphore;
@@ -27,14 +27,11 @@ use crate::call::{Call, Caller, SERVICE_SCOPE};
 use crate::clock::Clock;
 use crate::error::{CALL_ID, Error};
 use crate::listen::Link;
+use crate::message;
 use crate::refusal::Refusal;
 
 /// How many calls a service works on at once; more are refused with OVERLOADED.
 pub const CALLS_AT_ONCE: usize = 512;
-/// The largest message that a call may bring, in bytes.
-pub(crate) const MESSAGE: usize = 4 << 20;
-/// What the wire puts before a message.
-const PREFIX: usize = 5;
 /// How long a call may take when its caller names no deadline.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Moving a test clock by months works through every day.
@@ -139,7 +136,7 @@ impl Gate {
         Ok(())
     }
 
-    fn admit(&self, request: &Request<Body>) -> Result<Call, Status> {
+    fn admit(&self, id: Uuid, request: &Request<Body>) -> Result<Call, Status> {
         let caller = self.caller(request.headers())?;
         let method = self.method(request.uri().path())?;
         self.permit(&caller, method)?;
@@ -159,7 +156,7 @@ impl Gate {
             now: self.clock.now(),
             caller,
             method: method.path.trim_start_matches('/'),
-            id: Uuid::now_v7(),
+            id,
             remote,
             traceparent,
             started: Instant::now(),
@@ -171,8 +168,25 @@ impl Gate {
         })
     }
 
-    /// Serves an admitted call. It takes its place when the whole request has come: one that never ends holds none.
+    /// Serves an admitted call. Whatever it is refused for says the id that the log has.
     async fn serve<S>(
+        &self,
+        inner: S,
+        call: Call,
+        request: Request<Body>,
+        until: tokio::time::Instant,
+    ) -> Result<Response<Body>, Status>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+        S::Future: Send + 'static,
+    {
+        CALL_ID
+            .scope(call.id, self.run(inner, call, request, until))
+            .await
+    }
+
+    /// It takes its place when the whole request has come: one that never ends holds none.
+    async fn run<S>(
         &self,
         mut inner: S,
         call: Call,
@@ -184,11 +198,11 @@ impl Gate {
         S::Future: Send + 'static,
     {
         let (mut head, body) = request.into_parts();
-        let body = timeout_at(until, Limited::new(body, MESSAGE + PREFIX).collect())
+        let compressed = message::may_be_compressed(&mut head.headers)?;
+        let takes_gzip = message::takes_gzip(&head.headers);
+        let message = timeout_at(until, message::read(body, compressed))
             .await
-            .map_err(|_| late("the request was not complete in time; nothing was done"))?
-            .map_err(|error| incomplete(&*error))?
-            .to_bytes();
+            .map_err(|_| late("the request was not complete in time; nothing was done"))??;
         let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
             let overloaded = Refusal::shared(
                 Code::Unavailable,
@@ -199,13 +213,16 @@ impl Gate {
         };
         let (id, method) = (call.id, call.method);
         head.extensions.insert(call);
-        let served = inner.call(Request::from_parts(head, Body::new(Full::new(body))));
+        let served = inner.call(Request::from_parts(head, Body::new(Full::new(message))));
         let task = self.commands.spawn(CALL_ID.scope(id, async move {
             let _place = place;
-            served.await
+            match served.await {
+                Ok(served) => message::answer(served, takes_gzip).await,
+                Err(never) => match never {},
+            }
         }));
         match timeout_at(until, task).await {
-            Ok(Ok(served)) => served.map_err(|never| match never {}),
+            Ok(Ok(served)) => Ok(served),
             Ok(Err(panicked)) => {
                 tracing::error!(call = %id, method, error = %panicked, "a call panicked");
                 Err(Error::Internal(anyhow::anyhow!("panic")).into())
@@ -220,15 +237,6 @@ impl Gate {
 fn late(message: &str) -> Status {
     let reason = ErrorReason::DeadlineExceeded;
     Refusal::shared(Code::DeadlineExceeded, reason, message).status()
-}
-
-fn incomplete(error: &(dyn std::error::Error + 'static)) -> Status {
-    if error.is::<LengthLimitError>() {
-        let message = format!("the request is larger than {MESSAGE} bytes");
-        let reason = ErrorReason::MessageTooLarge;
-        return Refusal::shared(Code::ResourceExhausted, reason, message).status();
-    }
-    Error::Unavailable("the request broke off".to_owned()).into()
 }
 
 /// Puts a [`Gate`] before every method.
@@ -281,7 +289,8 @@ where
                 served.await
             });
         }
-        let call = match self.gate.admit(&request) {
+        let id = Uuid::now_v7();
+        let call = match CALL_ID.sync_scope(id, || self.gate.admit(id, &request)) {
             Ok(call) => call,
             Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
         };
@@ -331,6 +340,10 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use tonic_types::StatusExt as _;
+
     use super::*;
 
     #[test]
@@ -340,5 +353,62 @@ mod tests {
         for wrong in ["", "S", "123456789S", "5x", "é"] {
             assert_eq!(parse_timeout(wrong), None);
         }
+    }
+
+    /// Takes what is logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(line)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_answers_the_id_that_the_log_has() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let _logging = tracing::subscriber::set_default(subscriber);
+        let jwk = r#"{"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+        let keys = format!(r#"{{"keys": [{jwk}]}}"#);
+        let verifier = Verifier::new(keys.as_bytes(), "us").unwrap();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"key");
+        let gate = Gate::new(
+            "test",
+            Clock::system(),
+            verifier,
+            key.into(),
+            TaskTracker::new(),
+        );
+        let panics = tower::service_fn(|_: Request<Body>| async {
+            panic!("at the disco");
+            #[expect(unreachable_code, reason = "gives the future its type")]
+            Ok::<Response<Body>, Infallible>(Response::default())
+        });
+        let message = Body::new(Full::new(bytes::Bytes::from_static(&[0; 5])));
+        let call = Call::background(gate.clock.now(), "test");
+        let until = tokio::time::Instant::now() + DEADLINE;
+        let answer = gate.serve(panics, call, Request::new(message), until).await;
+        let status = answer.unwrap_err();
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!((status.code(), &*info.reason), (Code::Internal, "INTERNAL"));
+        let id = info.metadata["request_id"].parse::<Uuid>().unwrap();
+        assert!(!id.is_nil());
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let lines = log.lines().filter(|line| line.contains(&id.to_string()));
+        assert!(
+            lines.clone().any(|line| line.contains("a call panicked")),
+            "{log}"
+        );
+        assert_eq!(lines.count(), log.lines().count(), "{log}");
     }
 }

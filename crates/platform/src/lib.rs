@@ -17,6 +17,7 @@ mod event_service;
 pub mod intake;
 mod layer;
 mod listen;
+mod message;
 pub mod migrate;
 pub mod name;
 pub mod page;

@@ -1,5 +1,7 @@
 //! Resource names, ids and etags.
 
+use uuid::Uuid;
+
 use crate::error::Error;
 
 /// Splits a resource name by its collections: `parse("accounts/a/orders/b", ["accounts", "orders"])` is
@@ -33,6 +35,12 @@ pub fn is_id(id: &str) -> bool {
 /// The rule that [`is_id`] holds an id to, for people.
 pub const ID_RULE: &str =
     "must be 1 to 63 of a-z, 0-9 and -, beginning with a letter and not ending with -";
+
+/// Reads a UUID in its canonical form, 8-4-4-4-12 digits. Braces, `urn:uuid:` and a form without dashes are none: what
+/// is the same must be written the same.
+pub fn parse_uuid(text: &str) -> Option<Uuid> {
+    Uuid::try_parse(text).ok().filter(|_| text.len() == 36)
+}
 
 /// Compares a given etag with a row's version; an empty one passes.
 ///
@@ -79,6 +87,17 @@ mod tests {
             &long,
         ] {
             assert_eq!(parse(wrong, collections), None, "{wrong:?}");
+        }
+        let canonical = "7d1a0a54-0000-4000-8000-00000000000A";
+        assert!(parse_uuid(canonical).is_some());
+        for wrong in [
+            canonical.replace('-', ""),
+            format!("{{{canonical}}}"),
+            format!("urn:uuid:{canonical}"),
+            canonical.replace("A", ""),
+            canonical.replace("4000", "40-0"),
+        ] {
+            assert_eq!(parse_uuid(&wrong), None, "{wrong:?}");
         }
         assert!(is_id("a-1") && is_id("a"));
         assert!(!is_id("") && !is_id("1a") && !is_id("a-") && !is_id("-a"));

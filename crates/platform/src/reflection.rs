@@ -16,6 +16,7 @@ use prost::{DecodeError, Message as _};
 use prost_types::FileDescriptorProto;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
@@ -46,7 +47,10 @@ pub(crate) fn add_reflection(routes: Routes, names: &[&str]) -> Routes {
         .chain([&v1, &Alpha::NAME])
         .map(|name| (*name).to_owned())
         .collect();
-    let server = ServerReflectionServer::new(Reflection { names });
+    // Streams, which the gate does not read.
+    let server = ServerReflectionServer::new(Reflection { names })
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
     routes
         .add_service(server.clone())
         .add_service(Alpha(server))

@@ -21,7 +21,7 @@ use crate::db::{Db, row_get};
 use crate::error::Error;
 use crate::event::to_proto;
 use crate::intake::MOST;
-use crate::layer::MESSAGE;
+use crate::message::MESSAGE;
 use crate::peer::Peer;
 use crate::work::round;
 

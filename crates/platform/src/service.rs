@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 
@@ -295,7 +296,7 @@ impl Shell {
                 .set_service_status(*name, ServingStatus::Serving)
                 .await;
         }
-        let routes = routes.add_service(health);
+        let routes = routes.add_service(health.accept_compressed(CompressionEncoding::Gzip));
         let mut told = names.clone();
         told.push("grpc.health.v1.Health");
         let routes = add_reflection(routes, &told);

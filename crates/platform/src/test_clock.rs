@@ -220,7 +220,7 @@ impl ClockService for ClockApi {
         let duration = request
             .duration
             .filter(|duration| (0..=10 * 366 * 86_400).contains(&duration.seconds))
-            .filter(|duration| duration.nanos >= 0)
+            .filter(|duration| (0..1_000_000_000).contains(&duration.nanos))
             .map(|duration| SignedDuration::new(duration.seconds, duration.nanos));
         let mut violations = Violations::default();
         if duration.is_none() {

@@ -22,8 +22,15 @@ async fn never_back() {
     };
     let refused = by.clock().set_clock(set).await.refused();
     refused.is(Code::FailedPrecondition, "CLOCK_BACKWARDS");
+    let odd = |seconds, nanos| AdvanceClockRequest {
+        duration: Some(prost_types::Duration { seconds, nanos }),
+    };
     for bad in [
         AdvanceClockRequest { duration: None },
+        odd(1, 1_000_000_000),
+        odd(1, i32::MAX),
+        odd(1, -1),
+        odd(-1, 1),
         advance(-1),
         advance(11 * 366 * 86_400),
     ] {
@@ -33,12 +40,21 @@ async fn never_back() {
             .refused()
             .names(&["duration"]);
     }
-    let refused = by
-        .clock()
-        .set_clock(SetClockRequest { time: None })
-        .await
-        .refused();
-    refused.names(&["time"]);
+    let far = later.time.unwrap().seconds + 3600;
+    let instants = [1_000_000_000, i32::MAX, -1].map(|nanos| {
+        Some(prost_types::Timestamp {
+            seconds: far,
+            nanos,
+        })
+    });
+    for time in instants.into_iter().chain([None]) {
+        let refused = by
+            .clock()
+            .set_clock(SetClockRequest { time })
+            .await
+            .refused();
+        refused.names(&["time"]);
+    }
     by.clock().advance_clock(advance(0)).await.got();
     octroi.finish().await;
 }

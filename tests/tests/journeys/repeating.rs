@@ -164,6 +164,7 @@ impl<'a> Story<'a> {
             (Code::InvalidArgument, "REQUEST_ID_REUSED"),
             "{path} {OTHER}: {refused:?}"
         );
+        assert_eq!(refused.fields, ["request_id"], "{path}");
     }
 
     async fn tell(&mut self) {

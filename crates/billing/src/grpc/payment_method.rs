@@ -5,7 +5,7 @@ use std::sync::Arc;
 use octroi_api::billing::v1 as pb;
 use octroi_api::billing::v1::payment_method_service_server::PaymentMethodService;
 use octroi_platform::event::to_proto;
-use octroi_platform::name::parse;
+use octroi_platform::name::{parse, parse_uuid};
 use octroi_platform::{Call, Page, Violations, check_request_id};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -109,7 +109,7 @@ pub(super) fn child(
     violations: &mut Violations,
 ) -> (String, Uuid) {
     let parsed = parse(name, ["accounts", collection])
-        .and_then(|[account, id]| Some((account.to_owned(), Uuid::try_parse(id).ok()?)));
+        .and_then(|[account, id]| Some((account.to_owned(), parse_uuid(id)?)));
     parsed.unwrap_or_else(|| {
         violations.add(
             field,

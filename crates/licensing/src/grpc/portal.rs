@@ -250,10 +250,7 @@ fn new_device(given: &wire::Device, violations: &mut Violations) -> Option<NewDe
 fn device_id(given: &str) -> Option<(LicenseId, Uuid)> {
     let collections = ["accounts", "licenseGroups", "licenses", "devices"];
     let [account, group, number, device] = name::parse(given, collections)?;
-    Some((
-        numbered(account, group, number)?,
-        Uuid::try_parse(device).ok()?,
-    ))
+    Some((numbered(account, group, number)?, name::parse_uuid(device)?))
 }
 
 fn installer(installer: &Installer, base: &str) -> wire::Installer {

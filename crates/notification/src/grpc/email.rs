@@ -7,7 +7,7 @@ use octroi_api::notification::v1::{
     Email as EmailMessage, EmailView, GetEmailRequest, ListEmailsRequest, ListEmailsResponse, email,
 };
 use octroi_platform::event::to_proto;
-use octroi_platform::name::parse;
+use octroi_platform::name::{parse, parse_uuid};
 use octroi_platform::{Call, Error, Page, Violations};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -82,7 +82,7 @@ impl EmailService for EmailApi {
 
 fn email_name(name: &str) -> Option<(&str, Uuid)> {
     let [account, id] = parse(name, ["accounts", "emails"])?;
-    Some((account, Uuid::try_parse(id).ok()?))
+    Some((account, parse_uuid(id)?))
 }
 
 fn wire(seen: Seen, call: &Call) -> EmailMessage {

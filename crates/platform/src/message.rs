@@ -1,0 +1,337 @@
+//! A call's one message on the wire: five bytes before it, gzip where its sender likes. Behind the gate messages are
+//! plain, and whatever is none is refused in our own words.
+
+use std::io::{self, Write};
+
+use bytes::{Buf as _, BufMut as _, Bytes};
+use flate2::Compression;
+use flate2::write::{GzDecoder, GzEncoder};
+use http::header::{HeaderMap, HeaderValue};
+use http::{Response, response};
+use http_body_util::{BodyExt as _, Full};
+use octroi_api::r#type::v1::ErrorReason;
+use prost::DecodeError;
+use tonic::body::Body;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+
+use crate::error::Error;
+use crate::refusal::{Refusal, Violations};
+
+/// The largest message that a call may bring, in bytes, before it was compressed.
+pub(crate) const MESSAGE: usize = 4 << 20;
+/// What the wire puts before a message: whether it is compressed, and its length.
+const PREFIX: usize = 5;
+/// The smallest answer worth compressing: one that goes in a packet or three gains nothing.
+const WORTHWHILE: usize = 4096;
+
+const ENCODING: &str = "grpc-encoding";
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+const GZIP: &str = "gzip";
+const ACCEPTED: &str = "identity,gzip";
+
+/// Whether a request's message may be compressed. The header goes: behind the gate nothing is.
+pub(crate) fn may_be_compressed(headers: &mut HeaderMap) -> Result<bool, Status> {
+    match headers.remove(ENCODING) {
+        None => Ok(false),
+        Some(encoding) if encoding == "identity" => Ok(false),
+        Some(encoding) if encoding == GZIP => Ok(true),
+        Some(_) => {
+            let mut status = Refusal::shared(
+                Code::Unimplemented,
+                ErrorReason::EncodingUnsupported,
+                "requests are taken as they are or compressed with gzip",
+            )
+            .meta("accepted", ACCEPTED)
+            .status();
+            let accepted = MetadataValue::from_static(ACCEPTED);
+            status.metadata_mut().insert(ACCEPT_ENCODING, accepted);
+            Err(status)
+        }
+    }
+}
+
+/// Whether a caller takes an answer that is compressed.
+pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT_ENCODING);
+    let mut accepted = accepted.iter().filter_map(|value| value.to_str().ok());
+    accepted.any(|value| value.split(',').any(|each| each.trim() == GZIP))
+}
+
+/// Reads a request to its end, and gives its message plain. Too large a one is refused while it is read: what counts is
+/// what comes out.
+pub(crate) async fn read(mut body: Body, may_be_compressed: bool) -> Result<Bytes, Status> {
+    let mut prefix = Vec::with_capacity(PREFIX);
+    let (mut declared, mut taken) = (0, 0);
+    let mut plain = Plain::Identity(Bounded::default());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Error::Unavailable("the request broke off".to_owned()))?;
+        let Ok(mut data) = frame.into_data() else {
+            continue;
+        };
+        if prefix.len() < PREFIX {
+            let missing = data.len().min(PREFIX - prefix.len());
+            prefix.put(data.split_to(missing));
+            let Ok([compressed, length @ ..]) = <[u8; PREFIX]>::try_from(&prefix[..]) else {
+                continue;
+            };
+            declared = u32::from_be_bytes(length) as usize;
+            if declared > MESSAGE {
+                return Err(too_large());
+            }
+            match compressed {
+                0 => {}
+                1 if may_be_compressed => {
+                    plain = Plain::Gzip(Box::new(GzDecoder::new(Bounded::default())))
+                }
+                _ => return Err(no_message("is marked as compressed without saying how")),
+            }
+        }
+        taken += data.len();
+        if taken > declared {
+            return Err(no_message("is longer than it says"));
+        }
+        plain.take(&data).map_err(|error| unreadable(&error))?;
+    }
+    if prefix.len() < PREFIX || taken < declared {
+        return Err(no_message("is shorter than it says"));
+    }
+    plain.finish().map_err(|error| unreadable(&error))
+}
+
+/// A message as it is taken in.
+enum Plain {
+    Identity(Bounded),
+    Gzip(Box<GzDecoder<Bounded>>),
+}
+
+impl Plain {
+    fn take(&mut self, data: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Identity(plain) => plain.write_all(data),
+            Self::Gzip(decoder) => decoder.write_all(data),
+        }
+    }
+
+    /// The message behind the prefix of one that is not compressed.
+    fn finish(self) -> io::Result<Bytes> {
+        let Bounded(mut framed) = match self {
+            Self::Identity(plain) => plain,
+            Self::Gzip(decoder) => decoder.finish()?,
+        };
+        let length = u32::try_from(framed.len() - PREFIX).map_err(io::Error::other)?;
+        framed[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+        Ok(framed.into())
+    }
+}
+
+/// Holds a message of the size that is allowed, behind room for its prefix.
+struct Bounded(Vec<u8>);
+
+impl Default for Bounded {
+    fn default() -> Self {
+        Self(vec![0; PREFIX])
+    }
+}
+
+impl Write for Bounded {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        if self.0.len() + data.len() > PREFIX + MESSAGE {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn unreadable(error: &io::Error) -> Status {
+    if error.kind() == io::ErrorKind::FileTooLarge {
+        too_large()
+    } else {
+        no_message("is not what gzip makes")
+    }
+}
+
+fn too_large() -> Status {
+    let message = format!("the request is larger than {MESSAGE} bytes, uncompressed");
+    let reason = ErrorReason::MessageTooLarge;
+    Refusal::shared(Code::ResourceExhausted, reason, message).status()
+}
+
+fn no_message(what: &str) -> Status {
+    let reason = ErrorReason::InvalidFields;
+    Refusal::shared(
+        Code::InvalidArgument,
+        reason,
+        format!("the request's message {what}"),
+    )
+    .status()
+}
+
+/// What is sent of an answer: our own refusal where the request's bytes were no message of the method, and gzip where
+/// the caller takes it and it is worth it.
+pub(crate) async fn answer(answer: Response<Body>, gzip: bool) -> Response<Body> {
+    if let Some(refusal) = answer.extensions().get().and_then(no_such_message) {
+        return refusal.into_http();
+    }
+    // Compressed in the call's own task: the connection's serves the other calls.
+    match (gzip, answer.headers().contains_key(Status::GRPC_STATUS)) {
+        (true, false) => compressed(answer).await.unwrap_or_else(Status::into_http),
+        _ => answer,
+    }
+}
+
+/// The refusal of bytes that could not be decoded, naming the field where that is known.
+fn no_such_message(status: &Status) -> Option<Status> {
+    let source = std::error::Error::source(status)?;
+    let field = field(source.downcast_ref::<DecodeError>()?);
+    if field.is_empty() {
+        return Some(no_message("cannot be decoded"));
+    }
+    let mut violations = Violations::default();
+    violations.add(field, "must be encoded as its type is, and text in UTF-8");
+    violations.finish().err().map(Status::from)
+}
+
+/// The path of the field that could not be decoded. prost tells it in words alone, the innermost field first:
+/// "failed to decode Protobuf message: Inner.field: Outer.field: why".
+fn field(error: &DecodeError) -> String {
+    let said = error.to_string();
+    let names = said.split(": ").skip(1).map_while(|part| {
+        let (message, field) = part.split_once('.')?;
+        let named = |name: &str| {
+            name.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        };
+        let field = field.trim_start_matches("r#");
+        (named(message) && named(field)).then_some(field)
+    });
+    let mut path: Vec<&str> = names.collect();
+    path.reverse();
+    path.join(".")
+}
+
+async fn compressed(answer: Response<Body>) -> Result<Response<Body>, Status> {
+    let (head, body) = answer.into_parts();
+    let whole = body.collect().await?;
+    let trailers = whole.trailers().cloned();
+    let plain = whole.to_bytes();
+    let (head, sent) = match plain.len() {
+        ..WORTHWHILE => (head, plain),
+        _ => squeezed(head, plain),
+    };
+    let body = Full::new(sent).with_trailers(async move { trailers.map(Ok) });
+    Ok(Response::from_parts(head, Body::new(body)))
+}
+
+/// The same answer compressed, unless that is no smaller.
+fn squeezed(mut head: response::Parts, plain: Bytes) -> (response::Parts, Bytes) {
+    let Ok(squeezed) = gzip(plain.slice(PREFIX..)) else {
+        return (head, plain);
+    };
+    if squeezed.len() >= plain.len() {
+        return (head, plain);
+    }
+    head.headers
+        .insert(ENCODING, HeaderValue::from_static(GZIP));
+    (head, squeezed.into())
+}
+
+fn gzip(plain: Bytes) -> io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(vec![1; PREFIX], Compression::fast());
+    io::copy(&mut plain.reader(), &mut encoder)?;
+    let mut framed = encoder.finish()?;
+    let length = u32::try_from(framed.len() - PREFIX).map_err(io::Error::other)?;
+    framed[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+    Ok(framed)
+}
+
+#[cfg(test)]
+mod tests {
+    use octroi_api::licensing::v1::CreateOrderRequest;
+    use prost::Message as _;
+
+    use super::*;
+
+    fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(message.len()).unwrap();
+        [&[flag], &length.to_be_bytes()[..], message].concat()
+    }
+
+    async fn came(sent: Vec<u8>, may_be_compressed: bool) -> Result<Bytes, Code> {
+        let body = Body::new(Full::new(Bytes::from(sent)));
+        let read = read(body, may_be_compressed).await;
+        read.map_err(|status| status.code())
+    }
+
+    #[tokio::test]
+    async fn a_message_comes_out_plain() {
+        for length in [0, 1, 5000, MESSAGE] {
+            let message = vec![7; length];
+            let plain = framed(0, &message);
+            let sent = gzip(message.into()).unwrap();
+            for sent in [plain.clone(), sent] {
+                assert_eq!(came(sent, true).await.unwrap(), plain, "{length}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn too_much_is_refused_however_it_comes() {
+        let much = vec![7; MESSAGE + 1];
+        let much = [framed(0, &much), gzip(much.into()).unwrap()];
+        for sent in much {
+            assert_eq!(came(sent, true).await, Err(Code::ResourceExhausted));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_message_is_the_callers_fault() {
+        let good = gzip(Bytes::from_static(b"a message")).unwrap();
+        let mut broken = good.clone();
+        let last = broken.len() - 1;
+        broken[last] ^= 1;
+        let nothing_at_all = framed(1, b"");
+        let not_gzip = framed(1, b"a message");
+        let trailed = framed(1, &[&good[PREFIX..], &[0]].concat());
+        let cut = framed(1, &good[PREFIX..last]);
+        for sent in [broken, nothing_at_all, not_gzip, trailed, cut] {
+            assert_eq!(
+                came(sent.clone(), true).await,
+                Err(Code::InvalidArgument),
+                "{sent:?}"
+            );
+        }
+        for (sent, compressed) in [
+            (good, false),
+            (framed(2, b""), true),
+            (Vec::new(), false),
+            (vec![0; PREFIX - 1], false),
+            ([framed(0, b"a"), framed(0, b"b")].concat(), false),
+            (framed(0, b"ab")[..PREFIX + 1].to_vec(), false),
+        ] {
+            assert_eq!(
+                came(sent.clone(), compressed).await,
+                Err(Code::InvalidArgument),
+                "{sent:?}"
+            );
+        }
+    }
+
+    /// As far as prost knows it: inside of a list it does not say where.
+    #[test]
+    fn the_field_that_cannot_be_decoded_is_named() {
+        for (sent, named) in [
+            (&b"\x1a\x05\x22\x03\x0a\x01\xff"[..], "order.lines.offer"),
+            (b"\x0a\x01\xff", "parent"),
+            (b"\x0a\x05a", "parent"),
+            (b"\x00", ""),
+        ] {
+            let error = CreateOrderRequest::decode(sent).unwrap_err();
+            assert_eq!(field(&error), named, "{error}");
+        }
+    }
+}
