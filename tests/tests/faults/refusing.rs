@@ -86,6 +86,7 @@ async fn every_bad_setting_is_named() {
             Notification,
             &[
                 ("portal-url", "portal"),
+                ("mail-from", "Shop <été@shop.example>"),
                 ("mail-directory", "/nowhere/mail"),
             ],
             &["sealing-keys-file"],

@@ -103,7 +103,7 @@ fn letter_to(recipient: &str) -> Result<Message, String> {
         customer: "Acme SAS".to_owned(),
         time_zone: "Europe/Paris".to_owned(),
     };
-    let from = "Octroi <no-reply@octroi.test>".parse().unwrap();
+    let from = "Épicerie <no-reply@octroi.test>".parse().unwrap();
     let now = "2026-11-22T17:00:00Z".parse().unwrap();
     message(letter, &to, &from, "<1@octroi.test>", now)
 }
@@ -144,6 +144,7 @@ async fn a_server_takes_one_message_after_another() {
         assert_eq!(heard.matches(header).count(), 3, "{header} in {heard}");
     }
     assert!(heard.contains("\nQUIT"));
+    assert!(heard.is_ascii(), "{heard}");
 }
 
 #[tokio::test]
