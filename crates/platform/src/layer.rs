@@ -300,9 +300,12 @@ where
         let next = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
-            let _busy = busy;
             let served = gate.serve(inner, call, request, until).await;
-            Ok(served.unwrap_or_else(Status::into_http))
+            let answer = served.unwrap_or_else(Status::into_http);
+            Ok(match busy {
+                Some(busy) => busy.until_sent(answer),
+                None => answer,
+            })
         })
     }
 }

@@ -1,59 +1,179 @@
-//! Connections: how many there may be, and how long one may stay without a call. How old one may grow, what it may open
-//! and how it ends in good order are the server's to know (`service.rs`).
+//! Connections: how many there may be, what each may open, and how it ends. One that is of no use, too old, or in the way
+//! of a stop is told so (GOAWAY), and ends when it has answered what was begun: its caller begins the next call on another
+//! connection and notices nothing.
 
-use std::io;
+use std::convert::Infallible;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::stream::{self, Stream};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
-use tonic::transport::server::Connected;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tower::{Service, ServiceExt as _};
 
-/// How many connections a service has at once; who comes then waits to be accepted.
-pub(crate) const CONNECTIONS: usize = 512;
-/// How long a connection may take until its first call, its handshake included.
-const FIRST_CALL: Duration = Duration::from_secs(10);
-/// How long it may stay after its last call. Pings are no calls.
-const IDLE: Duration = Duration::from_secs(300);
+use crate::layer::CLOCK_DEADLINE;
+
 /// How long to wait when the system has no room for another connection.
 const NO_ROOM: Duration = Duration::from_millis(100);
 
-/// The connections of a listener, `most` of them at once.
-pub(crate) fn connections(
+/// How many connections there may be, and how long each may last.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    /// At once; who comes then waits to be accepted.
+    connections: usize,
+    /// Until the first call, the handshake included.
+    first_call: Duration,
+    /// After the last call. Pings are no calls.
+    idle: Duration,
+    /// In all.
+    age: Duration,
+    /// Without a call, from when it is told to end.
+    grace: Duration,
+    /// With calls, from when it is told to end.
+    calls: Duration,
+}
+
+/// The limits of every service.
+pub(crate) const LIMITS: Limits = Limits {
+    connections: 512,
+    first_call: Duration::from_secs(10),
+    idle: Duration::from_secs(300),
+    age: Duration::from_secs(3600),
+    grace: Duration::from_secs(5),
+    calls: CLOCK_DEADLINE,
+};
+
+/// Serves the connections of a listener until told to stop; then it listens no more, and waits until all have ended.
+/// Dropped, it cuts them off.
+pub(crate) async fn serve<S>(
     listener: TcpListener,
-    most: usize,
-) -> impl Stream<Item = io::Result<Connection<TcpStream>>> {
-    let room = Arc::new(Semaphore::new(most));
-    stream::unfold((listener, room), |(listener, room)| async {
-        let place = Arc::clone(&room).acquire_owned().await.ok()?;
-        loop {
-            match listener.accept().await {
-                Ok((socket, remote)) => {
-                    let _ = socket.set_nodelay(true);
-                    let connection = Connection::new(socket, remote.ip(), place, FIRST_CALL);
-                    return Some((Ok(connection), (listener, room)));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection was not accepted");
-                    sleep(NO_ROOM).await;
+    service: S,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send,
+{
+    let room = Arc::new(Semaphore::new(limits.connections));
+    let leave = CancellationToken::new();
+    let mut open = JoinSet::new();
+    tokio::pin!(stop);
+    loop {
+        let (socket, remote, place) = tokio::select! {
+            () = &mut stop => break,
+            accepted = accept(&listener, &room) => accepted,
+        };
+        while open.try_join_next().is_some() {}
+        let (service, leave) = (service.clone(), leave.clone());
+        open.spawn(async move {
+            let _place = place;
+            converse(socket, Link::new(remote), service, limits, leave).await;
+        });
+    }
+    drop(listener);
+    leave.cancel();
+    while open.join_next().await.is_some() {}
+}
+
+/// The next connection, its caller's address and the place that it takes.
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> (TcpStream, IpAddr, Option<OwnedSemaphorePermit>) {
+    // It is never closed.
+    let place = Arc::clone(room).acquire_owned().await.ok();
+    loop {
+        match listener.accept().await {
+            Ok((socket, remote)) => {
+                let _ = socket.set_nodelay(true);
+                return (socket, remote.ip(), place);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                sleep(NO_ROOM).await;
+            }
+        }
+    }
+}
+
+/// One connection from its handshake to its end.
+async fn converse<S>(
+    mut socket: TcpStream,
+    link: Link,
+    service: S,
+    limits: Limits,
+    leave: CancellationToken,
+) where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    let answers = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(link.clone());
+        service.clone().oneshot(request.map(Body::new))
+    });
+    let over = async {
+        tokio::select! {
+            () = link.without_calls(limits.first_call, limits.idle) => {}
+            () = sleep(limits.age) => {}
+            () = leave.cancelled() => {}
+        }
+    };
+    let said = async {
+        sleep(limits.grace).await;
+        link.without_calls(Duration::ZERO, limits.grace).await;
+    };
+    {
+        let connection = http2_server().serve_connection(TokioIo::new(&mut socket), answers);
+        tokio::pin!(connection);
+        tokio::select! {
+            _ = connection.as_mut() => {}
+            () = over => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    _ = connection => {}
+                    () = said => {}
+                    () = sleep(limits.calls) => {}
                 }
             }
         }
-    })
+    }
+    // Closed over something that was not read, the last words would be lost on their way.
+    if socket.shutdown().await.is_ok() {
+        let rest = async { while socket.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {} };
+        let _ = timeout(limits.grace, rest).await;
+    }
 }
 
-/// A connection that ends, as if its caller had left, when it goes too long without a call.
-pub(crate) struct Connection<S> {
-    socket: S,
-    link: Link,
-    look: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
+/// What a connection may open. The pings find callers who are gone.
+fn http2_server() -> http2::Builder<TokioExecutor> {
+    let mut server = http2::Builder::new(TokioExecutor::new());
+    server
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(256)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(256)
+        .keep_alive_interval(Duration::from_secs(60))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .max_header_list_size(16 * 1024);
+    server
 }
 
 /// What a connection and its calls know of each other.
@@ -61,48 +181,51 @@ pub(crate) struct Connection<S> {
 pub(crate) struct Link {
     /// The caller's address.
     pub(crate) remote: IpAddr,
+    begun: Instant,
     calls: Arc<Mutex<Calls>>,
 }
 
-/// How many calls are under way, and until when there may be none.
+/// How many calls are under way, and when the last one ended.
+#[derive(Default)]
 struct Calls {
     open: usize,
-    until: Instant,
+    last: Option<Instant>,
 }
 
 /// A call under way.
 pub(crate) struct Busy(Link);
 
-impl<S> Connection<S> {
-    fn new(socket: S, remote: IpAddr, place: OwnedSemaphorePermit, first: Duration) -> Self {
-        let until = Instant::now() + first;
-        let calls = Calls { open: 0, until };
+impl Link {
+    fn new(remote: IpAddr) -> Self {
         Self {
-            socket,
-            link: Link {
-                remote,
-                calls: Arc::new(Mutex::new(calls)),
-            },
-            look: Box::pin(sleep_until(until)),
-            _place: place,
+            remote,
+            begun: Instant::now(),
+            calls: Arc::default(),
         }
     }
-}
 
-impl Link {
     /// Keeps the connection for as long as the call is under way.
     pub(crate) fn begin(&self) -> Busy {
         self.calls().open += 1;
         Busy(self.clone())
     }
 
-    /// When to look again; none when the connection's time is over.
-    fn stays(&self, now: Instant) -> Option<Instant> {
-        let calls = self.calls();
-        if calls.open > 0 {
-            return Some(now + IDLE);
+    /// Waits until there has been no call for too long: for this long since the beginning, or since the last.
+    async fn without_calls(&self, first: Duration, later: Duration) {
+        while let Some(until) = self.stays(Instant::now(), first, later) {
+            sleep_until(until).await;
         }
-        (calls.until > now).then_some(calls.until)
+    }
+
+    /// When to look again; none when it has been without a call for too long.
+    fn stays(&self, now: Instant, first: Duration, later: Duration) -> Option<Instant> {
+        let calls = self.calls();
+        let until = match calls.last {
+            _ if calls.open > 0 => return Some(now + later),
+            Some(last) => last + later,
+            None => self.begun + first,
+        };
+        (until > now).then(|| until.min(now + later))
     }
 
     fn calls(&self) -> std::sync::MutexGuard<'_, Calls> {
@@ -110,117 +233,256 @@ impl Link {
     }
 }
 
+impl Busy {
+    /// An answer whose call is under way until it has left.
+    pub(crate) fn until_sent(self, answer: Response<Body>) -> Response<Body> {
+        answer.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                let _busy = &self;
+                frame
+            }))
+        })
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
         let mut calls = self.0.calls();
         calls.open -= 1;
-        calls.until = Instant::now() + IDLE;
-    }
-}
-
-impl<S> Connected for Connection<S> {
-    type ConnectInfo = Link;
-
-    fn connect_info(&self) -> Link {
-        self.link.clone()
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        while self.look.as_mut().poll(context).is_ready() {
-            let Some(until) = self.link.stays(Instant::now()) else {
-                return Poll::Ready(Ok(()));
-            };
-            self.look.as_mut().reset(until);
-        }
-        Pin::new(&mut self.socket).poll_read(context, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(context, pieces)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(context)
+        calls.last = Some(Instant::now());
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use futures_util::{FutureExt as _, StreamExt as _};
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use futures_util::FutureExt as _;
 
     use super::*;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const FAR: Duration = Duration::from_secs(3600);
+    /// Nothing ends by itself.
+    const NEVER: Limits = Limits {
+        connections: 512,
+        first_call: FAR,
+        idle: FAR,
+        age: FAR,
+        grace: FAR,
+        calls: FAR,
+    };
 
-    fn place() -> OwnedSemaphorePermit {
-        Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap()
+    const HEADERS: u8 = 1;
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
+    const ACK: u8 = 1;
+    /// More than any stream's number: those that come meanwhile are taken.
+    const ANY: u32 = (1 << 31) - 1;
+
+    /// A server that answers a call as soon as `free` has a place for it.
+    struct Server {
+        address: std::net::SocketAddr,
+        free: Arc<Semaphore>,
+        stop: CancellationToken,
+        serving: tokio::task::JoinHandle<()>,
+    }
+
+    impl Server {
+        async fn start(limits: Limits) -> Self {
+            let listener = TcpListener::bind((HERE, 0)).await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let free = Arc::new(Semaphore::new(0));
+            let places = Arc::clone(&free);
+            let service = tower::service_fn(move |request: Request<Body>| {
+                let places = Arc::clone(&places);
+                async move {
+                    let busy = request.extensions().get::<Link>().unwrap().begin();
+                    places.acquire().await.unwrap().forget();
+                    Ok::<_, Infallible>(busy.until_sent(Response::new(Body::empty())))
+                }
+            });
+            let stop = CancellationToken::new();
+            let stopped = stop.clone().cancelled_owned();
+            let serving = tokio::spawn(serve(listener, service, limits, stopped));
+            Self {
+                address,
+                free,
+                stop,
+                serving,
+            }
+        }
+    }
+
+    /// A caller, frame by frame.
+    struct Caller(TcpStream);
+
+    impl Caller {
+        /// One that has shaken hands.
+        async fn of(server: &Server) -> Self {
+            let mut caller = Self(TcpStream::connect(server.address).await.unwrap());
+            let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+            caller.0.write_all(preface).await.unwrap();
+            caller.send(SETTINGS, 0, 0, &[]).await;
+            let (first, ..) = caller.hear().await.unwrap();
+            assert_eq!(first, SETTINGS);
+            caller
+        }
+
+        async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+            let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+            let mut frame = length[1..].to_vec();
+            frame.extend([kind, flags]);
+            frame.extend(stream.to_be_bytes());
+            frame.extend(payload);
+            self.0.write_all(&frame).await.unwrap();
+        }
+
+        /// Begins a call: a POST of nothing.
+        async fn call(&mut self, stream: u32) {
+            let post = [0x83, 0x86, 0x84, 0x41, 1, b'a'];
+            self.send(HEADERS, 5, stream, &post).await;
+        }
+
+        /// The next frame's kind, flags, stream and payload; none at the connection's end.
+        async fn hear(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+            let mut head = [0; 9];
+            self.0.read_exact(&mut head).await.ok()?;
+            let [high, middle, low, kind, flags, stream @ ..] = head;
+            let length = u32::from_be_bytes([0, high, middle, low]);
+            let mut payload = vec![0; usize::try_from(length).unwrap()];
+            self.0.read_exact(&mut payload).await.ok()?;
+            Some((kind, flags, u32::from_be_bytes(stream), payload))
+        }
+
+        /// Waits until it is told that the connection is to end; up to which stream it was heard.
+        async fn told(&mut self) -> u32 {
+            loop {
+                let frame = self.hear().await.expect("closed without a word");
+                if let (GOAWAY, _, _, payload) = frame {
+                    return last(&payload);
+                }
+            }
+        }
+
+        /// Goes on to the end as every client does: what it is told last, and which calls were answered.
+        async fn end(mut self) -> (Option<u32>, Vec<u32>) {
+            let (mut told, mut answered) = (None, Vec::new());
+            while let Some((kind, flags, stream, payload)) = self.hear().await {
+                match kind {
+                    PING if flags & ACK == 0 => self.send(PING, ACK, 0, &payload).await,
+                    GOAWAY => told = Some(last(&payload)),
+                    HEADERS => answered.push(stream),
+                    _ => {}
+                }
+            }
+            (told, answered)
+        }
+    }
+
+    fn last(goaway: &[u8]) -> u32 {
+        assert_eq!(goaway[4..8], [0; 4], "it ends for no fault of the caller's");
+        u32::from_be_bytes(goaway[..4].try_into().unwrap())
+    }
+
+    /// What is sent before its caller knows that the connection ends is answered: here after the first word.
+    #[tokio::test]
+    async fn a_call_on_a_connection_that_ends_is_answered() {
+        for limits in [
+            Limits {
+                first_call: Duration::ZERO,
+                ..NEVER
+            },
+            Limits {
+                age: Duration::ZERO,
+                ..NEVER
+            },
+        ] {
+            let server = Server::start(limits).await;
+            let mut caller = Caller::of(&server).await;
+            assert_eq!(caller.told().await, ANY);
+            caller.call(1).await;
+            caller.call(3).await;
+            server.free.add_permits(2);
+            let (told, mut answered) = caller.end().await;
+            answered.sort_unstable();
+            assert_eq!((told, answered), (Some(3), vec![1, 3]));
+        }
     }
 
     #[tokio::test]
-    async fn a_connection_without_a_call_ends() {
-        let (_caller, socket) = tokio::io::duplex(16);
-        let mut connection = Connection::new(socket, HERE, place(), Duration::ZERO);
-        assert_eq!(connection.read(&mut [0; 16]).await.unwrap(), 0);
+    async fn an_idle_connection_ends_after_its_last_call() {
+        let idle = Duration::from_millis(50);
+        let server = Server::start(Limits { idle, ..NEVER }).await;
+        let mut caller = Caller::of(&server).await;
+        caller.call(1).await;
+        tokio::time::sleep(2 * idle).await;
+        server.free.add_permits(1);
+        assert_eq!(caller.end().await, (Some(1), vec![1]));
+    }
+
+    /// Who never says a word, or does not answer, is not waited for.
+    #[tokio::test]
+    async fn a_silent_connection_ends() {
+        let limits = Limits {
+            first_call: Duration::ZERO,
+            grace: Duration::from_millis(50),
+            ..NEVER
+        };
+        let server = Server::start(limits).await;
+        let mut silent = TcpStream::connect(server.address).await.unwrap();
+        let mut heard = Vec::new();
+        let _ = silent.read_to_end(&mut heard).await;
+        let mut deaf = Caller::of(&server).await;
+        while deaf.hear().await.is_some() {}
+    }
+
+    #[tokio::test]
+    async fn a_server_that_stops_ends_what_was_begun() {
+        let mut server = Server::start(NEVER).await;
+        let mut caller = Caller::of(&server).await;
+        caller.call(1).await;
+        server.stop.cancel();
+        assert_eq!(caller.told().await, ANY);
+        let refused = TcpStream::connect(server.address).await;
+        assert!(refused.is_err(), "it listens on");
+        assert!((&mut server.serving).now_or_never().is_none());
+        server.free.add_permits(1);
+        assert_eq!(caller.end().await, (Some(1), vec![1]));
+        server.serving.await.unwrap();
     }
 
     #[tokio::test]
     async fn a_connection_stays_for_its_calls_and_a_while_longer() {
-        let (mut caller, socket) = tokio::io::duplex(16);
-        let mut connection = Connection::new(socket, HERE, place(), Duration::ZERO);
-        let link = connection.connect_info();
-        let (first, second) = (link.begin(), link.begin());
-        caller.write_all(b"said").await.unwrap();
-        assert_eq!(connection.read(&mut [0; 16]).await.unwrap(), 4);
-        drop(first);
-        assert!(link.stays(Instant::now() + 2 * IDLE).is_some());
-        drop(second);
+        let (first, idle) = (Duration::ZERO, FAR);
+        let link = Link::new(HERE);
         let now = Instant::now();
-        assert!(link.stays(now).is_some_and(|until| until <= now + IDLE));
-        assert_eq!(link.stays(now + IDLE), None);
+        assert_eq!(link.stays(now, first, idle), None);
+        let (one, other) = (link.begin(), link.begin());
+        drop(one);
+        assert!(link.stays(now + 2 * idle, first, idle).is_some());
+        let body = Body::new(http_body_util::Full::new(bytes::Bytes::from_static(b"x")));
+        let answer = other.until_sent(Response::new(body));
+        assert!(link.stays(now + 2 * idle, first, idle).is_some());
+        drop(answer);
+        let now = Instant::now();
+        let until = link.stays(now, first, idle);
+        assert!(until.is_some_and(|until| until <= now + idle));
+        assert_eq!(link.stays(now + idle, first, idle), None);
     }
 
     #[tokio::test]
     async fn there_are_no_more_than_there_is_room_for() {
         let listener = TcpListener::bind((HERE, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut connections = std::pin::pin!(connections(listener, 2));
+        let room = Arc::new(Semaphore::new(2));
         let mut callers = Vec::new();
         for _ in 0..3 {
             callers.push(TcpStream::connect(address).await.unwrap());
         }
-        let first = connections.next().await.unwrap().unwrap();
-        let _second = connections.next().await.unwrap().unwrap();
-        assert!(connections.next().now_or_never().is_none(), "a third");
+        let first = accept(&listener, &room).await;
+        let _second = accept(&listener, &room).await;
+        assert!(accept(&listener, &room).now_or_never().is_none(), "a third");
         drop(first);
-        assert!(connections.next().await.is_some());
+        accept(&listener, &room).await;
     }
 }

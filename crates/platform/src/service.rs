@@ -11,19 +11,21 @@ use octroi_api::event::v1::event_service_server::EventServiceServer;
 use octroi_api::testing::v1::clock_service_server::ClockServiceServer;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
+use tower::Layer as _;
 
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::error::Error;
 use crate::event_service::EventsApi;
 use crate::intake::{Intake, IntakeApi};
-use crate::layer::{CLOCK_DEADLINE, Gate, GateLayer};
-use crate::listen::{CONNECTIONS, connections};
+use crate::layer::{Gate, GateLayer};
+use crate::listen::{self, LIMITS};
 use crate::migrate;
 use crate::peer::{Peer, peer};
 use crate::reflection::add_reflection;
@@ -121,18 +123,18 @@ pub struct Shell {
 pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
-    task: JoinHandle<Result<(), Error>>,
+    task: JoinHandle<()>,
 }
 
 impl Running {
     /// Waits until the service has stopped and drained.
     ///
     /// # Errors
-    /// When serving failed.
+    /// When it panicked.
     pub async fn stopped(self) -> Result<(), Error> {
         self.task
             .await
-            .unwrap_or_else(|error| Err(Error::Internal(error.into())))
+            .map_err(|error| Error::Internal(error.into()))
     }
 }
 
@@ -256,7 +258,6 @@ impl Shell {
         let address = listener
             .local_addr()
             .map_err(|error| StartError::Internal(Error::Internal(error.into())))?;
-        let incoming = connections(listener, CONNECTIONS);
         let relays = self.spawn_relays(horizon)?;
         let db = self.db.clone();
         self.spawn_work("request ids", FORGETTING, move |_| {
@@ -320,31 +321,23 @@ impl Shell {
                     .await;
             }
         };
-        let serving = server()
-            .layer(GateLayer(gate))
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(incoming, draining);
+        let gated = GateLayer(gate).layer(routes.prepare());
+        let serving = listen::serve(listener, gated, LIMITS, draining);
         let task = tokio::spawn(self.run(serving));
         Ok(Running { address, task })
     }
 
-    async fn run(
-        self,
-        serving: impl Future<Output = Result<(), tonic::transport::Error>> + Send,
-    ) -> Result<(), Error> {
-        tokio::pin!(serving);
-        let ended = tokio::select! {
-            ended = &mut serving => Some(ended),
-            () = self.shutdown.cancelled() => None,
+    async fn run(self, serving: impl Future<Output = ()> + Send) {
+        let drained = async {
+            self.shutdown.cancelled().await;
+            sleep(DRAIN).await;
         };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => tokio::time::timeout(DRAIN, serving).await.unwrap_or(Ok(())),
-        };
-        self.shutdown.cancel();
+        tokio::select! {
+            () = serving => {}
+            () = drained => {}
+        }
         self.tracker.close();
         let _ = tokio::time::timeout(DRAIN, self.tracker.wait()).await;
-        ended.map_err(|error| Error::Internal(error.into()))
     }
 
     fn listen(&self) -> Result<tokio::net::TcpListener, StartError> {
@@ -415,20 +408,6 @@ impl Shell {
 pub(crate) struct RelayHandle {
     pub(crate) nudge: Arc<Notify>,
     pub(crate) told: watch::Receiver<Option<jiff::Timestamp>>,
-}
-
-/// The server with its limits on what a connection may open, and how long it may last: an hour, and then until what it
-/// began is done. How long it may be idle is known in `listen.rs`; the pings find callers who are gone.
-fn server() -> tonic::transport::Server {
-    tonic::transport::Server::builder()
-        .max_concurrent_streams(Some(256))
-        .max_connection_age(Duration::from_secs(3600))
-        .max_connection_age_grace(CLOCK_DEADLINE)
-        .http2_max_pending_accept_reset_streams(Some(20))
-        .http2_max_local_error_reset_streams(Some(256))
-        .http2_keepalive_interval(Some(Duration::from_secs(60)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .http2_max_header_list_size(Some(16 * 1024))
 }
 
 /// A list behind a lock that a panic elsewhere does not poison for us.

@@ -32,6 +32,6 @@ pub use octroi::system::ServiceName;
 pub use postgres::Server;
 pub use raw::server;
 pub use refusal::{Answer, Refused};
-pub use stock::StockClient;
+pub use stock::{StockClient, late_calls};
 pub use time::{at, eventually, instant, within};
 pub use wire::{Turn, Wire};

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
@@ -47,24 +47,16 @@ impl StockClient {
         let address = url.trim_start_matches("http://");
         let mut clients = Vec::new();
         for (name, program, probe, script) in MAKES {
-            let probed = Command::new(program).args(probe).output().await;
-            if probed.is_ok_and(|probed| probed.status.success()) {
+            if installed(name, program, probe).await {
                 clients.push(Self::start(name, program, script, address, gzip));
-                continue;
             }
-            assert!(std::env::var_os("CI").is_none(), "{name} is missing");
-            let words = format!("\nNOT RUN: what {name} sees, since it is not installed\n");
-            std::io::stderr().write_all(words.as_bytes()).unwrap();
         }
         clients
     }
 
     fn start(name: &'static str, program: &str, script: &str, address: &str, gzip: bool) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/clients")
-            .join(script);
         let mut child = Command::new(program)
-            .arg(script)
+            .arg(path(script))
             .arg(address)
             .args(gzip.then_some("gzip"))
             .stdin(Stdio::piped())
@@ -138,6 +130,62 @@ impl StockClient {
             Err(Status::with_details(code.into(), message, details.into()))
         }
     }
+}
+
+/// How many calls a client of each make loses of `count`, each the first of a connection that is as old as the first
+/// instant, or the last, or between.
+pub async fn late_calls(url: &str, count: usize, first: f64, last: f64) -> Vec<(String, usize)> {
+    let address = url.trim_start_matches("http://");
+    let mut running = Vec::new();
+    for (name, program, probe, script) in MAKES {
+        if installed(name, program, probe).await {
+            let child = Command::new(program)
+                .arg(path(&script.replace("call", "late")))
+                .arg(address)
+                .args([count.to_string(), first.to_string(), last.to_string()])
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .kill_on_drop(true)
+                .spawn();
+            running.push((name, child.unwrap()));
+        }
+    }
+    let mut lost = Vec::new();
+    for (name, child) in running {
+        let told = String::from_utf8(child.wait_with_output().await.unwrap().stdout).unwrap();
+        let ends: Vec<Value> = told
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(ends.len(), count, "{name} ended early");
+        let failed = ends.iter().filter(|end| end["code"] != 0);
+        let failed: Vec<_> = failed.map(ToString::to_string).collect();
+        let first = failed.first().map_or("", String::as_str);
+        lost.push((
+            format!("{name} {first}").trim_end().to_owned(),
+            failed.len(),
+        ));
+    }
+    lost
+}
+
+/// Whether a make is there. Where everything is checked it must be; elsewhere it is said which tests are not run.
+async fn installed(name: &str, program: &str, probe: &[&str]) -> bool {
+    let probed = Command::new(program).args(probe).output().await;
+    if probed.is_ok_and(|probed| probed.status.success()) {
+        return true;
+    }
+    assert!(std::env::var_os("CI").is_none(), "{name} is missing");
+    let words = format!("\nNOT RUN: what {name} sees, since it is not installed\n");
+    std::io::stderr().write_all(words.as_bytes()).unwrap();
+    false
+}
+
+/// Where a script lies.
+fn path(script: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/clients")
+        .join(script)
 }
 
 fn to_hex(bytes: &[u8]) -> String {

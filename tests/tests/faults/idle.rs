@@ -1,9 +1,9 @@
-//! Connections that are of no use are closed.
+//! Connections that are of no use are closed, and whoever would have used one at that moment notices nothing.
 
 use std::time::Duration;
 
 use h2::Ping;
-use octroi_tests::harness::{Installation, ServiceName};
+use octroi_tests::harness::{Installation, ServiceName, late_calls};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -45,5 +45,18 @@ async fn one_that_only_pings() {
     // Whether the end is a good one or a broken pipe depends on which side was writing.
     let _ = ended.expect("the service closes it");
     assert!(pinging.await.unwrap() > 1, "its pings were answered");
+    octroi.finish().await;
+}
+
+/// Calls of stock clients, sent around the end of the time that a connection has for its first: each is answered, on
+/// that connection or, since the client knows that it was not begun, on another.
+#[tokio::test]
+async fn a_call_at_its_end_is_not_lost() {
+    const EACH: usize = 120;
+    let octroi = Installation::start().await;
+    let url = octroi.plan().url(ServiceName::Licensing);
+    for (client, lost) in late_calls(&url, EACH, 9.8, 10.1).await {
+        assert_eq!(lost, 0, "of {EACH} calls by {client}");
+    }
     octroi.finish().await;
 }
