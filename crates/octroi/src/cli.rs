@@ -69,6 +69,8 @@ pub fn run() -> ExitCode {
             Command::Replay(args) => replay::replay(&args).await,
         }
     });
+    // What blocks a thread still, a look-up of a name perhaps, is nobody's any more.
+    runtime.shutdown_background();
     ended.unwrap_or_else(|failure| refused(&failure))
 }
 

@@ -122,13 +122,19 @@ async fn run(
             "the greeting was not printed; Octroi serves all the same"
         );
     }
-    let failed = tokio::select! {
-        () = shutdown.cancelled() => None,
-        error = system.ended() => Some(Failure::from(error)),
-        error = place.ended() => Some(Failure::from(error)),
+    let served = async {
+        let failed = tokio::select! {
+            () = shutdown.cancelled() => None,
+            error = system.ended() => Some(Failure::from(error)),
+        };
+        system.stop().await;
+        failed.map_or(Ok(()), Err)
     };
-    system.stop().await;
-    failed.map_or(Ok(()), Err)
+    // Without the database nothing can be answered any more, so nothing is waited for.
+    tokio::select! {
+        error = place.ended() => Err(error.into()),
+        served = served => served,
+    }
 }
 
 /// Prepares the database and the keys and starts the services; answers the time of the test clock too.

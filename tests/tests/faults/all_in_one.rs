@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use octroi_tests::harness::{Caller, Customer};
@@ -109,10 +109,20 @@ impl AllInOne {
         self.directory.path().join("data")
     }
 
+    /// Where licensing, billing and notification listen.
+    pub fn urls(&self) -> &[String; 3] {
+        &self.urls
+    }
+
+    /// The operator's token.
+    pub fn token(&self) -> String {
+        let token = fs::read_to_string(self.data_dir().join("operator.token")).unwrap();
+        token.trim_end().to_owned()
+    }
+
     /// Somebody who may do everything, with a connection of their own, while this process runs.
     pub fn operator(&self) -> Caller {
-        let token = fs::read_to_string(self.data_dir().join("operator.token")).unwrap();
-        Caller::elsewhere(self.urls.clone(), token.trim_end())
+        Caller::elsewhere(self.urls.clone(), &self.token())
     }
 
     /// A customer of an account that was opened before.
@@ -142,6 +152,20 @@ impl AllInOne {
         victims.extend(database.then(|| self.postmaster().expect("a database runs")));
         signal("-KILL", &victims);
         child.wait().unwrap();
+    }
+
+    /// Kills the database alone.
+    pub fn kill_database(&self) {
+        signal("-KILL", &[self.postmaster().expect("a database runs")]);
+    }
+
+    /// How the process ended; none while it runs.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let ended = self.child.as_mut()?.try_wait().unwrap();
+        if ended.is_some() {
+            self.child = None;
+        }
+        ended
     }
 
     /// Kills the process in the middle of its start, and whatever it has started by then with it or not. What is spared

@@ -14,6 +14,7 @@ mod chance;
 mod corrupt;
 mod crash;
 mod draining;
+mod gone;
 mod held;
 mod idle;
 mod large;
