@@ -1,6 +1,6 @@
 //! What lies where, and how large it may grow.
 
-use crate::repository::{none, sources, top_level};
+use crate::repository::{none, read, sources, top_level};
 
 /// Lines of a file, at most.
 const FILE: usize = 500;
@@ -80,4 +80,32 @@ fn no_file_is_named_after_nothing() {
         .map(|file| file.path)
         .collect();
     none("a file's name says what is in it", named);
+}
+
+/// What a release computes of money is right or stops: it must not be less careful than what the tests saw.
+#[test]
+fn a_release_checks_overflow_as_the_tests_do() {
+    let manifest = read("Cargo.toml");
+    let profile = |name: &str| {
+        let below = manifest
+            .split_once(&format!("\n[{name}]\n"))
+            .map(|(_, below)| below);
+        below.and_then(|below| below.split("\n[").next())
+    };
+    let own = profile("profile.release").unwrap();
+    assert!(
+        own.lines().any(|line| line == "overflow-checks = true"),
+        "{own}"
+    );
+    let dev = profile("profile.dev").unwrap();
+    assert!(!dev.contains("overflow-checks"), "{dev}");
+    // Nor is it taken back for one of ours.
+    for package in ["api", "platform", "licensing", "billing", "notification"] {
+        for kind in ["dev", "release"] {
+            assert_eq!(
+                profile(&format!("profile.{kind}.package.octroi-{package}")),
+                None
+            );
+        }
+    }
 }
