@@ -23,6 +23,7 @@ mod log;
 mod mailing;
 mod month;
 mod passing;
+mod poison;
 mod process;
 mod processes;
 mod race;

@@ -15,6 +15,9 @@ use crate::domain::order::{self, Order, Wish};
 use crate::error::Error;
 use crate::store;
 
+/// How many overdue orders one transaction marks.
+const BATCH: i64 = 100;
+
 /// Orders until they are paid.
 #[derive(Clone)]
 pub(crate) struct Orders {
@@ -130,12 +133,43 @@ impl Orders {
         Ok(answer)
     }
 
-    /// Marks orders whose time is over; answers how many.
+    /// Marks orders whose time is over; answers how many. One that cannot be marked holds up no other.
+    ///
+    /// # Errors
+    /// When there was something to do and none of it worked.
     pub(crate) async fn expire(&self, now: Timestamp) -> Result<u64, Error> {
+        let error = match self.expire_some(now, 0, BATCH).await {
+            Err(error) if !is_everybody_s(&error) => error,
+            other => return other,
+        };
+        let (mut done, mut failed) = (0, 0);
+        while failed < BATCH {
+            match self.expire_some(now, failed, 1).await {
+                Ok(0) => break,
+                Ok(marked) => done += marked,
+                Err(error) if is_everybody_s(&error) => return Err(error),
+                Err(error) => {
+                    let error = format!("{:#}", anyhow::Error::new(error));
+                    tracing::error!(
+                        error,
+                        "an overdue order could not be marked; it is tried again"
+                    );
+                    failed += 1;
+                }
+            }
+        }
+        match done {
+            0 => Err(error),
+            done => Ok(done),
+        }
+    }
+
+    /// Marks at most so many, after the first ones, in one transaction.
+    async fn expire_some(&self, now: Timestamp, after: i64, most: i64) -> Result<u64, Error> {
         let call = Call::background(now, "licensing/expire-orders");
         let (mut tx, rows) = self
             .db
-            .begin_work(&call, store::order::LOCK_OVERDUE, &[&now])
+            .begin_work(&call, store::order::LOCK_OVERDUE, &[&now, &after, &most])
             .await?;
         for row in &rows {
             let before = store::order::from_row(row)?;
@@ -202,6 +236,14 @@ impl Orders {
         }
         Ok(())
     }
+}
+
+/// Whether the database is away: no single order's fault.
+fn is_everybody_s(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Platform(Platform::Unavailable(_) | Platform::OutcomeUnknown)
+    )
 }
 
 /// What an audit row says of an order.

@@ -72,11 +72,12 @@ pub(crate) async fn list(db: &Db, account: &str, page: &Page) -> Result<Vec<Orde
     rows.iter().map(from_row).collect()
 }
 
-/// Orders whose time is over, locked; those that someone else works on are left out.
+/// Orders whose time is over at `$1`, locked: at most `$3` after the first `$2`. Those that someone else works on are left
+/// out.
 pub(crate) const LOCK_OVERDUE: &str = select!(
     "lock_overdue_orders",
-    "WHERE o.state = 'AWAITING_PAYMENT' AND o.expires_at <= $1 ORDER BY o.expires_at LIMIT 100
-     FOR UPDATE OF o SKIP LOCKED"
+    "WHERE o.state = 'AWAITING_PAYMENT' AND o.expires_at <= $1 ORDER BY o.expires_at
+     OFFSET $2 LIMIT $3 FOR UPDATE OF o SKIP LOCKED"
 );
 
 /// Which ids are not free.

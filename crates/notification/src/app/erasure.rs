@@ -3,7 +3,7 @@
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use octroi_platform::{Call, Db};
+use octroi_platform::{Call, Db, Error};
 
 use crate::app::fact::audited;
 use crate::store;
@@ -11,15 +11,38 @@ use crate::store;
 /// How many passwords one transaction erases.
 const BATCH: i64 = 100;
 
-/// Erases what had its time at `now`, up to a limit; how much it was.
+/// Erases what had its time at `now`, up to a limit; how much it was. What cannot be erased holds up nothing else.
 ///
 /// # Errors
-/// The database's.
+/// When there was something to erase and none of it was.
 pub async fn erase(db: &Db, now: Timestamp) -> anyhow::Result<u64> {
+    let error = match erase_some(db, now, 0, BATCH).await {
+        Err(error) if !is_everybody_s(&error) => error,
+        other => return other.context("erasing expired secrets"),
+    };
+    let (mut done, mut failed) = (0, 0);
+    while failed < BATCH {
+        match erase_some(db, now, failed, 1).await {
+            Ok(0) => break,
+            Ok(erased) => done += erased,
+            Err(error) if is_everybody_s(&error) => return Err(error.into()),
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                tracing::error!(error, "a password could not be erased; it is tried again");
+                failed += 1;
+            }
+        }
+    }
+    match done {
+        0 => Err(error).context("erasing expired secrets"),
+        done => Ok(done),
+    }
+}
+
+/// Erases at most so many, after the first ones, in one transaction.
+async fn erase_some(db: &Db, now: Timestamp, after: i64, most: i64) -> Result<u64, Error> {
     let call = Call::background(now, "octroi.notification/EraseSecrets");
-    let (mut tx, emails) = store::delivery::expired(db, &call, BATCH)
-        .await
-        .context("reading expired secrets")?;
+    let (mut tx, emails) = store::delivery::expired(db, &call, after, most).await?;
     let mut erased = 0;
     for email in emails {
         let before = audited(&email);
@@ -31,7 +54,12 @@ pub async fn erase(db: &Db, now: Timestamp) -> anyhow::Result<u64> {
     if erased == 0 {
         tx.rollback().await;
     } else {
-        tx.commit_work().await.context("erasing expired secrets")?;
+        tx.commit_work().await?;
     }
     Ok(erased)
+}
+
+/// Whether the database is away: no single password's fault.
+fn is_everybody_s(error: &Error) -> bool {
+    matches!(error, Error::Unavailable(_) | Error::OutcomeUnknown)
 }

@@ -187,21 +187,26 @@ pub fn finish(tx: &mut Tx, leased: &Leased, next: &Next, now: Timestamp) {
     );
 }
 
-/// E-mails whose password has had its time, locked, in a transaction; at most `limit`.
+/// E-mails whose password has had its time, locked, in a transaction; at most `limit` after the first `after`.
 ///
 /// # Errors
 /// The database's, or a row that cannot be.
-pub async fn expired(db: &Db, call: &Call, limit: i64) -> Result<(Tx, Vec<Email>), Error> {
+pub async fn expired(
+    db: &Db,
+    call: &Call,
+    after: i64,
+    limit: i64,
+) -> Result<(Tx, Vec<Email>), Error> {
     let (tx, rows) = db
         .begin_work(
             call,
             select_email!(
                 "delivery::expired",
                 "WHERE e.secret_state = 'READABLE' AND e.secret_expires_at <= $1
-                 ORDER BY e.secret_expires_at LIMIT $2
+                 ORDER BY e.secret_expires_at OFFSET $2 LIMIT $3
                  FOR UPDATE OF e SKIP LOCKED"
             ),
-            &[&call.now, &limit],
+            &[&call.now, &after, &limit],
         )
         .await?;
     let emails = rows.iter().map(from_row).collect::<Result<_, _>>()?;
