@@ -70,9 +70,13 @@ pub static SERVICE: Service = Service {
             "V5__bill_run_totals.sql",
             include_str!("../migrations/V5__bill_run_totals.sql"),
         ),
+        (
+            "V6__quoted_orders.sql",
+            include_str!("../migrations/V6__quoted_orders.sql"),
+        ),
     ],
     seals: None,
-    minimum_schema: 5,
+    minimum_schema: 6,
 };
 
 /// How many undecided payments are looked at side by side.

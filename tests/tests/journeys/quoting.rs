@@ -5,7 +5,7 @@ use octroi_api::billing::v1::{
 };
 use octroi_api::licensing::v1::{CreateOrderRequest, Order, order};
 use octroi_tests::harness::{
-    Answer as _, BUSINESS, Installation, ServiceName, amount, lines, new_group,
+    Answer as _, BUSINESS, Installation, ServiceName, amount, eventually, lines, new_group,
 };
 use tonic::Code;
 
@@ -151,6 +151,73 @@ async fn the_first_order_fixes_currency_and_seller() {
     assert_eq!(refused.metadata["account"], "accounts/acme");
     assert_eq!(refused.metadata["fields"], "currency_code, seller");
     acme.pays("o1").await.got();
+    octroi.finish().await;
+}
+
+/// An order that fails after its quote fixes nothing; one that is kept does, however late billing hears of it.
+#[tokio::test]
+async fn only_an_order_that_is_kept_fixes_currency_and_seller() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    let in_currency = |currency: &str| Account {
+        currency_code: currency.to_owned(),
+        ..Account::default()
+    };
+    let fail = "
+        CREATE FUNCTION licensing.fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
+        CREATE TRIGGER fail BEFORE INSERT ON licensing.license_order
+            FOR EACH ROW EXECUTE FUNCTION licensing.fail()";
+    octroi.sql.batch_execute(fail).await.unwrap();
+    let failed = acme
+        .asks_for("o1", new_group("office"), &[(BUSINESS, 1)])
+        .await
+        .refused();
+    failed.is(Code::Internal, "INTERNAL");
+    // It may still be under way as far as billing knows, until licensing has told everything until then.
+    let at_once = acme
+        .changes(&["currency_code"], in_currency("USD"))
+        .await
+        .refused();
+    at_once.is(Code::FailedPrecondition, "ACCOUNT_FIXED");
+    octroi.advance_to("2026-02-02T08:05:00Z").await;
+    eventually("nothing can be under way", async || {
+        acme.changes(&["currency_code"], in_currency("USD"))
+            .await
+            .ok()
+    })
+    .await;
+    acme.changes(&["currency_code"], in_currency("EUR"))
+        .await
+        .got();
+
+    // The news of the next one are held up.
+    let hold = "
+        DROP FUNCTION licensing.fail() CASCADE;
+        CREATE FUNCTION licensing.hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            NEW.parked := NEW.subscriber = 'billing'; RETURN NEW;
+        END $$;
+        CREATE TRIGGER hold BEFORE INSERT ON licensing.delivery FOR EACH ROW EXECUTE FUNCTION licensing.hold()";
+    octroi.sql.batch_execute(hold).await.unwrap();
+    acme.asks_for("o2", new_group("office"), &[(BUSINESS, 1)])
+        .await
+        .got();
+    octroi.advance_to("2026-02-02T08:15:00Z").await;
+    let dollars = async || {
+        let refused = acme.changes(&["currency_code"], in_currency("USD")).await;
+        refused
+            .refused()
+            .is(Code::FailedPrecondition, "ACCOUNT_FIXED");
+    };
+    dollars().await;
+    let let_go = "
+        DROP FUNCTION licensing.hold() CASCADE;
+        UPDATE licensing.delivery SET parked = false, due_at = now()";
+    octroi.sql.batch_execute(let_go).await.unwrap();
+    octroi.drained().await;
+    // Paid or not, and after its time.
+    octroi.advance_to("2026-02-03T09:00:00Z").await;
+    assert_eq!(acme.order("o2").await.state(), order::State::Expired);
+    dollars().await;
     octroi.finish().await;
 }
 

@@ -26,6 +26,7 @@ async fn facts_in_their_order() {
     assert_eq!(
         kinds,
         [
+            "licensing.order.created",
             "licensing.order.completed",
             "licensing.group.changed",
             "licensing.license.activated"
@@ -43,7 +44,7 @@ async fn facts_in_their_order() {
         *sequence += 1;
         assert_eq!(event.sequence, *sequence, "{}", event.aggregate);
     }
-    let event = &licensing[2];
+    let event = &licensing[3];
     assert_eq!(event.aggregate, active.name);
     assert_eq!(instant(event.effective_time), instant(active.activate_time));
     assert!(instant(event.record_time) >= at("2026-02-02T08:00:00Z"));

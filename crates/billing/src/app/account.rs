@@ -121,7 +121,8 @@ impl App {
             Err(answer) => return Ok(answer),
         };
         let row = rows.first().ok_or_else(|| not_found(id))?;
-        let before = store::account::account(row)?;
+        let mut before = store::account::account(row)?;
+        before.first_order = before.ordered(row_get(row, "complete_through")?);
         check_etag(etag, before.version, &before.name())?;
         let seller = SellerDefaults {
             id: row_get::<Option<String>>(row, "default_seller")?.ok_or_else(no_seller)?,

@@ -1,4 +1,5 @@
-//! Quotes. One read, and nothing kept but this: the first quote for an order fixes the account's currency and seller.
+//! Quotes. One read, and nothing kept but this: until an account's first order is known to be kept, a quote for one holds
+//! its currency and seller.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -42,8 +43,9 @@ impl App {
         }
     }
 
-    /// Quotes an account's first order. Its currency and seller are fixed with the quote, so that they are still the
-    /// quote's when it is settled; a refused quote fixes nothing.
+    /// Quotes an account's first order. Its currency and seller are held with the quote, so that they are still the
+    /// quote's when licensing tells that the order was kept, which fixes them. An order that was not kept is never told
+    /// of, and holds nothing once licensing's facts are complete through its quote.
     async fn quote_first(
         &self,
         call: &Call,
@@ -62,8 +64,8 @@ impl App {
             .await?;
         let (quote, found) = quoted(account, lines, &rows, call.now)?;
         if found.first_order.is_none() {
-            store::account::mark_ordered(&mut tx, account, call.now);
-            tx.audit(&name(account), None, Some(json!({"first_order": order})));
+            store::account::mark_quoted(&mut tx, account, call.now);
+            tx.audit(&name(account), None, Some(json!({"quoted_order": order})));
             tx.commit_work().await?;
         } else {
             tx.rollback().await;

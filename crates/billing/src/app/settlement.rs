@@ -209,7 +209,7 @@ impl App {
             .check(customer.currency, &prices)
             .map_err(|mismatch| Error::QuoteMismatch { what: mismatch.0 })?;
         if customer.first_order.is_none() {
-            // Its quote was made by a release that did not mark the account.
+            // What licensing tells of the order is still on its way.
             store::account::mark_ordered(&mut tx, account, call.now);
         }
         let means = match with {

@@ -1,4 +1,4 @@
-//! Usage: what licensing tells of seats and groups.
+//! Usage: what licensing tells of seats, groups and orders.
 
 use jiff::Timestamp;
 use octroi_platform::Tx;
@@ -18,6 +18,11 @@ pub enum Fact {
         /// The seat.
         seat: Seat,
         /// From when on.
+        at: Timestamp,
+    },
+    /// An order was kept.
+    Kept {
+        /// Since when.
         at: Timestamp,
     },
     /// An order brought licences.
@@ -60,6 +65,7 @@ pub async fn take(tx: &mut Tx, account: &str, fact: Fact) -> Result<(), Error> {
                 store::usage::enter(tx, account, &order, entry);
             }
         }
+        Fact::Kept { at } => store::account::mark_ordered(tx, account, at),
         Fact::Named(name) => store::usage::name_group(tx, account, name),
     }
     Ok(())

@@ -66,8 +66,10 @@ pub struct Account {
     pub locale: Locale,
     /// Every time zone that it has had, oldest first; never empty.
     pub zones: Vec<ZoneChange>,
-    /// When its first order was quoted to be kept.
+    /// When its first order was kept.
     pub first_order: Option<Timestamp>,
+    /// When an order was last quoted to be kept, before any was known to be.
+    pub quoted: Option<Timestamp>,
     /// Rises with every change.
     pub version: i64,
     /// When it was created.
@@ -160,6 +162,7 @@ impl Account {
                 zone: new.zone.unwrap_or_else(|| seller.zone.clone()),
             }],
             first_order: None,
+            quoted: None,
             version: 1,
             created: now,
             updated: now,
@@ -169,6 +172,13 @@ impl Account {
     /// Resource name.
     pub fn name(&self) -> String {
         name(&self.id)
+    }
+
+    /// When it was first ordered for, as far as can be told from licensing's facts through `complete_through`: an
+    /// order quoted after that may have been kept. One quoted before was, or never will be.
+    pub fn ordered(&self, complete_through: Option<Timestamp>) -> Option<Timestamp> {
+        let open = |quoted: &Timestamp| complete_through.is_none_or(|complete| complete < *quoted);
+        self.first_order.or(self.quoted.filter(open))
     }
 
     /// The time zone last set. Which zone governs an instant is for the calendar to say.

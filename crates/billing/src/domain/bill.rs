@@ -256,6 +256,7 @@ pub(crate) mod tests {
             locale: Locale::Fr,
             zones: Vec::new(),
             first_order: None,
+            quoted: None,
             version: 1,
             created: Timestamp::UNIX_EPOCH,
             updated: Timestamp::UNIX_EPOCH,

@@ -54,6 +54,11 @@ fn fact(event: &pb::Event, payload: &Payload) -> anyhow::Result<Option<(String, 
             let seat = seat(&deactivated.license_group, deactivated.seat)?;
             (seat.account.clone(), Fact::Closed { seat, at })
         }
+        Payload::OrderCreated(created) => {
+            let account = parse(&created.order, ["accounts", "orders"]).map(|[account, _]| account);
+            let account = account.with_context(|| format!("{:?} is no order", created.order))?;
+            (account.to_owned(), Fact::Kept { at })
+        }
         Payload::OrderCompleted(completed) => ordered(completed, at)?,
         Payload::LicenseGroupChanged(changed) => {
             let (account, group) = group(&event.aggregate)?;

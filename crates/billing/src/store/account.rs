@@ -12,8 +12,8 @@ use crate::domain::address::Address;
 macro_rules! account_columns {
     () => {
         "a.account, a.legal_name, a.contact_email, a.address_lines, a.postal_code, a.city, a.country, a.vat_number,
-         a.currency, a.seller, a.locale, a.zone_names, a.zone_times, a.first_order_time, a.version, a.create_time,
-         a.update_time"
+         a.currency, a.seller, a.locale, a.zone_names, a.zone_times, a.first_order_time, a.quoted_time, a.version,
+         a.create_time, a.update_time"
     };
 }
 pub(crate) use account_columns;
@@ -27,12 +27,14 @@ pub const GET: &str = concat!(
 );
 
 /// One account, locked, with the seller that it names or, where `$2` is not null, that one; its columns are null when
-/// there is no such seller.
+/// there is no such seller. Through when licensing's facts are complete is read with it: what is told up to then has been
+/// taken, and the row as it is locked has it.
 pub const LOCK_WITH_SELLER: &str = concat!(
     "-- lock_account
      SELECT ",
     account_columns!(),
-    ", s.id AS default_seller, s.currency AS default_currency, s.time_zone AS default_zone
+    ", s.id AS default_seller, s.currency AS default_currency, s.time_zone AS default_zone,
+        (SELECT complete_through FROM intake_progress WHERE source = 'licensing') AS complete_through
      FROM account a LEFT JOIN seller s ON s.id = coalesce($2, a.seller)
      WHERE a.account = $1
      FOR NO KEY UPDATE OF a"
@@ -77,6 +79,7 @@ pub fn account(row: &Row) -> Result<Account, Error> {
         locale: Locale::parse(row_get(row, "locale")?).ok_or_else(|| corrupt("locale"))?,
         zones: zones.collect(),
         first_order: row_get(row, "first_order_time")?,
+        quoted: row_get(row, "quoted_time")?,
         version: row_get(row, "version")?,
         created: row_get(row, "create_time")?,
         updated: row_get(row, "update_time")?,
@@ -144,11 +147,22 @@ pub fn update(tx: &mut Tx, account: &Account) {
     );
 }
 
-/// Queues the mark of an account's first order, which fixes its currency and seller. Nobody sees it but by that.
+/// Queues the mark of an account's order that is kept: the first one fixes its currency and seller. Nobody sees it but
+/// by that.
 pub fn mark_ordered(tx: &mut Tx, account: &str, now: Timestamp) {
     tx.write(
         "-- mark_ordered
          UPDATE account SET first_order_time = $2 WHERE account = $1 AND first_order_time IS NULL",
+        params![account.to_owned(), now],
+        Rows::Any,
+    );
+}
+
+/// Queues that an order was quoted which may be kept: until that is known, currency and seller stay as they are.
+pub fn mark_quoted(tx: &mut Tx, account: &str, now: Timestamp) {
+    tx.write(
+        "-- mark_quoted
+         UPDATE account SET quoted_time = greatest(quoted_time, $2) WHERE account = $1",
         params![account.to_owned(), now],
         Rows::Exactly(1),
     );

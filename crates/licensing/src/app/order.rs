@@ -1,8 +1,10 @@
 //! Making, reading and dropping orders. Paying them is in `payment`.
 
 use jiff::Timestamp;
+use octroi_api::event::v1::OrderCreated;
+use octroi_api::event::v1::event::Payload;
 use octroi_platform::name::check_etag;
-use octroi_platform::{Call, Db, Error as Platform, Page, ToSql, Violations};
+use octroi_platform::{Call, Db, Error as Platform, NewEvent, Page, ToSql, Violations};
 use prost::Message;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -71,6 +73,13 @@ impl Orders {
         check_group(&order, group.as_ref(), call.now)?;
         store::account::keep(&mut tx, account);
         store::order::insert(&mut tx, &order);
+        let order_name = order.name();
+        tx.emit(NewEvent::new(
+            &order.account,
+            order_name.clone(),
+            call.now,
+            Payload::OrderCreated(OrderCreated { order: order_name }),
+        ));
         tx.audit(&order.name(), None, Some(told(&order)));
         let answer = reply(&order)?;
         match tx.commit(&answer).await {

@@ -67,7 +67,9 @@ fn fact(event: &Event, payload: &Payload) -> Option<Fact> {
             licenses: terminated.licenses,
         }),
         Payload::InvoiceIssued(issued) => invoice_issued(issued),
-        Payload::PaymentSettled(_) | Payload::LicenseGroupChanged(_) => What::Nothing,
+        Payload::PaymentSettled(_) | Payload::OrderCreated(_) | Payload::LicenseGroupChanged(_) => {
+            What::Nothing
+        }
     };
     Some(Fact {
         account: account.to_owned(),

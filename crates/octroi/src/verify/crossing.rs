@@ -23,6 +23,10 @@ pub(super) const CHECKS: &[(&str, &str)] = &[
         ACCOUNTS,
     ),
     (
+        "accounts: currency and seller are fixed by an order that was kept, but for news on their way",
+        FIXED_ACCOUNTS,
+    ),
+    (
         "e-mails: each fact that customers are told of has its own, and each its fact",
         EMAILS,
     ),
@@ -138,6 +142,17 @@ const ACCOUNTS: &str = "
 
 // Which changes of a password were to be mailed, and which accounts have a new contact, only the facts' bodies tell:
 // those were read before. An e-mail that tells of no such fact is as wrong as one that is missing.
+const FIXED_ACCOUNTS: &str = "
+    WITH under_way AS (
+        SELECT DISTINCT account, aggregate FROM licensing.delivery WHERE subscriber = 'billing'
+    )
+    SELECT concat_ws('/', o.account, o.order_id) AS what, a.first_order_time IS NULL AS broken
+    FROM licensing.license_order o JOIN billing.account a USING (account)
+    WHERE NOT EXISTS (
+        SELECT FROM under_way
+        WHERE under_way.account = o.account
+          AND under_way.aggregate = format('accounts/%s/orders/%s', o.account, o.order_id))";
+
 const EMAILS: &str = "
     WITH mailed AS (
         SELECT DISTINCT unnest(current_setting('octroi.mailed')::uuid[]) AS id
