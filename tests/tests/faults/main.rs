@@ -15,6 +15,7 @@ mod corrupt;
 mod crash;
 mod draining;
 mod gone;
+mod heavy;
 mod held;
 mod idle;
 mod large;

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use octroi_api::{DESCRIPTORS, METHODS, Reach};
 use prost::Message as _;
-use prost_types::field_descriptor_proto::Type;
+use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{
     DescriptorProto, EnumDescriptorProto, FileDescriptorProto, FileDescriptorSet,
     MethodDescriptorProto,
@@ -27,6 +27,40 @@ const WITHOUT_REQUEST_ID: [(&str, &str); 6] = [
 const SERVICES: [&str; 3] = ["licensing", "billing", "notification"];
 /// Lists of a handful that never grows.
 const WITHOUT_PAGES: [&str; 1] = ["ListInstallers"];
+/// What repeats in answers, but for the rows of lists, which `Page::cut` weighs: and why no answer outgrows what clients
+/// take. What an account or an installation adds to without limit has no place here: it is a list.
+const REPEATED: [(&str, &str); 18] = [
+    (
+        "AccountChanged.zones",
+        "50 bytes for each time zone that a customer moved to",
+    ),
+    ("BillRun.failures", "the first 100"),
+    ("BillRun.totals", "one a currency"),
+    (
+        "DeliverEventsResponse.outcomes",
+        "one a delivery, which are 500 at most",
+    ),
+    ("Invoice.lines", "the first 100"),
+    ("Invoice.mentions", "those that the law knows"),
+    ("Invoice.taxes", "one a category and rate"),
+    ("InvoiceLine.days", "a month's"),
+    (
+        "LicenseGroup.offers",
+        "one an offer of the catalogue, 100 bytes each",
+    ),
+    ("LicenseGroupTerminated.reasons", "each reason once"),
+    ("Offer.applications", "those of the catalogue"),
+    ("OfferUsage.days", "a month's"),
+    ("Order.lines", "20 at most"),
+    ("OrderCompleted.lines", "20 at most"),
+    ("PostalAddress.lines", "4 at most"),
+    (
+        "QueryUsageResponse.offers",
+        "one an offer of the catalogue, 1 KB each",
+    ),
+    ("Quote.lines", "20 at most"),
+    ("Termination.reasons", "each reason once"),
+];
 const READS: [&str; 6] = ["Get", "List", "Query", "Preview", "Quote", "Watch"];
 
 fn files() -> Vec<FileDescriptorProto> {
@@ -291,6 +325,36 @@ fn every_list_has_pages() {
         "a list has page_size, page_token, filter, order_by and next_page_token",
         bare,
     );
+}
+
+#[test]
+fn what_repeats_in_an_answer_is_a_page_or_has_a_bound() {
+    let messages = messages();
+    let mut repeated = BTreeSet::new();
+    for method in methods() {
+        let rows = method.name().starts_with("List");
+        let mut seen = BTreeSet::new();
+        let mut below = vec![method.output_type().to_owned()];
+        while let Some(name) = below.pop() {
+            let Some(message) = messages.get(&name) else {
+                continue;
+            };
+            let is_list = rows && name == method.output_type();
+            for field in &message.field {
+                if field.label() == Label::Repeated && !is_list {
+                    repeated.insert(format!("{}.{}", message.name(), field.name()));
+                }
+                if seen.insert(field.type_name().to_owned()) {
+                    below.push(field.type_name().to_owned());
+                }
+            }
+        }
+    }
+    let bounded: BTreeSet<String> = REPEATED
+        .iter()
+        .map(|(name, _)| (*name).to_owned())
+        .collect();
+    assert_eq!(repeated, bounded);
 }
 
 #[test]

@@ -1,0 +1,125 @@
+//! What is heavy is answered in parts: no answer comes near the 4 MiB that clients take by default.
+
+use std::collections::BTreeSet;
+
+use octroi_api::billing::v1::{
+    GetInvoiceRequest, Invoice, InvoiceLine, InvoiceView, ListInvoiceLinesRequest,
+    ListInvoicesRequest,
+};
+use octroi_tests::harness::{Answer as _, Customer, Installation};
+use prost::Message;
+
+/// A quarter of what clients take.
+const MOST: usize = 1 << 20;
+/// Groups of two offers each that an account uses the whole month.
+const GROUPS: i32 = 2_600;
+/// As many rows as a page may have.
+const ROWS: i32 = 1_000;
+
+#[track_caller]
+fn light<M: Message>(answer: M) -> M {
+    let weight = answer.encoded_len();
+    assert!(weight < MOST, "an answer of {weight} bytes");
+    answer
+}
+
+#[tokio::test]
+async fn an_invoice_of_many_lines() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    use_much(&octroi).await;
+    let preview = light(acme.preview("2026-02").await);
+    let of_preview = ListInvoiceLinesRequest {
+        parent: acme.name(),
+        month: "2026-02".to_owned(),
+        page_size: ROWS,
+        ..ListInvoiceLinesRequest::default()
+    };
+    check_lines(&acme, &preview, &of_preview).await;
+    octroi.advance_to("2026-03-02T08:00:00Z").await;
+    let run = octroi.bills("2026-02").await;
+    assert_eq!((run.invoices, run.failed), (1, 0), "{run:?}");
+
+    let mut invoices = acme.by.invoices();
+    let mut request = ListInvoicesRequest {
+        parent: acme.name(),
+        ..ListInvoicesRequest::default()
+    };
+    let basic = light(invoices.list_invoices(request.clone()).await.got());
+    let [basic] = basic.invoices.as_slice() else {
+        panic!("one invoice: {basic:?}");
+    };
+    assert_eq!((basic.lines.len(), basic.line_count), (0, 2 * GROUPS));
+    assert_eq!(basic.next_lines_page_token, "");
+    request.view = InvoiceView::Full.into();
+    let full = light(invoices.list_invoices(request).await.got()).invoices;
+    let name = basic.name.clone();
+    let get = GetInvoiceRequest { name: name.clone() };
+    let whole = light(invoices.get_invoice(get).await.got());
+    assert_eq!(full, std::slice::from_ref(&whole));
+    let of_invoice = ListInvoiceLinesRequest {
+        parent: name,
+        page_size: ROWS,
+        ..ListInvoiceLinesRequest::default()
+    };
+    let after = check_lines(&acme, &whole, &of_invoice).await;
+    let all = read(&acme, of_invoice).await;
+    assert!(all == after, "the lines differ");
+    octroi.abandon().await;
+}
+
+/// Every line is seen once, after those that the invoice carries, and they sum up to its net.
+async fn check_lines(
+    acme: &Customer,
+    invoice: &Invoice,
+    all: &ListInvoiceLinesRequest,
+) -> Vec<InvoiceLine> {
+    assert_eq!(invoice.line_count, 2 * GROUPS);
+    assert!((1..1000).contains(&invoice.lines.len()));
+    let after = ListInvoiceLinesRequest {
+        page_token: invoice.next_lines_page_token.clone(),
+        ..all.clone()
+    };
+    let mut lines = invoice.lines.clone();
+    lines.extend(read(acme, after).await);
+    let keys: BTreeSet<_> = lines
+        .iter()
+        .map(|line| (&line.license_group, &line.offer))
+        .collect();
+    assert_eq!((keys.len(), lines.len()), (5_200, 5_200));
+    let net: i64 = lines.iter().map(|line| cents(line.amount.as_ref())).sum();
+    assert_eq!(net, cents(invoice.net.as_ref()));
+    lines
+}
+
+async fn read(acme: &Customer, mut request: ListInvoiceLinesRequest) -> Vec<InvoiceLine> {
+    let mut lines = Vec::new();
+    loop {
+        let page = light(acme.lines(&request).await.got());
+        lines.extend(page.lines);
+        if page.next_page_token.is_empty() {
+            return lines;
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+fn cents(money: Option<&octroi_api::r#type::v1::Money>) -> i64 {
+    let money = money.unwrap();
+    assert_eq!(money.currency_code, "EUR");
+    money.amount.replace('.', "").parse().unwrap()
+}
+
+/// Two offers used in each of many groups, as licensing would have told.
+async fn use_much(octroi: &Installation) {
+    let groups = format!("generate_series(1, {GROUPS})");
+    let statements = format!(
+        "INSERT INTO billing.usage_group (account, group_id, display_name, version, named_time)
+         SELECT 'acme', 'group-' || n, 'Group ' || n, 0, '2026-02-02T08:00:00Z' FROM {groups} AS n;
+         INSERT INTO billing.usage_interval (account, group_id, seat, opened_by, offer, start_time)
+         SELECT 'acme', 'group-' || n, seat, gen_random_uuid(), offer, '2026-02-02T08:00:00Z'
+         FROM {groups} AS n,
+             (VALUES (1, 'offers/apps-for-business'), (2, 'offers/apps-for-enterprise')) AS used (seat, offer)"
+    );
+    octroi.sql.batch_execute(&statements).await.unwrap();
+}
