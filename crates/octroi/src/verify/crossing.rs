@@ -23,7 +23,7 @@ pub(super) const CHECKS: &[(&str, &str)] = &[
         ACCOUNTS,
     ),
     (
-        "accounts: currency and seller are fixed by an order that was kept, but for news on their way",
+        "accounts: a kept order fixes currency and seller, but for news on their way",
         FIXED_ACCOUNTS,
     ),
     (

@@ -3,7 +3,7 @@
 /// What breaks each rule, by the check's name.
 pub(super) const CROSSINGS: &[(&str, &str)] = &[
     (
-        "accounts: currency and seller are fixed by an order that was kept, but for news on their way",
+        "accounts: a kept order fixes currency and seller, but for news on their way",
         "UPDATE billing.account SET first_order_time = NULL",
     ),
     (
