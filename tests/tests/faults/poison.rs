@@ -54,3 +54,45 @@ async fn what_cannot_be_worked_off_holds_up_nothing_else() {
     .await;
     octroi.finish().await;
 }
+
+/// An e-mail whose row cannot be read is put back, and others are sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_e_mail_that_cannot_be_read_holds_up_no_other() {
+    let octroi = Installation::start().await;
+    let bad = octroi.customer("bad").await;
+    bad.buys("office", &[(BUSINESS, 1)]).await;
+    bad.activates("office", 1, "sales").await;
+    let spoil = "
+        UPDATE notification.email SET template = 'spoilt', state = 'QUEUED', sent_at = NULL,
+            next_attempt_at = now() - interval '1 day'
+        WHERE template = 'license-activated' AND state = 'SENT'";
+    eventually("what was sent is spoilt and queued again", async || {
+        (octroi.sql.execute(spoil, &[]).await.unwrap() == 1).then_some(())
+    })
+    .await;
+    let good = octroi.customer("good").await;
+    good.buys("office", &[(BUSINESS, 1)]).await;
+    good.activates("office", 1, "sales").await;
+    good.receives("license-activated", 1).await;
+    let put_back = "
+        SELECT last_error FROM notification.email
+        WHERE template = 'spoilt' AND next_attempt_at > now()";
+    let told = eventually("it is put back", async || {
+        let row = octroi.sql.query_opt(put_back, &[]).await.unwrap();
+        row.map(|row| row.get::<_, String>(0))
+    })
+    .await;
+    assert!(told.contains("email.parameters"), "{told}");
+    let heal = "
+        UPDATE notification.email SET template = 'license-activated', next_attempt_at = now()
+        WHERE template = 'spoilt'";
+    assert_eq!(octroi.sql.execute(heal, &[]).await.unwrap(), 1);
+    let sent = "
+        SELECT FROM notification.email
+        WHERE account = 'bad' AND template = 'license-activated' AND state = 'SENT'";
+    eventually("it is sent", async || {
+        octroi.sql.query_opt(sent, &[]).await.unwrap()
+    })
+    .await;
+    octroi.finish().await;
+}

@@ -17,6 +17,9 @@ const LEASE: Duration = Duration::from_secs(30);
 /// How often a worker renews its lease while it hands an e-mail over, which a slow server may draw out for minutes.
 pub const RENEW_EVERY: Duration = Duration::from_secs(10);
 
+/// How long an e-mail whose row cannot be read waits for another look.
+const UNREADABLE: Duration = Duration::from_secs(600);
+
 /// An e-mail that a worker holds.
 pub struct Leased {
     /// The e-mail.
@@ -27,12 +30,13 @@ pub struct Leased {
     pub left: Duration,
 }
 
-/// The next e-mail that is due, locked, in a transaction; none when there is none.
+/// The next e-mail that is due, locked, in a transaction; none when there is none. One that cannot be read is put back
+/// for a while, so that it holds up no other.
 ///
 /// # Errors
 /// The database's, or a row that cannot be.
 pub async fn due(db: &Db, call: &Call) -> Result<(Tx, Option<(Email, Duration)>), Error> {
-    let (tx, rows) = db
+    let (mut tx, rows) = db
         .begin_work(
             call,
             select_email!(
@@ -53,7 +57,21 @@ pub async fn due(db: &Db, call: &Call) -> Result<(Tx, Option<(Email, Duration)>)
         Some(millis) => Duration::from_millis(u64::try_from(millis).unwrap_or_default()),
         None => GIVE_UP_AFTER,
     };
-    Ok((tx, Some((from_row(row)?, left))))
+    match from_row(row) {
+        Ok(email) => Ok((tx, Some((email, left)))),
+        Err(error) => {
+            let key: (String, Uuid) = (row_get(row, "account")?, row_get(row, "id")?);
+            tx.write(
+                "-- delivery::put_back
+                 UPDATE email SET next_attempt_at = now() + $3::bigint * interval '1 second', last_error = $4
+                 WHERE account = $1 AND id = $2 AND state = 'QUEUED'",
+                params![key.0, key.1, seconds(UNREADABLE), error.to_string()],
+                Rows::Exactly(1),
+            );
+            tx.commit_work().await?;
+            Err(error)
+        }
+    }
 }
 
 /// Takes the lease of an e-mail that a try began with, and fixes whom it goes to.
