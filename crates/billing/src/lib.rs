@@ -13,20 +13,22 @@ mod store;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use octroi_api::billing::v1::account_service_server::AccountServiceServer;
 use octroi_api::billing::v1::bill_run_service_server::BillRunServiceServer;
 use octroi_api::billing::v1::invoice_service_server::InvoiceServiceServer;
 use octroi_api::billing::v1::payment_method_service_server::PaymentMethodServiceServer;
 use octroi_api::billing::v1::payment_service_server::PaymentServiceServer;
 use octroi_api::billing::v1::settlement_service_server::SettlementServiceServer;
+use octroi_platform::calendar::Zones;
 use octroi_platform::{Running, Service, Shell, StartError};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::app::App;
 use crate::app::bill_run::Slow;
-use crate::app::charge::LastCalendar;
 use crate::app::gateway::Gateway;
+use crate::domain::seller::SPECIMEN_ZONE;
 use crate::error::Error;
 use crate::grpc::account::AccountApi;
 use crate::grpc::bill_run::BillRunApi;
@@ -76,7 +78,6 @@ pub static SERVICE: Service = Service {
         ),
     ],
     seals: None,
-    minimum_schema: 6,
 };
 
 /// How many undecided payments are looked at side by side.
@@ -96,12 +97,14 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
     let seller = settings.seller();
     let (shell, seller) = Shell::open(&SERVICE, &settings.platform, seller, shutdown).await?;
     let specimen = settings.specimen_seller.then(|| "specimen".to_owned());
+    let zone = seller.as_ref().map_or(SPECIMEN_ZONE, |seller| &seller.zone);
+    let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
     let app = Arc::new(App {
         db: shell.db.clone(),
         clock: shell.clock.clone(),
         gateway: Gateway::Test(shell.db.clone()),
         seller: seller.as_ref().map(|seller| seller.id.clone()).or(specimen),
-        calendar: LastCalendar::default(),
+        calendar: Zones::fixed(zone),
         slow: Slow::default(),
     });
     if let Some(seller) = &seller {

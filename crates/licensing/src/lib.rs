@@ -68,7 +68,6 @@ pub static SERVICE: Service = Service {
         ),
     ],
     seals: Some("licensing seals the passwords that are mailed"),
-    minimum_schema: 5,
 };
 
 /// How often payments without an outcome are taken up again.

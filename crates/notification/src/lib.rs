@@ -39,7 +39,6 @@ pub static SERVICE: Service = Service {
         ),
     ],
     seals: Some("passwords come sealed from licensing"),
-    minimum_schema: 1,
 };
 
 /// How often the queue is looked at for e-mails to try again; new ones are sent at once.

@@ -73,21 +73,19 @@ async fn run(client: &mut Client, history: &str, files: &[(&str, &str)]) -> Resu
     Ok(())
 }
 
-/// What a schema lacks for a program that needs at least `minimum` of the service's migrations, and all of the
-/// platform's: whose history, its version (0 when it was never migrated) and the version needed.
+/// What a schema lacks for a program with so many migrations of its own beside the platform's: whose history, its version
+/// (0 when it was never migrated) and the version needed.
 ///
 /// # Errors
 /// The database's.
 pub async fn lacks(
     config: &Config,
     schema: &str,
-    minimum: u32,
+    migrations: usize,
 ) -> Result<Option<(&'static str, u32, u32)>, Error> {
     let client = connect(config, schema).await?;
-    for (history, needed) in [
-        (PLATFORM_HISTORY, OWN.len() as u32),
-        (SERVICE_HISTORY, minimum),
-    ] {
+    for (history, needed) in [(PLATFORM_HISTORY, OWN.len()), (SERVICE_HISTORY, migrations)] {
+        let needed = u32::try_from(needed).unwrap_or(u32::MAX);
         let found = version(&client, schema, history).await?;
         if found < needed {
             return Ok(Some((history, found, needed)));

@@ -49,12 +49,10 @@ pub struct Service {
     pub port: u16,
     /// The services that receive its events.
     pub subscribers: &'static [&'static str],
-    /// Its migrations: file name and text, oldest first.
+    /// Its migrations: file name and text, oldest first. Its schema must have them all; a newer one is fine.
     pub migrations: &'static [(&'static str, &'static str)],
     /// Why it needs the keys that seal passwords; none when it never sees one.
     pub seals: Option<&'static str>,
-    /// The version that its schema must have at least; a newer one is fine.
-    pub minimum_schema: u32,
 }
 
 /// Why a service did not start.
@@ -158,7 +156,7 @@ impl Shell {
             }
         };
         let config = &settings.database_url.0;
-        let lacks = migrate::lacks(config, service.name, service.minimum_schema)
+        let lacks = migrate::lacks(config, service.name, service.migrations.len())
             .await
             .map_err(StartError::Database)?;
         if let Some((history, found, needed)) = lacks {

@@ -139,29 +139,30 @@ async fn a_newer_schema_is_good_enough() {
     octroi.finish().await;
 }
 
-/// The platform's tables have a history of their own: a program that needs more of it than there is does not start.
+/// A program that needs more of a schema than there is does not start: the service's tables and the platform's have a
+/// history each.
 #[tokio::test]
-async fn an_older_platform_is_not() {
+async fn an_older_schema_is_not() {
     let octroi = Installation::start().await;
-    let older = "DELETE FROM licensing.platform_migration
-                 WHERE version = (SELECT max(version) FROM licensing.platform_migration)";
-    assert_eq!(octroi.sql.execute(older, &[]).await.unwrap(), 1);
-    let settings = octroi_licensing::Settings {
-        platform: octroi.plan().settings(ServiceName::Licensing, None),
-        activation_domain: "users.octroi.example".to_owned(),
-        download_url: "https://download.octroi.example".to_owned(),
-    };
-    let started = octroi_licensing::start(settings, CancellationToken::new()).await;
-    let Err(refused @ StartError::Schema { .. }) = started else {
-        panic!(
-            "it started, or refused for another reason: {:?}",
-            started.err()
-        );
-    };
-    assert_eq!(refused.exit_code(), 78);
-    assert!(
-        refused.to_string().contains("platform_migration"),
-        "{refused}"
-    );
+    for history in ["service_migration", "platform_migration"] {
+        let table = format!("licensing.{history}");
+        let older =
+            format!("DELETE FROM {table} WHERE version = (SELECT max(version) FROM {table})");
+        assert_eq!(octroi.sql.execute(&older, &[]).await.unwrap(), 1);
+        let settings = octroi_licensing::Settings {
+            platform: octroi.plan().settings(ServiceName::Licensing, None),
+            activation_domain: "users.octroi.example".to_owned(),
+            download_url: "https://download.octroi.example".to_owned(),
+        };
+        let started = octroi_licensing::start(settings, CancellationToken::new()).await;
+        let Err(refused @ StartError::Schema { .. }) = started else {
+            panic!(
+                "it started, or refused for another reason: {:?}",
+                started.err()
+            );
+        };
+        assert_eq!(refused.exit_code(), 78);
+        assert!(refused.to_string().contains(history), "{refused}");
+    }
     octroi.finish().await;
 }

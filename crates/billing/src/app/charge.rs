@@ -1,7 +1,6 @@
 //! Computes months' bills, for previews, dry runs and bill runs alike: the same statements, the same rules.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use octroi_platform::Reads;
 use octroi_platform::calendar::{Day, Month, Zones};
@@ -85,25 +84,6 @@ pub fn zones(account: &Account) -> Result<Zones, Error> {
         .map(|change| (change.at, change.zone.clone()))
         .collect();
     Ok(Zones::from_names(&history)?)
-}
-
-/// The calendar that an account was seen to keep last.
-#[derive(Clone, Default)]
-pub struct LastCalendar(Arc<Mutex<Option<Zones>>>);
-
-impl LastCalendar {
-    /// The calendar; none before the first.
-    pub fn last(&self) -> Option<Zones> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// Keeps a calendar in place of the last.
-    pub fn keep(&self, zones: Zones) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(zones);
-    }
 }
 
 /// Computes bills: one round trip, however many accounts.

@@ -151,12 +151,10 @@ impl App {
             }
             days
         };
-        // The days to count follow from zones that only the account's row tells. Most accounts keep the calendar that
-        // the last one kept: its days are counted on the way, and others only where that was wrong.
+        // The days to count follow from zones that only the account's row tells. Most accounts keep their seller's
+        // calendar: its days are counted on the way, and others only where that was wrong.
         let mut guess = Asked::default();
-        if let Some(zones) = self.calendar.last() {
-            guess.push(account, &until_then(&zones));
-        }
+        guess.push(account, &until_then(&self.calendar));
         let reads = self.db.reads().await?;
         let key: [&(dyn ToSql + Sync); 1] = [&account];
         let only = [account];
@@ -182,7 +180,6 @@ impl App {
         let facts = if guessed.asked == asked {
             guessed
         } else {
-            self.calendar.keep(zones);
             Facts::read(&reads, asked).await?
         };
         let computed = facts.compute(dues, self.clock.is_test()).into_iter().next();

@@ -12,10 +12,10 @@ pub mod seller;
 pub mod settlement;
 pub mod usage;
 
+use octroi_platform::calendar::Zones;
 use octroi_platform::{Clock, Db};
 
 use self::bill_run::Slow;
-use self::charge::LastCalendar;
 use self::gateway::Gateway;
 
 /// What every use case works with.
@@ -29,8 +29,8 @@ pub struct App {
     pub gateway: Gateway,
     /// Id of the installation's own seller, for accounts that name none.
     pub seller: Option<String>,
-    /// What previews expect an account's calendar to be.
-    pub calendar: LastCalendar,
+    /// The calendar that accounts keep unless they say otherwise.
+    pub calendar: Zones,
     /// The account that holds up a bill run.
     pub slow: Slow,
 }

@@ -4,6 +4,9 @@ use super::account::{Locale, SellerDefaults};
 use super::address::Address;
 use super::money::{Currency, Rate};
 
+/// The time zone of the specimen seller.
+pub const SPECIMEN_ZONE: &str = "Europe/Paris";
+
 /// A seller. Texts may be empty: it then sells, and nothing is invoiced until its details are complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seller {
@@ -145,7 +148,7 @@ impl Seller {
             rcs: "RCS Paris".into(),
             vat_number: "FR12000000000".into(),
             vat_on_debits: true,
-            zone: "Europe/Paris".into(),
+            zone: SPECIMEN_ZONE.into(),
             currency: euro,
             payment_terms_days: 30,
             late_penalty: Rate::from_ppm(121_500),
