@@ -6,7 +6,12 @@ use octroi_api::billing::v1::{
     GetInvoiceRequest, Invoice, InvoiceLine, InvoiceView, ListInvoiceLinesRequest,
     ListInvoicesRequest,
 };
-use octroi_tests::harness::{Answer as _, Customer, Installation};
+use octroi_api::event::v1::event::Payload;
+use octroi_api::event::v1::{LicenseGroupTerminated, ListEventsRequest};
+use octroi_api::licensing::v1::ListOrdersRequest;
+use octroi_api::notification::v1::{EmailView, ListEmailsRequest};
+use octroi_platform::{Call, Clock, Db, NewEvent};
+use octroi_tests::harness::{Answer as _, BUSINESS, Customer, Installation, ServiceName, lines};
 use prost::Message;
 
 /// A quarter of what clients take.
@@ -122,4 +127,115 @@ async fn use_much(octroi: &Installation) {
              (VALUES (1, 'offers/apps-for-business'), (2, 'offers/apps-for-enterprise')) AS used (seat, offer)"
     );
     octroi.sql.batch_execute(&statements).await.unwrap();
+}
+
+/// Every page of a list, asked for with all that a page may have.
+macro_rules! rows {
+    ($client:expr, $list:ident, $request:expr, $items:ident) => {{
+        let mut request = $request;
+        request.page_size = ROWS;
+        let mut rows = 0;
+        loop {
+            let page = light($client.$list(request.clone()).await.got());
+            rows += page.$items.len();
+            request.page_token = page.next_page_token;
+            if request.page_token.is_empty() {
+                break rows;
+            }
+        }
+    }};
+}
+
+#[tokio::test]
+async fn pages_of_heavy_rows() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    let offers = long_offers(&octroi).await;
+    let wanted: Vec<(&str, i32)> = offers.iter().map(|offer| (offer.as_str(), 1)).collect();
+    assert_eq!(lines(&wanted).len(), 20);
+    acme.buys("office", &wanted).await;
+    acme.receives("order-completed", 1).await;
+    let parent = acme.name();
+    let rows = usize::try_from(ROWS).unwrap();
+
+    let copies = format!("generate_series(1, {ROWS}) AS n");
+    let orders = format!(
+        "INSERT INTO licensing.license_order
+         SELECT (jsonb_populate_record(given, jsonb_build_object(
+             'order_id', 'copy-' || n, 'group_id', 'copy-' || n, 'state', 'CANCELLED', 'completed_at', NULL
+         ))).* FROM licensing.license_order AS given, {copies};
+         INSERT INTO licensing.order_line
+         SELECT (jsonb_populate_record(given, jsonb_build_object('order_id', 'copy-' || n))).*
+         FROM licensing.order_line AS given, {copies}"
+    );
+    octroi.sql.batch_execute(&orders).await.unwrap();
+    let request = ListOrdersRequest {
+        parent: parent.clone(),
+        ..ListOrdersRequest::default()
+    };
+    let listed = rows!(acme.by.orders(), list_orders, request, orders);
+    assert_eq!(listed, rows + 1);
+
+    let emails = format!(
+        "INSERT INTO notification.email
+         SELECT (jsonb_populate_record(given, jsonb_build_object('id', gen_random_uuid(), 'event', gen_random_uuid()))).*
+         FROM notification.email AS given, {copies} WHERE given.template = 'order-completed'"
+    );
+    octroi.sql.batch_execute(&emails).await.unwrap();
+    let request = ListEmailsRequest {
+        parent: parent.clone(),
+        view: EmailView::Full.into(),
+        ..ListEmailsRequest::default()
+    };
+    let listed = rows!(acme.by.emails(), list_emails, request, emails);
+    assert!(listed > rows, "{listed}");
+
+    record(&octroi).await;
+    let request = ListEventsRequest {
+        parent,
+        ..ListEventsRequest::default()
+    };
+    let mut events = acme.by.events(ServiceName::Licensing);
+    let listed = rows!(events, list_events, request, events);
+    assert!(listed > rows, "{listed}");
+    octroi.abandon().await;
+}
+
+/// As many offers as an order may have, with ids as long as they may be.
+async fn long_offers(octroi: &Installation) -> Vec<String> {
+    let ids = "(SELECT rpad('offer-' || n || '-', 60, 'x') AS id, n FROM generate_series(1, 20) AS n) AS made";
+    let statements = format!(
+        "INSERT INTO licensing.offer
+         SELECT (jsonb_populate_record(given, jsonb_build_object('offer', made.id, 'display_name', rpad(made.id, 100, 'y')))).*
+         FROM licensing.offer AS given, {ids} WHERE offer = 'apps-for-business';
+         INSERT INTO billing.price
+         SELECT (jsonb_populate_record(given, jsonb_build_object('id', gen_random_uuid(), 'offer', 'offers/' || made.id))).*
+         FROM billing.price AS given, {ids} WHERE given.id = (
+             SELECT id FROM billing.price WHERE offer = '{BUSINESS}' ORDER BY valid_from LIMIT 1
+         )"
+    );
+    octroi.sql.batch_execute(&statements).await.unwrap();
+    let made = format!("SELECT id FROM {ids}");
+    let ids = octroi.sql.query(&made, &[]).await.unwrap();
+    ids.iter()
+        .map(|row| format!("offers/{}", row.get::<_, String>(0)))
+        .collect()
+}
+
+/// Many facts of 5 KB each.
+async fn record(octroi: &Installation) {
+    let config = octroi.plan().databases.licensing.clone();
+    let db = Db::new(&config, "licensing", 1, Clock::system(), &[]).unwrap();
+    let now = octroi.now().await;
+    let call = Call::background(now, "octroi.event.v1.EventService/ListEvents");
+    let (mut tx, _) = db.begin_work(&call, "SELECT 1", &[]).await.unwrap();
+    for number in 0..ROWS {
+        let aggregate = format!("accounts/acme/licenseGroups/heavy-{number}");
+        let payload = Payload::LicenseGroupTerminated(LicenseGroupTerminated {
+            display_name: "x".repeat(5_000),
+            ..LicenseGroupTerminated::default()
+        });
+        tx.emit(NewEvent::new("acme", aggregate, now, payload));
+    }
+    tx.commit_work().await.unwrap();
 }
