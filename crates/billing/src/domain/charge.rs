@@ -1,5 +1,7 @@
 //! Charges: what a month's consumption and an order's set-up fees come to, line by line.
 
+use std::collections::{HashMap, HashSet};
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use octroi_platform::calendar::{Month, Span, Zones};
@@ -127,18 +129,22 @@ impl Knowledge<'_> {
         usage: &[Usage],
         billed: &[Billed],
     ) -> Result<MonthLines, Unchargeable> {
-        let matches = |usage: &Usage, earlier: &Billed| {
-            usage.group == earlier.group && usage.offer == earlier.offer
-        };
-        let gone = |earlier: &Billed| !usage.iter().any(|usage| matches(usage, earlier));
+        let sold = by_key(self.sold, |sold| (&sold.group, &sold.offer));
+        let before = by_key(billed, |earlier| (&earlier.group, &earlier.offer));
+        let mut prices: HashMap<&str, Vec<&Price>> = HashMap::new();
+        for price in self.prices {
+            prices.entry(&price.offer).or_default().push(price);
+        }
+        let used: HashSet<_> = usage.iter().map(|it| (&*it.group, &*it.offer)).collect();
         let mut charged = MonthLines {
             lines: Vec::new(),
-            overcharged: billed.iter().any(gone),
+            overcharged: before.keys().any(|key| !used.contains(key)),
         };
         for usage in usage {
-            let earlier = billed.iter().find(|earlier| matches(usage, earlier));
-            let sold = self.sold(usage);
-            let price = self.price(month.span, sold, usage, earlier)?;
+            let key = (&*usage.group, &*usage.offer);
+            let (sold, earlier) = (sold.get(&key).copied(), before.get(&key).copied());
+            let prices = prices.get(&*usage.offer).map_or(&[][..], Vec::as_slice);
+            let price = self.price(month.span, prices, sold, usage, earlier)?;
             let used = usage.quantity(price.policy)?;
             let before = earlier.map_or(0, |earlier| earlier.quantity);
             let quantity = used.checked_sub(before).ok_or(Overflow)?;
@@ -157,38 +163,30 @@ impl Knowledge<'_> {
         Ok(charged)
     }
 
-    fn sold(&self, usage: &Usage) -> Option<&Sold> {
-        self.sold
-            .iter()
-            .find(|sold| sold.group == usage.group && sold.offer == usage.offer)
-    }
-
-    /// The price that a month was charged at before; or, in the month of the offer's entry into the group, the one
+    /// Of an offer's prices the one that a month was charged at before; or, in the month of the offer's entry into the group, the one
     /// that its first order quoted; or the one in force at the month's first instant.
-    fn price(
+    fn price<'p>(
         &self,
         span: Span,
+        prices: &[&'p Price],
         sold: Option<&Sold>,
         usage: &Usage,
         earlier: Option<&Billed>,
-    ) -> Result<&Price, Unchargeable> {
+    ) -> Result<&'p Price, Unchargeable> {
         let quoted = sold
             .and_then(|sold| sold.entry)
             .filter(|(entered, _)| span.start <= *entered && *entered < span.end)
             .map(|(_, price)| price);
         let fixed = earlier.map(|billed| billed.price).or(quoted);
         let found = match fixed {
-            Some(id) => self.prices.iter().find(|price| price.id == id),
-            None => self
-                .prices
+            Some(id) => prices.iter().find(|price| price.id == id),
+            None => prices
                 .iter()
-                .filter(|price| {
-                    price.offer == usage.offer && price.currency == self.account.currency
-                })
+                .filter(|price| price.currency == self.account.currency)
                 .filter(|price| price.valid_from <= span.start)
                 .max_by_key(|price| price.valid_from),
         };
-        found.ok_or_else(|| Unchargeable::PriceMissing {
+        found.copied().ok_or_else(|| Unchargeable::PriceMissing {
             offer: usage.offer.clone(),
             currency: self.account.currency.code(),
         })
@@ -240,6 +238,15 @@ impl Knowledge<'_> {
             }),
         })
     }
+}
+
+/// What there is by group and offer: an account may use thousands.
+fn by_key<T>(all: &[T], key: impl Fn(&T) -> (&String, &String)) -> HashMap<(&str, &str), &T> {
+    let keyed = all.iter().map(|it| {
+        let (group, offer) = key(it);
+        ((group.as_str(), offer.as_str()), it)
+    });
+    keyed.collect()
 }
 
 /// What a policy's quantity is, in words.
