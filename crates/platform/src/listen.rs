@@ -415,9 +415,17 @@ mod tests {
         let server = Server::start(Limits { idle, ..NEVER }).await;
         let mut caller = Caller::of(&server).await;
         caller.call(1).await;
-        tokio::time::sleep(2 * idle).await;
+        caller.call(3).await;
         server.free.add_permits(1);
-        assert_eq!(caller.end().await, (Some(1), vec![1]));
+        let first = loop {
+            if let (HEADERS, _, stream, _) = caller.hear().await.unwrap() {
+                break stream;
+            }
+        };
+        let told = timeout(4 * idle, caller.told()).await;
+        assert!(told.is_err(), "it ends amid a call: {told:?}");
+        server.free.add_permits(1);
+        assert_eq!(caller.end().await, (Some(3), vec![4 - first]));
     }
 
     /// Who never says a word, or does not answer, is not waited for.
