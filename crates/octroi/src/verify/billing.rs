@@ -125,8 +125,9 @@ const INVOICE_TOTALS: &str = "
     LEFT JOIN line ON line.account = i.account AND line.invoice = i.id
     LEFT JOIN tax ON tax.account = i.account AND tax.invoice = i.id";
 
-// A month's price is for the days that it had. A change of zone leaves out its first day or its last; SQL knows no
-// zone, but a month of so many times 24 hours has them all.
+// A month's price is for the days that it had. PostgreSQL's zones are not asked for them: ours are bundled. Clocks that
+// are changed move a month's bounds by hours, and it has all its days; a change of zone that leaves out its first day or
+// its last takes longer.
 const INVOICE_LINES: &str = "
     SELECT concat_ws('/', l.account, i.number, l.line) AS what,
            l.amount <> div(2 * l.quantity::numeric * l.unit_price + l.price_base_quantity,
@@ -134,7 +135,7 @@ const INVOICE_LINES: &str = "
            OR p.currency <> i.currency OR p.offer <> l.offer
            OR l.price_base_quantity NOT BETWEEN
                CASE WHEN l.usage_policy <> 'DAILY' OR l.usage_policy IS NULL THEN 1
-                    WHEN extract(epoch FROM b.end_time - b.start_time) = 86400 * d.days THEN d.days
+                    WHEN abs(extract(epoch FROM b.end_time - b.start_time) - 86400 * d.days) <= 10800 THEN d.days
                     ELSE d.days - 2 END
                AND CASE l.usage_policy WHEN 'DAILY' THEN d.days ELSE 1 END
            OR l.unit_price <> CASE WHEN l.usage_policy IS NULL THEN p.setup ELSE p.monthly END

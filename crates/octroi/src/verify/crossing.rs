@@ -140,8 +140,6 @@ const ACCOUNTS: &str = "
            OR coalesce(copy.version = asked.version AND copy.told <> asked.told, false) AS broken
     FROM asked FULL JOIN copy USING (service, account) LEFT JOIN under_way USING (service, account)";
 
-// Which changes of a password were to be mailed, and which accounts have a new contact, only the facts' bodies tell:
-// those were read before. An e-mail that tells of no such fact is as wrong as one that is missing.
 const FIXED_ACCOUNTS: &str = "
     WITH under_way AS (
         SELECT DISTINCT account, aggregate FROM licensing.delivery WHERE subscriber = 'billing'
@@ -153,6 +151,8 @@ const FIXED_ACCOUNTS: &str = "
         WHERE under_way.account = o.account
           AND under_way.aggregate = format('accounts/%s/orders/%s', o.account, o.order_id))";
 
+// Which changes of a password were to be mailed, and which accounts have a new contact, only the facts' bodies tell:
+// those were read before. An e-mail that tells of no such fact is as wrong as one that is missing.
 const EMAILS: &str = "
     WITH mailed AS (
         SELECT DISTINCT unnest(current_setting('octroi.mailed')::uuid[]) AS id
