@@ -31,9 +31,9 @@ pub struct MailSettings {
     /// Address of the portal where users sign in and download, as e-mails show it.
     #[arg(long, env = "OCTROI_PORTAL_URL")]
     pub portal_url: Option<String>,
-    /// Who e-mails come from, such as "Octroi <no-reply@example.com>". The name also signs them. The domain is written in
-    /// A-labels on the way; before the "@" all is ASCII.
-    #[arg(long, env = "OCTROI_MAIL_FROM")]
+    /// Who e-mails come from, such as "Octroi <no-reply@example.com>". The name also signs them. A domain in Unicode is
+    /// turned into A-labels; before the "@" all is ASCII.
+    #[arg(long, env = "OCTROI_MAIL_FROM", value_parser = sender)]
     pub mail_from: Option<Mailbox>,
     /// Domain of the Message-IDs; that of the sender by default.
     #[arg(long, env = "OCTROI_MESSAGE_ID_DOMAIN")]
@@ -96,6 +96,11 @@ pub(crate) struct Mail {
 )]
 fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
     Ok(SecretString::from(text))
+}
+
+fn sender(text: &str) -> Result<Mailbox, &'static str> {
+    text.parse()
+        .map_err(|_| "must be an address such as \"Octroi <no-reply@example.com>\"")
 }
 
 impl MailSettings {
@@ -259,6 +264,9 @@ mod tests {
         );
         assert_eq!(mail.from.name.as_deref(), Some("Épicerie"));
         assert_eq!(mail.message_id_domain, "xn--picerie-9xa.example");
+        for bad in ["no-reply", "", "no reply@octroi.example"] {
+            assert!(sender(bad).is_err(), "{bad:?}");
+        }
         let refused = wrong(&from("Épicerie <été@epicerie.example>"));
         assert!(refused[0].starts_with("--mail-from: "), "{refused:?}");
         assert_eq!(refused.len(), 1);

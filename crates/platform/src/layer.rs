@@ -112,7 +112,9 @@ impl Gate {
         let services_only = || {
             let callers = method.callers.join(", ");
             let message = format!("this method is for other services of Octroi only: {callers}");
-            denied(ErrorReason::ServicesOnly, message).status()
+            denied(ErrorReason::ServicesOnly, message)
+                .meta("callers", callers)
+                .status()
         };
         let scope = method.scope_at(self.service);
         if !caller.has_scope(&scope) {

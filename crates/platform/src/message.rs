@@ -192,7 +192,7 @@ fn no_such_message(status: &Status) -> Option<Status> {
         return Some(no_message("cannot be decoded"));
     }
     let mut violations = Violations::default();
-    violations.add(field, "must be encoded as its type is, and text in UTF-8");
+    violations.add(field, "is not validly encoded (text must be UTF-8)");
     violations.finish().err().map(Status::from)
 }
 

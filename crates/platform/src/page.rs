@@ -20,7 +20,7 @@ const MAX_SIZE: i32 = 1000;
 const HEAVY: usize = 512 * 1024;
 /// Tag and length of a row within the answer, at most.
 const FRAME: usize = 6;
-pub(crate) const TOKEN_RULE: &str = "must come from the same query's last answer";
+pub(crate) const TOKEN_RULE: &str = "must be a token that was given for this query";
 
 /// One page asked for.
 #[derive(Debug, Clone)]

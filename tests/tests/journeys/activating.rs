@@ -134,7 +134,7 @@ async fn no_text_holds_what_cannot_be_seen() {
         };
         let refused = acme.by.licenses().activate_license(request).await.refused();
         refused.names(&["password"]);
-        let rule = "must not hold control characters";
+        let rule = "must hold no control or format character";
         assert!(refused.message.contains(rule), "{}", refused.message);
         let request = ChangePasswordRequest {
             name: active.name.clone(),

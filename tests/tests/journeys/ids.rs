@@ -76,9 +76,11 @@ async fn that_nobody_sent_are_not_named() {
         ..created_with("")
     };
     let refused = accounts.create_account(request).await.refused();
-    refused.is(Code::NotFound, "NOT_FOUND");
-    assert_eq!(refused.message, "accounts was not found");
+    refused.names(&["account_id"]);
+    let rule = "account_id must be the account that the token is bound to";
+    assert_eq!(refused.message, rule);
     let refused = accounts.create_account(created_with("")).await.refused();
+    refused.is(Code::NotFound, "NOT_FOUND");
     assert_eq!(refused.message, "accounts/acme was not found");
     octroi.finish().await;
 }

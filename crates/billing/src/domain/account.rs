@@ -266,7 +266,7 @@ impl fmt::Display for Rule {
     }
 }
 
-/// A text for people: between 1 and `most` characters, no control characters, no space around it.
+/// A text for people: between 1 and `most` characters, no control or format character, no space around it.
 pub fn check_text(text: &str, most: usize) -> Option<String> {
     let length = text.chars().count();
     let good = (1..=most).contains(&length) && text.trim() == text && !text.chars().any(is_unseen);
@@ -276,7 +276,7 @@ pub fn check_text(text: &str, most: usize) -> Option<String> {
 /// A legal name.
 pub fn check_legal_name(text: &str) -> Result<String, Rule> {
     check_text(text, 200).ok_or(Rule(
-        "must be 1 to 200 characters, without control characters or space around it",
+        "must be 1 to 200 characters, with no control or format character and no space around it",
     ))
 }
 

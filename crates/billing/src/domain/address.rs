@@ -37,7 +37,9 @@ pub struct Address {
 
 /// Street lines: 1 to 4, each 1 to 100 characters.
 pub fn check_lines(lines: &[String]) -> Result<Vec<String>, Rule> {
-    let rule = Rule("must be 1 to 4 lines, each 1 to 100 characters");
+    let rule = Rule(
+        "must be 1 to 4 lines, each 1 to 100 characters, with no control or format character and no space around it",
+    );
     if !(1..=4).contains(&lines.len()) {
         return Err(rule);
     }
@@ -49,12 +51,16 @@ pub fn check_lines(lines: &[String]) -> Result<Vec<String>, Rule> {
 
 /// A postal code: 1 to 20 characters.
 pub fn check_postal_code(text: &str) -> Result<String, Rule> {
-    check_text(text, 20).ok_or(Rule("must be 1 to 20 characters"))
+    check_text(text, 20).ok_or(Rule(
+        "must be 1 to 20 characters, with no control or format character and no space around it",
+    ))
 }
 
 /// A city: 1 to 100 characters.
 pub fn check_city(text: &str) -> Result<String, Rule> {
-    check_text(text, 100).ok_or(Rule("must be 1 to 100 characters"))
+    check_text(text, 100).ok_or(Rule(
+        "must be 1 to 100 characters, with no control or format character and no space around it",
+    ))
 }
 
 /// A country.

@@ -92,7 +92,7 @@ pub fn check_display_name(name: &str, token: &str) -> Result<String, Rule> {
     match name {
         "" => Ok(token.to_owned()),
         name => check_text(name, 100).ok_or(Rule(
-            "must be at most 100 characters, without control characters or space around it",
+            "must be at most 100 characters, with no control or format character and no space around it",
         )),
     }
 }

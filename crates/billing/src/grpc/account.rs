@@ -31,7 +31,7 @@ impl AccountService for AccountApi {
     ) -> Result<Response<pb::Account>, Status> {
         let (call, mut request) = Call::open(request)?;
         let request_id = std::mem::take(&mut request.request_id);
-        let (id, new) = new_account(&request, &request_id)?;
+        let (id, new) = new_account(&call, &request, &request_id)?;
         let call = call.idempotent(&request_id, "", &request)?;
         Ok(Response::new(
             self.0.create_account(&call, id, new, to_wire).await?,
@@ -110,13 +110,19 @@ pub(super) fn account_id(field: &str, name: &str, violations: &mut Violations) -
 }
 
 fn new_account(
+    call: &Call,
     request: &pb::CreateAccountRequest,
     request_id: &str,
 ) -> Result<(Option<String>, NewAccount), Error> {
     let mut violations = Violations::default();
     check_request_id(request_id, &mut violations);
     let id = Some(request.account_id.clone()).filter(|id| !id.is_empty());
-    if id.as_deref().is_some_and(|id| !is_id(id)) {
+    if id.is_none() && call.caller.account.is_some() {
+        violations.add(
+            "account_id",
+            "must be the account that the token is bound to",
+        );
+    } else if id.as_deref().is_some_and(|id| !is_id(id)) {
         violations.add("account_id", ID_RULE);
     }
     let account = request.account.clone().unwrap_or_else(|| {

@@ -241,7 +241,9 @@ pub(crate) fn display_name(name: &str) -> Result<String, &'static str> {
         || name.trim().is_empty()
         || name.chars().any(is_unseen)
     {
-        return Err("must have 1 to 100 characters, none of them a control character");
+        return Err(
+            "must have 1 to 100 characters, not all of them spaces, and no control or format character",
+        );
     }
     Ok(name.to_owned())
 }

@@ -130,7 +130,9 @@ impl User {
 pub(crate) fn user_name(part: &str) -> Result<String, &'static str> {
     let length = part.chars().count();
     if !(1..=MAX_NAME).contains(&length) || part.trim().is_empty() || part.chars().any(is_unseen) {
-        return Err("must have 1 to 64 characters, none of them a control character");
+        return Err(
+            "must have 1 to 64 characters, not all of them spaces, and no control or format character",
+        );
     }
     Ok(part.to_owned())
 }

@@ -39,7 +39,7 @@ pub(crate) enum BrokenRule {
     #[error("must have at most 64 characters")]
     TooLong,
     /// One of its characters could not be shown in a letter, nor typed by most people.
-    #[error("must not hold control characters")]
+    #[error("must hold no control or format character")]
     Unseen,
     /// Fewer than three kinds of character.
     #[error("must have three of lower case, upper case, digit and other")]

@@ -35,7 +35,7 @@ fn check_name(field: &str, given: &str, violations: &mut Violations) {
     if !(1..=100).contains(&length) || given.trim() != given || given.chars().any(is_unseen) {
         violations.add(
             field,
-            "must be 1 to 100 characters, without control characters or space around it",
+            "must be 1 to 100 characters, with no control or format character and no space around it",
         );
     }
 }
@@ -46,7 +46,7 @@ fn check_text(field: &str, given: &str, most: usize, violations: &mut Violations
         violations.add(field, format!("must have at most {most} characters"));
     }
     if !is_plain(given) {
-        violations.add(field, "must not hold control characters");
+        violations.add(field, "must hold no control or format character");
     }
 }
 

@@ -51,7 +51,10 @@ impl PortalService for PortalApi {
         );
         // What could not even be stored is looked up nowhere.
         if request.activation_email.chars().any(is_unseen) {
-            violations.add("activation_email", "must not hold control characters");
+            violations.add(
+                "activation_email",
+                "must hold no control or format character",
+            );
         }
         check_typed("password", &request.password, &mut violations);
         let client = violations.check("client_address", client(&request.client_address));

@@ -14,6 +14,7 @@
 //! X.Y.Z is the enhanced status (RFC 3463) wherever it stands in the answer. An e-mail that waits in vain is given up in
 //! the end, one that is ended in error is lost with its password: where an answer can be read both ways, it waits.
 
+use std::fmt::{self, Display};
 use std::time::Duration;
 
 /// What the mail server was asked.
@@ -27,6 +28,17 @@ pub enum Step {
     Data,
     /// The message and its final dot.
     Message,
+}
+
+impl Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sender => "MAIL FROM",
+            Self::Recipient => "RCPT TO",
+            Self::Data => "DATA",
+            Self::Message => "the message",
+        })
+    }
 }
 
 impl Step {

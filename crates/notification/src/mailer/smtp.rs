@@ -66,9 +66,9 @@ impl Smtp {
             Ok(Ok(connection)) => Ok(Session { connection }),
             // A server without STARTTLS or AUTH and one with a wrong certificate need another setting as well.
             Ok(Err(error)) if error.is_permanent() || error.is_client() || error.is_tls() => {
-                Err(Outcome::TurnedAway(error.to_string()))
+                Err(Outcome::TurnedAway(words("before MAIL FROM", &error)))
             }
-            Ok(Err(error)) => Err(Outcome::Later(error.to_string())),
+            Ok(Err(error)) => Err(Outcome::Later(words("before MAIL FROM", &error))),
             Err(_) => Err(late(OPEN)),
         }
     }
@@ -145,17 +145,27 @@ async fn answered(
         Ok(Err(error)) => error,
         Err(_) => return Err(late(step.patience())),
     };
-    let words = error.to_string();
-    let said = error.source().map(ToString::to_string);
+    let words = words(format_args!("at {step}"), &error);
     Err(match error.status() {
-        Some(code) if error.is_permanent() => {
-            match ends_it(step, code.into(), &said.unwrap_or_default()) {
-                true => Outcome::Refused(words),
-                false => Outcome::TurnedAway(words),
-            }
-        }
+        Some(code) if error.is_permanent() => match ends_it(step, code.into(), &said(&error)) {
+            true => Outcome::Refused(words),
+            false => Outcome::TurnedAway(words),
+        },
         _ => Outcome::Later(words),
     })
+}
+
+/// What went wrong, and where; lettre would call "permanent" what is tried again.
+fn words(place: impl Display, error: &Error) -> String {
+    match error.status() {
+        Some(code) => format!("{code} {place}: {}", said(error)),
+        None => error.to_string(),
+    }
+}
+
+/// The text of the server's answer.
+fn said(error: &Error) -> String {
+    error.source().map(ToString::to_string).unwrap_or_default()
 }
 
 fn late(waited: Duration) -> Outcome {

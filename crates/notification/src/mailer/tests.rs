@@ -157,12 +157,12 @@ async fn answers_lead_to_the_right_outcomes() {
     let turned_away = outcome(&mailer, "530@acme.example").await;
     assert_eq!(
         turned_away,
-        Outcome::TurnedAway("permanent error (530): 5.7.0 sign in first".to_owned())
+        Outcome::TurnedAway("530 at RCPT TO: 5.7.0 sign in first".to_owned())
     );
     let refused = outcome(&mailer, "550@acme.example").await;
     assert_eq!(
         refused,
-        Outcome::Refused("permanent error (550): 5.1.1 nobody of that name".to_owned())
+        Outcome::Refused("550 at RCPT TO: 5.1.1 nobody of that name".to_owned())
     );
     assert!(letter_to("not an address").is_err());
     assert!(letter_to("é@acme.example").is_err());
