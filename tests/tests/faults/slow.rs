@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use octroi_api::billing::v1::{BillRun, GetBillRunRequest, bill_run};
+use octroi_platform::{Call, Clock, Db, Error};
 use octroi_tests::harness::{Answer as _, BUSINESS, Customer, Installation, eventually, within};
 
 /// A run waits for a lock and tries again, with pauses; on a busy machine that takes its time.
@@ -128,5 +129,46 @@ async fn an_account_whose_statements_are_cancelled_is_parked_alone() {
     octroi.sql.batch_execute(passed).await.unwrap();
     let again = octroi.bills("2026-02").await;
     assert_eq!(figures(&again), [3, 1, 2, 0], "{again:?}");
+    octroi.finish().await;
+}
+
+/// Of reads that travel together one fails and takes the others along: its reason is told, and not theirs, even where
+/// all are answered before anyone looks, and whichever is looked at first.
+#[tokio::test]
+async fn joined_reads_tell_why_the_first_of_them_failed() {
+    let octroi = Installation::start().await;
+    octroi.customer("bert").await;
+    let config = &octroi.plan().databases.billing;
+    let db = Db::new(config, "billing", 1, Clock::system(), &[]).unwrap();
+    let lock = "SELECT FROM billing.account WHERE account = 'bert' FOR UPDATE";
+    let (held, plain) = (
+        "SELECT FROM account WHERE account = 'bert' FOR UPDATE",
+        "SELECT 1",
+    );
+    // From here on the connection sends each of them at once.
+    db.read(held, &[]).await.unwrap();
+    db.read(plain, &[]).await.unwrap();
+    octroi.sql.batch_execute("BEGIN").await.unwrap();
+    octroi.sql.execute(lock, &[]).await.unwrap();
+    for looks in 3..9 {
+        let call = Call::background(Clock::system().now(), "test");
+        let soon = "SET LOCAL lock_timeout = '50ms'";
+        let (tx, _) = db.begin_work(&call, soon, &[]).await.unwrap();
+        let busy = async {
+            for _ in 0..looks {
+                tokio::task::yield_now().await;
+            }
+            // Holds up this test's only thread, so that both answers have arrived at the next look.
+            std::thread::sleep(Duration::from_millis(200));
+            Ok(())
+        };
+        let joined = tokio::try_join!(tx.query(held, &[]), tx.query(plain, &[]), busy);
+        assert!(
+            matches!(joined, Err(Error::Conflict(_))),
+            "{looks}: {joined:?}"
+        );
+        tx.rollback().await;
+    }
+    octroi.sql.batch_execute("ROLLBACK").await.unwrap();
     octroi.finish().await;
 }
