@@ -39,6 +39,16 @@ pub enum Error {
         /// The fields that were to change, separated by commas.
         fields: String,
     },
+    /// Currency or seller was to change while the first order may be on its way.
+    #[error(
+        "{fields} of {account} cannot change now: an order was quoted, and is not known yet to be kept or not"
+    )]
+    AccountHeld {
+        /// Resource name of the account.
+        account: String,
+        /// The fields that were to change, separated by commas.
+        fields: String,
+    },
     /// Licensing's events are not complete through a bill run's cut-off.
     #[error("usage is not complete through {cut_off} yet")]
     UsageBehind {
@@ -124,7 +134,7 @@ impl Error {
             Error::PriceMissing { .. } => Some("PRICE_MISSING"),
             Error::TaxRateMissing { .. } => Some("TAX_RATE_MISSING"),
             Error::BillingModeUnavailable => Some("BILLING_MODE_UNAVAILABLE"),
-            Error::AccountFixed { .. } => Some("ACCOUNT_FIXED"),
+            Error::AccountFixed { .. } | Error::AccountHeld { .. } => Some("ACCOUNT_FIXED"),
             Error::UsageBehind { .. } => Some("USAGE_BEHIND"),
             Error::MonthNotEnded { .. } => Some("MONTH_NOT_ENDED"),
             Error::SellerIncomplete { .. } => Some("SELLER_INCOMPLETE"),
@@ -157,6 +167,12 @@ impl From<Error> for Status {
                 .meta("account", account.clone())
                 .meta("fields", fields)
                 .precondition("ACCOUNT", &account, &message)
+                .status(),
+            Error::AccountHeld { account, fields } => refused("ACCOUNT_FIXED")
+                .meta("account", account.clone())
+                .meta("fields", fields)
+                .precondition("ACCOUNT", &account, &message)
+                .retry_after(std::time::Duration::from_secs(60))
                 .status(),
             Error::UsageBehind {
                 cut_off,

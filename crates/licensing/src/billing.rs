@@ -27,11 +27,6 @@ const QUOTE_DEADLINE: Duration = Duration::from_secs(5);
 /// How long one question about a payment may take; what takes longer goes on in the background.
 pub(crate) const SETTLE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The reasons of billing's refusals that decline an attempt: it was not begun, and can never be with its quote. Any
-/// other refusal, one that this release does not know too, says nothing about what an earlier question has done: the
-/// order stays PAYING and is asked about again.
-const DECLINES: [&str; 1] = ["QUOTE_MISMATCH"];
-
 /// Billing, as licensing uses it.
 #[derive(Clone)]
 pub(crate) struct Billing(SettlementServiceClient<Peer>);
@@ -218,13 +213,10 @@ fn quote_refused(account: &str, status: &Status) -> Error {
     }
 }
 
-/// What a refusal to settle says about the attempt: a decline where its reason is known for one, else nothing.
+/// A refusal to settle says nothing about what an earlier question has done: the order stays PAYING and is asked about
+/// again.
 fn settle_refused(order: &Order, status: &Status) -> Settlement {
     let reason = reason(status);
-    if DECLINES.contains(&reason.as_str()) {
-        let declined = Outcome::Declined(reason.to_ascii_lowercase());
-        return Settlement::Definite(declined, Receipt::default());
-    }
     tracing::warn!(order = order.name(), code = %status.code(), reason, "billing did not settle");
     Settlement::Unknown
 }

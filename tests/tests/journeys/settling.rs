@@ -138,7 +138,7 @@ async fn an_unknown_refusal_is_no_decline() {
 
 /// What billing cannot charge gives the order back, and a question that was on its way does not charge it later.
 #[tokio::test]
-async fn a_known_refusal_is_a_decline() {
+async fn what_billing_cannot_charge_is_declined_for_good() {
     let octroi = Installation::start().await;
     setup_fee(&octroi, 2_50).await;
     let acme = octroi.customer("acme").await;
@@ -158,6 +158,18 @@ async fn a_known_refusal_is_a_decline() {
     requote(&octroi, "o1", &other_sums).await;
     assert_eq!(declined("quote_mismatch").await, 1);
     requote(&octroi, "o1", &quote).await;
+    let billing = octroi.service(ServiceName::Licensing).settlement();
+    let late = async |attempt: i32| {
+        let late = SettleOrderRequest {
+            order: acme.order_name("o1"),
+            attempt,
+            quote: Some(quote.clone()),
+            new_payment_method: None,
+        };
+        let late = billing.clone().settle_order(late).await.got();
+        assert_eq!(late.outcome(), Outcome::Declined);
+    };
+    late(1).await;
     let siren = async |text: &str| {
         let siren = "UPDATE billing.seller SET siren = $1";
         octroi.sql.execute(siren, &[&text]).await.unwrap();
@@ -171,15 +183,7 @@ async fn a_known_refusal_is_a_decline() {
     assert_eq!(attempt, 2);
     siren(&known).await;
 
-    let late = SettleOrderRequest {
-        order: acme.order_name("o1"),
-        attempt,
-        quote: Some(quote),
-        new_payment_method: None,
-    };
-    let billing = octroi.service(ServiceName::Licensing).settlement();
-    let late = billing.clone().settle_order(late).await.got();
-    assert_eq!(late.outcome(), Outcome::Declined);
+    late(attempt).await;
     let paid = acme.pays("o1").await.got();
     assert_eq!(
         (paid.state(), paid.payment_attempts),

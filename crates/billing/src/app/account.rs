@@ -117,21 +117,22 @@ impl App {
             Err(answer) => return Ok(answer),
         };
         let row = rows.first().ok_or_else(|| not_found(id))?;
-        let mut before = store::account::account(row)?;
-        before.first_order = before.ordered(row_get(row, "complete_through")?);
+        let before = store::account::account(row)?;
         check_etag(etag, before.version, &before.name())?;
         let seller = SellerDefaults {
             id: row_get::<Option<String>>(row, "default_seller")?.ok_or_else(no_seller)?,
             currency: store::currency(row, "seller", "default_currency")?,
             zone: row_get(row, "default_zone")?,
         };
-        let account =
-            before
-                .change(change, &seller, call.now)
-                .map_err(|fixed| Error::AccountFixed {
-                    account: before.name(),
-                    fields: fixed.fields.join(", "),
-                })?;
+        let complete_through = row_get(row, "complete_through")?;
+        let changed = before.change(change, &seller, complete_through, call.now);
+        let account = changed.map_err(|fixed| {
+            let (account, fields) = (before.name(), fixed.fields.join(", "));
+            match fixed.kept {
+                true => Error::AccountFixed { account, fields },
+                false => Error::AccountHeld { account, fields },
+            }
+        })?;
         if account.version > before.version {
             let contact_changed = account.contact_email != before.contact_email;
             let previous = contact_changed.then_some(before.contact_email.as_str());

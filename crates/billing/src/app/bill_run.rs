@@ -30,14 +30,15 @@ use crate::store::charge::Closed;
 /// How many accounts a chunk has; when one of them stops a chunk, smaller ones close in on it.
 const CHUNK: i64 = 100;
 
-/// How often in a row an account takes too long before a run goes on without it, if the account after it does not.
+/// How often in a row an account takes or waits too long before a run goes on without it, if the account after it does
+/// not.
 const TRIES: u32 = 2;
 
 /// How often in a row before a run goes on without it even if others take too long as well.
 const MOST_TRIES: u32 = 10;
 
-/// The account that took too long, alone, when a run came to it last, and how often in a row. Another process counts
-/// for itself.
+/// The account that took too long, alone, or waited too long for what others hold, when a run came to it last, and how
+/// often in a row. Another process counts for itself.
 #[derive(Clone, Default)]
 pub struct Slow(Arc<Mutex<Option<(UnderWay, u32)>>>);
 

@@ -22,8 +22,8 @@ use crate::domain::money::Money;
 use crate::domain::payment_method::{NewMethod, PaymentMethod, TestToken};
 use crate::domain::quote::Quote;
 use crate::domain::settlement::{
-    Attempt, Charge, METHOD_MISSING, METHOD_UNKNOWN, Means, OrderCharge, SELLER_INCOMPLETE,
-    Settlement, SettlementState, Verdict, in_the_way,
+    Attempt, Charge, METHOD_MISSING, METHOD_UNKNOWN, Means, OrderCharge, QUOTE_MISMATCH,
+    SELLER_INCOMPLETE, Settlement, SettlementState, Verdict, in_the_way,
 };
 use crate::error::Error;
 use crate::{event, store};
@@ -110,8 +110,8 @@ impl App {
         self.look_leased(call, settlement, lease, first).await
     }
 
-    /// Background work: looks at the undecided attempt that is due first; how many that was. Several run side by side,
-    /// so that a gateway that hangs holds up its own attempt only.
+    /// Background work: looks at the undecided attempt that is due first; how many that was. A few run side by
+    /// side: while the gateway hangs each waits [`PATIENCE`] for its attempt, and the others wait for one of them.
     pub async fn settle_undecided(&self, now: Timestamp) -> anyhow::Result<u64> {
         let lease = Uuid::now_v7();
         let Some(settlement) = store::settlement::lease(&self.db, lease).await? else {
@@ -205,16 +205,22 @@ impl App {
                 mine: None,
             });
         }
-        quote
-            .check(customer.currency, &prices)
-            .map_err(|mismatch| Error::QuoteMismatch { what: mismatch.0 })?;
+        let (quote, fits) = match quote.check(customer.currency, &prices) {
+            Ok(()) => (quote, true),
+            Err(mismatch) => {
+                let key = attempt.charge_key();
+                tracing::warn!(attempt = key, what = mismatch.0, "a quote does not fit");
+                (quote.declined(customer.currency), false)
+            }
+        };
         if customer.first_order.is_none() {
             // What licensing tells of the order is still on its way.
             store::account::mark_ordered(&mut tx, account, call.now);
         }
+        // Each is a decline that is kept: a question on its way could not charge what licensing took for declined.
         let means = match with {
-            // Money that is taken must be invoiced, so what would stop the invoice stops the charge. It may pass, so it
-            // is a decline that is kept: a question on its way could not charge what licensing took for declined.
+            _ if !fits => Err(QUOTE_MISMATCH),
+            // Money that is taken must be invoiced, so what would stop the invoice stops the charge. It may pass.
             _ if quote.due > 0 && seller.check_complete().is_err() => Err(SELLER_INCOMPLETE),
             PayWith::Default => default
                 .map(|method| (method.token, Means::OnFile(method.id)))
@@ -298,9 +304,9 @@ impl App {
         };
         let kept = match (&verdict, &settlement.means) {
             (Verdict::Succeeded, Some(Means::New(new))) => {
-                put_on_file(&mut tx, call, attempt, new.clone()).id
+                Some(put_on_file(&mut tx, call, attempt, new.clone()).id)
             }
-            _ => Uuid::nil(),
+            _ => None,
         };
         let before = audited(&settlement);
         let settlement = settlement

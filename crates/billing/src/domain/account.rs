@@ -132,12 +132,14 @@ pub struct AccountChange {
     pub zone: Option<Option<String>>,
 }
 
-/// Currency and seller are fixed after the first order.
+/// Currency and seller are fixed after the first order, and while it may be on its way.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} cannot change after the first order", fields.join(", "))]
+#[error("{} cannot change", fields.join(", "))]
 pub struct Fixed {
     /// The fields that were to change.
     pub fields: Vec<&'static str>,
+    /// Whether an order was kept. One that is not known to be may still be on its way.
+    pub kept: bool,
 }
 
 /// Resource name of an account: "accounts/acme".
@@ -176,7 +178,7 @@ impl Account {
 
     /// When it was first ordered for, as far as can be told from licensing's facts through `complete_through`: an
     /// order quoted after that may have been kept. One quoted before was, or never will be.
-    pub fn ordered(&self, complete_through: Option<Timestamp>) -> Option<Timestamp> {
+    fn ordered(&self, complete_through: Option<Timestamp>) -> Option<Timestamp> {
         let open = |quoted: &Timestamp| complete_through.is_none_or(|complete| complete < *quoted);
         self.first_order.or(self.quoted.filter(open))
     }
@@ -190,14 +192,16 @@ impl Account {
 
     /// The account after a change that was asked for at `now`, its version risen by one; the account as it is when
     /// nothing differs. `seller` is the one that it then has. The change takes effect at `updated`, which is after the
-    /// change before it even where this one was asked for earlier and waited longer.
+    /// change before it even where this one was asked for earlier and waited longer. Licensing's facts are known through
+    /// `complete_through`.
     ///
     /// # Errors
-    /// [`Fixed`] when currency or seller would change after the first order.
+    /// [`Fixed`] when currency or seller would change after the first order, or while it may be on its way.
     pub fn change(
         &self,
         change: AccountChange,
         seller: &SellerDefaults,
+        complete_through: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<Account, Fixed> {
         let now = self.effective(now);
@@ -206,7 +210,7 @@ impl Account {
         if let Some(currency) = change.currency {
             next.currency = currency.unwrap_or(seller.currency);
         }
-        next.check_fixed(self)?;
+        next.check_fixed(self, complete_through)?;
         set(&mut next.legal_name, change.legal_name);
         set(&mut next.contact_email, change.contact_email);
         set(&mut next.address, change.address);
@@ -232,8 +236,12 @@ impl Account {
         now.max(next.unwrap_or(self.updated))
     }
 
-    fn check_fixed(&self, before: &Account) -> Result<(), Fixed> {
-        if before.first_order.is_none() {
+    fn check_fixed(
+        &self,
+        before: &Account,
+        complete_through: Option<Timestamp>,
+    ) -> Result<(), Fixed> {
+        if before.ordered(complete_through).is_none() {
             return Ok(());
         }
         let mut fields = Vec::new();
@@ -245,7 +253,10 @@ impl Account {
         }
         match fields.is_empty() {
             true => Ok(()),
-            false => Err(Fixed { fields }),
+            false => Err(Fixed {
+                fields,
+                kept: before.first_order.is_some(),
+            }),
         }
     }
 }
@@ -365,18 +376,18 @@ mod tests {
         };
         let other = defaults("other", "USD");
         let now = Timestamp::UNIX_EPOCH;
-        let changed = account().change(change(), &other, now).unwrap();
+        let changed = account().change(change(), &other, None, now).unwrap();
         assert_eq!((changed.currency.code(), changed.version), ("USD", 2));
         let mut ordered = account();
         ordered.first_order = Some(now);
-        let refused = ordered.change(change(), &other, now).unwrap_err();
+        let refused = ordered.change(change(), &other, None, now).unwrap_err();
         assert_eq!(refused.fields, ["currency_code", "seller"]);
         let same = AccountChange {
             currency: Some(None),
             ..AccountChange::default()
         };
         let kept = ordered
-            .change(same, &defaults("specimen", "EUR"), now)
+            .change(same, &defaults("specimen", "EUR"), None, now)
             .unwrap();
         assert_eq!(kept, ordered);
     }
@@ -390,12 +401,14 @@ mod tests {
         };
         let later = Timestamp::from_second(1).unwrap();
         let moved = account()
-            .change(zone("Asia/Tokyo"), &seller, later)
+            .change(zone("Asia/Tokyo"), &seller, None, later)
             .unwrap();
         assert_eq!(moved.zones.len(), 2);
         assert_eq!(moved.time_zone(), "Asia/Tokyo");
         assert_eq!(
-            moved.change(zone("Asia/Tokyo"), &seller, later).unwrap(),
+            moved
+                .change(zone("Asia/Tokyo"), &seller, None, later)
+                .unwrap(),
             moved
         );
     }
@@ -411,7 +424,9 @@ mod tests {
         let mut account = account();
         for (asked, name) in [(5, "Asia/Tokyo"), (3, "America/New_York"), (5, "UTC")] {
             let before = account.updated;
-            account = account.change(zone(name), &seller, at(asked)).unwrap();
+            account = account
+                .change(zone(name), &seller, None, at(asked))
+                .unwrap();
             assert!(account.updated > before, "{name}");
             let latest = account.zones.iter().max_by_key(|change| change.at);
             assert_eq!(latest.unwrap().zone, name);

@@ -114,6 +114,18 @@ impl Quote {
         })
     }
 
+    /// What is kept of a quote that does not fit, with the attempt that it declines: nothing of what it charges.
+    pub fn declined(self, currency: Currency) -> Quote {
+        Quote {
+            currency,
+            lines: Vec::new(),
+            net: 0,
+            tax: 0,
+            due: 0,
+            ..self
+        }
+    }
+
     /// Whether the quote is what its own prices and tax make it, in the account's currency. Prices and tax are those
     /// of its time: what has changed since, of the account too, does not count.
     ///

@@ -127,6 +127,8 @@ pub struct Settlement {
 pub const METHOD_MISSING: &str = "payment_method_missing";
 /// The gateway does not know the given token.
 pub const METHOD_UNKNOWN: &str = "payment_method_unknown";
+/// The quote is not what its own prices and tax make it.
+pub const QUOTE_MISMATCH: &str = "quote_mismatch";
 /// The seller lacks legal details that the invoice must have.
 pub const SELLER_INCOMPLETE: &str = "seller_incomplete";
 
@@ -170,7 +172,7 @@ impl Settlement {
     }
 
     /// The attempt after its verdict. `invoice` is the order's, for a success at which something was due; `kept` is the
-    /// id under which a new method that has paid is put on file.
+    /// id under which a new method that has paid is put on file, and none for any other.
     ///
     /// # Errors
     /// [`AlreadySettled`]: a verdict is never changed.
@@ -178,13 +180,13 @@ impl Settlement {
         self,
         verdict: Verdict,
         invoice: Option<Uuid>,
-        kept: Uuid,
+        kept: Option<Uuid>,
         at: Timestamp,
     ) -> Result<Settlement, AlreadySettled> {
         match self.state {
             SettlementState::Processing => Ok(Settlement {
                 means: match (self.means, &verdict) {
-                    (Some(Means::New(_)), Verdict::Succeeded) => Some(Means::OnFile(kept)),
+                    (Some(Means::New(_)), Verdict::Succeeded) => kept.map(Means::OnFile),
                     (Some(Means::New(_)), Verdict::Declined(_)) => None,
                     (means, _) => means,
                 },
@@ -287,13 +289,13 @@ mod tests {
     fn a_verdict_is_never_changed() {
         let at = Timestamp::UNIX_EPOCH;
         let paid = settlement(600)
-            .settle(Verdict::Succeeded, Some(Uuid::nil()), Uuid::max(), at)
+            .settle(Verdict::Succeeded, Some(Uuid::nil()), None, at)
             .unwrap();
         assert!(matches!(
             paid.payment().unwrap().state,
             PaymentState::Succeeded { .. }
         ));
-        let again = paid.settle(declined(), None, Uuid::max(), at);
+        let again = paid.settle(declined(), None, None, at);
         assert_eq!(again, Err(AlreadySettled));
     }
 
@@ -316,21 +318,21 @@ mod tests {
         };
         let (kept, at) = (Uuid::from_u128(7), Timestamp::UNIX_EPOCH);
         assert_eq!(new().payment().unwrap().method, None);
-        let paid = new().settle(Verdict::Succeeded, Some(Uuid::nil()), kept, at);
+        let paid = new().settle(Verdict::Succeeded, Some(Uuid::nil()), Some(kept), at);
         assert_eq!(paid.unwrap().payment().unwrap().method, Some(kept));
-        let refused = new().settle(declined(), None, kept, at).unwrap();
+        let refused = new().settle(declined(), None, None, at).unwrap();
         assert_eq!(
             (&refused.means, refused.payment().unwrap().method),
             (&None, None)
         );
-        let on_file = settlement(600).settle(declined(), None, kept, at).unwrap();
+        let on_file = settlement(600).settle(declined(), None, None, at).unwrap();
         assert_eq!(on_file.payment().unwrap().method, Some(Uuid::nil()));
     }
 
     #[test]
     fn nothing_due_has_no_payment() {
         let found_good = settlement(0)
-            .settle(Verdict::Succeeded, None, Uuid::max(), Timestamp::UNIX_EPOCH)
+            .settle(Verdict::Succeeded, None, None, Timestamp::UNIX_EPOCH)
             .unwrap();
         assert_eq!(found_good.payment(), None);
     }

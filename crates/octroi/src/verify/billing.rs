@@ -105,8 +105,10 @@ const SETTLEMENTS: &str = "
            s.net <> coalesce(sum(l.setup_amount), 0)
            OR s.tax <> div(s.net::numeric * s.tax_rate_ppm + 500000, 1000000)
            OR s.due <> s.net + s.tax
-           OR coalesce(bool_or(l.setup_amount <> l.setup_fee::numeric * l.quantity), true)
-           OR bool_or((p.offer, p.currency, p.setup) IS DISTINCT FROM (l.offer, s.currency, l.setup_fee)) AS broken
+           OR coalesce(bool_or(l.setup_amount <> l.setup_fee::numeric * l.quantity),
+                       s.decline_reason IS DISTINCT FROM 'quote_mismatch')
+           OR bool_or(l.line IS NOT NULL
+                      AND (p.offer, p.currency, p.setup) IS DISTINCT FROM (l.offer, s.currency, l.setup_fee)) AS broken
     FROM billing.settlement s
     LEFT JOIN billing.settlement_line l USING (account, order_id, attempt)
     LEFT JOIN billing.price p ON p.id = l.price

@@ -76,7 +76,7 @@ const ORDER_PAYMENTS: &str = "
     LEFT JOIN billing.settlement s
         ON s.account = o.account AND s.order_id = o.order_id AND s.attempt = o.attempts AND o.state = 'COMPLETED'";
 
-// What billing refuses to settle leaves nothing there.
+// What releases before billing kept every decline refused left nothing there.
 const ORDER_OUTCOMES: &str = "
     SELECT concat_ws('/', account, order_id, attempt) AS what,
            a.started_at IS NULL
