@@ -1,11 +1,12 @@
 //! Compiles the contracts without protoc: protox parses them, tonic-prost-build writes the Rust.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use prost_reflect::{DescriptorPool, ExtensionDescriptor, Value};
+use prost_reflect::{DescriptorPool, ExtensionDescriptor, Kind, Value};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
@@ -30,6 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pool = compiler.descriptor_pool();
     fs::write(out.join("methods.rs"), methods(&pool)?)?;
     fs::write(out.join("event_types.rs"), event_types(&pool)?)?;
+    fs::write(out.join("requests.rs"), requests(&pool)?)?;
 
     tonic_prost_build::configure()
         .btree_map(".")
@@ -102,6 +104,53 @@ fn methods(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
         rows.len(),
         rows.join("\n")
     ))
+}
+
+/// Writes where each method's request holds names of resources: in its own fields and in those of the resource that it
+/// brings.
+fn requests(pool: &DescriptorPool) -> Result<String, std::fmt::Error> {
+    const NAMES: [&str; 3] = ["parent", "name", "license_group"];
+    let methods = pool
+        .services()
+        .flat_map(|it| it.methods().collect::<Vec<_>>());
+    let inputs: BTreeMap<_, _> = methods
+        .map(|method| method.input())
+        .map(|input| (input.full_name().to_owned(), input))
+        .collect();
+    let mut source = String::new();
+    for (name, input) in inputs {
+        let mut body = String::new();
+        for field in input
+            .fields()
+            .filter(|field| !field.is_list() && !field.is_map())
+        {
+            match field.kind() {
+                Kind::String if NAMES.contains(&field.name()) => {
+                    writeln!(body, "found(&mut self.{});", field.name())?;
+                }
+                Kind::Message(inner) if field.containing_oneof().is_none() => {
+                    let names = inner.fields().filter(|field| {
+                        field.kind() == Kind::String && NAMES.contains(&field.name())
+                    });
+                    for inner in names {
+                        let (outer, inner) = (field.name(), inner.name());
+                        writeln!(
+                            body,
+                            "if let Some(it) = &mut self.{outer} {{ found(&mut it.{inner}); }}"
+                        )?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        let found = if body.is_empty() { "_found" } else { "found" };
+        let path = name.trim_start_matches("octroi.").replace('.', "::");
+        writeln!(
+            source,
+            "impl Request for {path} {{ fn names(&mut self, mut {found}: impl FnMut(&mut String)) {{ {body} }} }}"
+        )?;
+    }
+    Ok(source.replace("mut _found", "_found"))
 }
 
 /// Writes what the contract says of each payload's type; a payload without a type does not build.

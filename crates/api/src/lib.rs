@@ -49,6 +49,13 @@ impl Method {
 
 include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 include!(concat!(env!("OUT_DIR"), "/event_types.rs"));
+include!(concat!(env!("OUT_DIR"), "/requests.rs"));
+
+/// A method's request.
+pub trait Request {
+    /// Gives each name of a resource that it holds, in its own fields and in those of the resource that it brings.
+    fn names(&mut self, found: impl FnMut(&mut String));
+}
 
 pub use auth::v1::Reach;
 

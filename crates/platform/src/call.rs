@@ -94,16 +94,25 @@ pub struct IdempotencyKey {
 }
 
 impl Call {
-    /// Takes a request apart. The shell has put the call into its extensions.
+    /// Takes a request apart. The shell has put the call into its extensions. To a token that is bound to an account,
+    /// `accounts/-` means that account.
     ///
     /// # Errors
     /// [`Error::Internal`] when the request did not come through the shell.
-    pub fn open<M>(request: Request<M>) -> Result<(Self, M), Error> {
-        let (metadata, mut extensions, message) = request.into_parts();
+    pub fn open<M: octroi_api::Request>(request: Request<M>) -> Result<(Self, M), Error> {
+        let (metadata, mut extensions, mut message) = request.into_parts();
         let mut call: Self = extensions
             .remove()
             .ok_or_else(|| Error::Internal(anyhow::anyhow!("a request without a call")))?;
         call.metadata = metadata;
+        if let Some(own) = &call.caller.account {
+            message.names(|name| {
+                let rest = name.strip_prefix("accounts/-");
+                if let Some(rest) = rest.filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+                    *name = format!("accounts/{own}{rest}");
+                }
+            });
+        }
         Ok((call, message))
     }
 

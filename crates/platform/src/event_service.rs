@@ -25,6 +25,8 @@ use crate::refusal::Violations;
 const PLACED_AT_ONCE: i64 = 2_000;
 
 pub(crate) struct EventsApi {
+    /// Whose facts they are.
+    pub(crate) service: &'static str,
     pub(crate) db: Db,
 }
 
@@ -40,11 +42,13 @@ impl EventService for EventsApi {
         if account.is_none() {
             violations.add("parent", "must be an account such as \"accounts/acme\"");
         }
+        // Every service serves this method: a token of one means nothing to another.
+        let log = format!("{} of {}", request.parent, self.service);
         let page = Page::parse(
             &call,
             request.page_size,
             &request.page_token,
-            &request.parent,
+            &log,
             &request.filter,
             &request.order_by,
             &mut violations,

@@ -269,6 +269,7 @@ impl Shell {
                 intake: Arc::new(intake),
             }))
             .add_service(EventServiceServer::new(EventsApi {
+                service: self.service.name,
                 db: self.db.clone(),
             }));
         if self.clock.is_test() {

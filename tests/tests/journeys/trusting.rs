@@ -2,20 +2,25 @@
 //! another account, and a service speaks for itself alone.
 
 use octroi_api::billing::v1::{
-    Account, BillRun, CreateAccountRequest, CreateBillRunRequest, GetBillRunRequest,
-    ListBillRunsRequest, QuoteOrderRequest, QuotedLine, SettleOrderRequest,
+    Account, BillRun, CreateAccountRequest, CreateBillRunRequest, GetAccountRequest,
+    GetBillRunRequest, ListBillRunsRequest, QuoteOrderRequest, QuotedLine, SettleOrderRequest,
+    UpdateAccountRequest,
 };
 use octroi_api::event::v1::delivery_outcome::Result as Outcome;
 use octroi_api::event::v1::event::Payload;
 use octroi_api::event::v1::{
     DeliverEventsRequest, Delivery, DeliveryOutcome, Event, ListEventsRequest,
 };
-use octroi_api::licensing::v1::{SignInRequest, SignInResponse};
+use octroi_api::licensing::v1::{
+    CreateOrderRequest, ListOrdersRequest, Order, OrderLine, SignInRequest, SignInResponse,
+};
+use octroi_api::notification::v1::ListEmailsRequest;
 use octroi_api::testing::v1::{AdvanceClockRequest, GetClockRequest, SetClockRequest};
 use octroi_tests::harness::{
     Answer as _, BUSINESS, CHOSEN, Caller, Customer, Installation, ServiceName, account, request_id,
 };
 use prost::Message as _;
+use prost_types::FieldMask;
 use tonic::{Code, Response, Status};
 
 /// With every scope it neither reads nor moves the clock, and starts and reads no bill run.
@@ -128,6 +133,118 @@ async fn a_services_methods_ask_whose_token_it_is() {
             .refused();
         refused.is(Code::PermissionDenied, "SERVICES_ONLY");
     }
+    octroi.finish().await;
+}
+
+/// What one service gives to go on from means nothing to another: its positions are its own.
+#[tokio::test]
+async fn a_token_of_one_services_facts_is_not_anothers() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 1)]).await;
+    let mut request = ListEventsRequest {
+        parent: acme.name(),
+        page_size: 1,
+        ..ListEventsRequest::default()
+    };
+    let mut licensing = acme.by.events(ServiceName::Licensing);
+    let answer = licensing.list_events(request.clone()).await.got();
+    for token in [answer.next_page_token, answer.resume_token] {
+        request.page_token = token;
+        licensing.list_events(request.clone()).await.got();
+        let mut billing = acme.by.events(ServiceName::Billing);
+        let refused = billing.list_events(request.clone()).await.refused();
+        refused.is(Code::InvalidArgument, "INVALID_FIELDS");
+        assert_eq!(refused.fields, ["page_token"]);
+    }
+    octroi.finish().await;
+}
+
+/// To a bound token "accounts/-" is its own account, in every service, in what is read and in what is changed.
+#[tokio::test]
+async fn a_bound_token_need_not_name_its_account() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 1)]).await;
+    acme.receives("order-completed", 1).await;
+    octroi.customer("other").await;
+    let bound = octroi.bound_to("acme");
+    let own = || "accounts/-".to_owned();
+    let request = GetAccountRequest { name: own() };
+    assert_eq!(
+        bound.accounts().get_account(request).await.got().name,
+        acme.name()
+    );
+    let request = ListOrdersRequest {
+        parent: own(),
+        ..ListOrdersRequest::default()
+    };
+    let orders = bound.orders().list_orders(request).await.got().orders;
+    assert_eq!(orders.len(), 1);
+    let request = ListEmailsRequest {
+        parent: own(),
+        ..ListEmailsRequest::default()
+    };
+    assert!(
+        !bound
+            .emails()
+            .list_emails(request)
+            .await
+            .got()
+            .emails
+            .is_empty()
+    );
+    for service in ServiceName::ALL {
+        let request = ListEventsRequest {
+            parent: own(),
+            ..ListEventsRequest::default()
+        };
+        bound.events(service).list_events(request).await.got();
+    }
+    let more = Order {
+        license_group: format!("{}/licenseGroups/office", own()),
+        lines: vec![OrderLine {
+            offer: BUSINESS.to_owned(),
+            quantity: 1,
+            ..OrderLine::default()
+        }],
+        ..Order::default()
+    };
+    let request = CreateOrderRequest {
+        parent: own(),
+        order: Some(more),
+        ..CreateOrderRequest::default()
+    };
+    let order = bound.orders().create_order(request).await.got();
+    assert!(
+        order.name.starts_with("accounts/acme/orders/"),
+        "{}",
+        order.name
+    );
+    let update = UpdateAccountRequest {
+        account: Some(Account {
+            name: own(),
+            legal_name: "Acme SA".to_owned(),
+            ..Account::default()
+        }),
+        update_mask: Some(FieldMask {
+            paths: vec!["legal_name".to_owned()],
+        }),
+        ..UpdateAccountRequest::default()
+    };
+    assert_eq!(
+        bound.accounts().update_account(update).await.got().name,
+        acme.name()
+    );
+    // To a token that is not bound it is no account.
+    let request = GetAccountRequest { name: own() };
+    let refused = octroi
+        .caller("*")
+        .accounts()
+        .get_account(request)
+        .await
+        .refused();
+    refused.is(Code::NotFound, "NOT_FOUND");
     octroi.finish().await;
 }
 
