@@ -22,6 +22,8 @@ use crate::service::RelayHandle;
 use crate::work::{Works, round};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
+/// How far the clock is moved at once: a day at a time takes a while.
+const FARTHEST: SignedDuration = SignedDuration::from_hours(10 * 366 * 24);
 /// How long one day may take before the call gives up; the clock then stays where it is.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(4);
@@ -195,9 +197,11 @@ impl ClockService for ClockApi {
     ) -> Result<Response<ClockAnswer>, Status> {
         let (_, request) = Call::open(request)?;
         let mut violations = Violations::default();
+        let farthest = self.clock.now().checked_add(FARTHEST);
+        let farthest = farthest.unwrap_or(Timestamp::MAX);
         let target = request.time.as_ref().and_then(from_proto);
-        if target.is_none() {
-            violations.add("time", "must be an instant");
+        if target.is_none_or(|target| target > farthest) {
+            violations.add("time", "must be an instant, at most ten years away");
         }
         violations.finish()?;
         let target = target.unwrap_or_default();
@@ -219,7 +223,7 @@ impl ClockService for ClockApi {
         let (_, request) = Call::open(request)?;
         let duration = request
             .duration
-            .filter(|duration| (0..=10 * 366 * 86_400).contains(&duration.seconds))
+            .filter(|duration| (0..=FARTHEST.as_secs()).contains(&duration.seconds))
             .filter(|duration| (0..1_000_000_000).contains(&duration.nanos))
             .map(|duration| SignedDuration::new(duration.seconds, duration.nanos));
         let mut violations = Violations::default();

@@ -47,7 +47,11 @@ async fn never_back() {
             nanos,
         })
     });
-    for time in instants.into_iter().chain([None]) {
+    let too_far = prost_types::Timestamp {
+        seconds: far + 11 * 366 * 86_400,
+        nanos: 0,
+    };
+    for time in instants.into_iter().chain([None, Some(too_far)]) {
         let refused = by
             .clock()
             .set_clock(SetClockRequest { time })

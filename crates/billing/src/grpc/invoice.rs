@@ -127,7 +127,8 @@ impl InvoiceService for InvoiceApi {
             LinesOf::Preview { account, month } => {
                 let place: Option<Place> = page.key(&mut violations);
                 let month = checked(month, violations)?;
-                let at = place.map_or(call.now, |place| place.at);
+                // Whoever made the token up sees no further than now.
+                let at = place.map_or(call.now, |place| place.at.min(call.now));
                 let bill = self.0.preview_invoice(&call, &account, month, at).await?;
                 invoice_line::previewed(&page, &bill, at, place)?
             }
