@@ -67,7 +67,7 @@ async fn a_chunk_asks_as_much_however_many_accounts_it_has() {
         chunks.push(asked(wire.take()));
     }
     assert_eq!(chunks[0], chunks[1]);
-    assert!(chunks[0].len() <= 22, "{:?}", chunks[0]);
+    assert!(chunks[0].len() <= 23, "{:?}", chunks[0]);
     octroi.abandon().await;
 }
 

@@ -206,7 +206,6 @@ async fn a_bound_token_need_not_name_its_account() {
         lines: vec![OrderLine {
             offer: BUSINESS.to_owned(),
             quantity: 1,
-            ..OrderLine::default()
         }],
         ..Order::default()
     };
