@@ -129,7 +129,7 @@ async fn for_three_days_and_no_longer() {
 /// says so. What refuses the recipient or the content ends an e-mail.
 #[tokio::test]
 async fn when_the_mail_server_takes_us_again() {
-    const REFUSALS: [(&str, &str, State); 13] = [
+    const REFUSALS: [(&str, &str, State); 17] = [
         ("220", "554 5.3.2 not for you", State::Queued),
         ("EHLO", "550 5.7.1 who are you", State::Queued),
         ("MAIL", "550 5.7.1 sender not allowed", State::Queued),
@@ -140,8 +140,20 @@ async fn when_the_mail_server_takes_us_again() {
         ("RCPT", "530 5.7.0 sign in first", State::Queued),
         ("DATA", "554 5.7.1 no", State::Queued),
         (".", "550 5.7.1 Relaying denied", State::Queued),
+        (
+            ".",
+            "554 Message rejected: Email address is not verified.",
+            State::Queued,
+        ),
+        (
+            ".",
+            "554 5.2.252 SendAsDenied; a@b not allowed to send as c@d",
+            State::Queued,
+        ),
+        ("RCPT", "550 SPF check failed", State::Queued),
         ("RCPT", "550 5.1.1 nobody of that name", State::Failed),
         ("RCPT", "550 mailbox unavailable", State::Failed),
+        ("RCPT", "550 Unrouteable address", State::Failed),
         (".", "554 5.7.1 this is spam", State::Failed),
     ];
     let octroi = Installation::start().await;

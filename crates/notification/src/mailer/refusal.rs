@@ -1,18 +1,22 @@
 //! What a mail server's refusal is about: the e-mail, which it ends, or us, whom no other e-mail could help.
 //!
-//! | a 5xx answer                                                          | ends the e-mail                          |
-//! |-----------------------------------------------------------------------|------------------------------------------|
-//! | before MAIL FROM (greeting, EHLO, STARTTLS, AUTH) or to it            | no                                       |
-//! | 530, 534, 535, 538: sign in, or otherwise                             | no                                       |
-//! | X.1.7, X.1.8: the sender's address                                    | no                                       |
-//! | other X.1 (address) but X.1.0, X.2 (mailbox), X.6 (content), X.3.4 (size) | yes                                  |
-//! | X.7.0, X.7.1: policy, which after the message is mostly its content   | after the message, if it says nothing of us |
-//! | other X.7: sign-in, encryption, proofs of who we are                  | no                                       |
-//! | any other or none: 550 to 553 to RCPT TO, 550 to 554 to the message   | if it says nothing of us                 |
-//! | any other or none, otherwise                                          | no                                       |
+//! | a 5xx answer                                             | ends the e-mail                              |
+//! |----------------------------------------------------------|----------------------------------------------|
+//! | before MAIL FROM (greeting, EHLO, STARTTLS, AUTH), to it | no                                           |
+//! | 530, 534, 535, 538: sign in, or otherwise                | no                                           |
+//! | to RCPT TO: X.1.1, X.1.2, X.1.3, X.1.6, X.1.10, X.2.1, X.2.2, X.4.1 | yes                               |
+//! | to RCPT TO: X.1.0, X.2.0; none, with 550 to 553          | if it says nothing of us                     |
+//! | to DATA: what is yes to RCPT TO                          | if it says nothing of us                     |
+//! | to the message: X.3.4 (size)                             | yes                                          |
+//! | to the message: X.6 (content), X.2.2 (full)              | if it says nothing of us                     |
+//! | to the message: X.7.1 (policy)                           | if it speaks of the content, and not of us   |
+//! | to the message: none, with 550 to 554                    | so too, or 552 of a full mailbox             |
+//! | any other                                                | no                                           |
 //!
-//! X.Y.Z is the enhanced status (RFC 3463) wherever it stands in the answer. An e-mail that waits in vain is given up in
-//! the end, one that is ended in error is lost with its password: where an answer can be read both ways, it waits.
+//! X.Y.Z is the enhanced status (RFC 3463) wherever it stands in the answer; X.0 is none. Providers say with almost any of
+//! them, and at any step, that a sender is not verified, has sent enough, or is listed: so few statuses are believed, and
+//! hardly any against the words. An e-mail that waits in vain is given up in the end, one that is ended in error is lost
+//! with its password: where an answer can be read both ways, it waits.
 
 use std::fmt::{self, Display};
 use std::time::Duration;
@@ -54,30 +58,100 @@ impl Step {
     }
 }
 
-/// What shows that an answer speaks of us.
-const OF_US: [&str; 4] = ["relay", "sender", "authenticat", "blocked"];
+/// What shows that an answer may speak of us: our address, account, host, or how much we send.
+const OF_US: [&str; 29] = [
+    " from ",
+    "auth",
+    "black",
+    "block",
+    "client host",
+    "denied",
+    "dkim",
+    "dmarc",
+    "identit",
+    "ip address",
+    "limit",
+    "listed",
+    "mailfrom",
+    "policy",
+    "quota",
+    "rbl",
+    "rcpthosts",
+    "relay",
+    "reputation",
+    "send as",
+    "sendas",
+    "sender",
+    "sending",
+    "spamhaus",
+    "spf",
+    "suspend",
+    "too many",
+    "verif",
+    "your ip",
+];
+
+/// What shows that an answer speaks of the content.
+const OF_CONTENT: [&str; 9] = [
+    "attachment",
+    "content",
+    "malware",
+    "mime",
+    "size",
+    "spam",
+    "too big",
+    "too large",
+    "virus",
+];
+
+/// A quota that is the recipient's.
+const FULL: [&str; 4] = [
+    "over quota",
+    "mailbox full",
+    "mailbox is full",
+    "exceeded storage",
+];
 
 /// Whether a permanent refusal (5xx) ends the e-mail.
 pub fn ends_it(step: Step, code: u16, text: &str) -> bool {
-    if step == Step::Sender || matches!(code, 530 | 534 | 535 | 538) {
+    if matches!(code, 530 | 534 | 535 | 538) {
         return false;
     }
-    let lower = text.to_lowercase();
-    let of_us = OF_US.iter().any(|word| lower.contains(word));
-    match status(text) {
-        Some((1, 7 | 8)) => false,
-        Some((1, 1..) | (2 | 6, _) | (3, 4)) => true,
-        Some((7, 0 | 1)) => step == Step::Message && !of_us,
-        Some((7, _)) => false,
-        Some(_) | None => {
-            let of_it = match step {
-                Step::Recipient => matches!(code, 550..=553),
-                Step::Message => matches!(code, 550..=554),
-                Step::Sender | Step::Data => false,
-            };
-            of_it && !of_us
-        }
+    let text = text.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let of_us = speaks_of_us(code, &text);
+    let status = status(&text).filter(|(subject, _)| *subject != 0);
+    let no_such_recipient = matches!(status, Some((1, 1 | 2 | 3 | 6 | 10) | (2, 1 | 2) | (4, 1)));
+    match step {
+        Step::Sender => false,
+        Step::Recipient => match status {
+            Some((1 | 2, 0)) => !of_us,
+            Some(_) => no_such_recipient,
+            None => matches!(code, 550..=553) && !of_us,
+        },
+        Step::Data => no_such_recipient && !of_us,
+        Step::Message => match status {
+            Some((3, 4)) => true,
+            Some((6, _) | (2, 2)) => !of_us,
+            Some((7, 1)) => says(&OF_CONTENT) && !of_us,
+            Some(_) => false,
+            None => {
+                let of_it = says(&OF_CONTENT) || code == 552 && says(&FULL);
+                matches!(code, 550..=554) && of_it && !of_us
+            }
+        },
     }
+}
+
+/// Whether an answer in lower case may speak of us. A mailbox that is over its quota and a message that is over the limit
+/// of its size are not ours.
+fn speaks_of_us(code: u16, text: &str) -> bool {
+    let others = FULL
+        .iter()
+        .fold(text.to_owned(), |text, full| text.replace(full, ""));
+    let of_size = code == 552 && text.contains("size");
+    let ours = |word: &&str| others.contains(*word) && !(of_size && *word == "limit");
+    OF_US.iter().any(ours)
 }
 
 /// Subject and detail of the enhanced status: the first word of an answer such as "5.1.1" or "(#5.7.1)".
@@ -99,7 +173,7 @@ mod tests {
     #[test]
     fn only_what_refuses_the_recipient_or_the_content_ends_an_email() {
         use Step::{Data, Message, Recipient, Sender};
-        // As Postfix, Exim, Sendmail, qmail and Exchange say it.
+        // As Postfix, Exim, Sendmail, qmail, Exchange and the large providers say it.
         for (step, code, text, ends) in [
             (Sender, 550, "5.1.1 no such user", false),
             (
@@ -178,6 +252,113 @@ mod tests {
             (Message, 550, "5.7.26 unauthenticated sender", false),
             (Message, 535, "5.7.8 sign in again", false),
             (Message, 503, "bad sequence", false),
+            (
+                Message,
+                554,
+                "Message rejected: Email address is not verified. The following identities failed the check in region EU-WEST-1: a@b",
+                false,
+            ),
+            (
+                Message,
+                554,
+                "5.2.252 SendAsDenied; a@b not allowed to send as no-reply@shop",
+                false,
+            ),
+            (
+                Message,
+                554,
+                "5.2.0 STOREDRV.Submission.Exception:SendAsDeniedException.MapiExceptionSendAsDenied",
+                false,
+            ),
+            (Message, 554, "Sending suspended for this account", false),
+            (
+                Message,
+                554,
+                "5.7.1 Spam from your IP address, see its reputation",
+                false,
+            ),
+            (Message, 554, "transaction failed", false),
+            (Message, 554, "5.1.1 a@b may not send as this sender", false),
+            (
+                Message,
+                554,
+                "5.6.0 header From is not an identity of yours",
+                false,
+            ),
+            (
+                Message,
+                550,
+                "5.4.5 Daily user sending limit exceeded",
+                false,
+            ),
+            (
+                Message,
+                550,
+                "5.1.90 Your message cannot be sent because you reached your daily limit for message recipients",
+                false,
+            ),
+            (Message, 550, "5.7.1 no", false),
+            (Message, 550, "SPF check failed", false),
+            (Message, 552, "Daily sending quota exceeded", false),
+            (
+                Recipient,
+                550,
+                "rejected because 192.0.2.1 is in a black list at zen.spamhaus.org",
+                false,
+            ),
+            (
+                Recipient,
+                550,
+                "JunkMail rejected - mail.shop.example [192.0.2.1] is in an RBL",
+                false,
+            ),
+            (Recipient, 550, "SPF check failed", false),
+            (Recipient, 550, "5.1.90 you reached your daily limit", false),
+            (Recipient, 550, "5.2.0 SendAsDenied", false),
+            (Recipient, 550, "5.7.1 spam", false),
+            (Recipient, 550, "Access denied", false),
+            (Recipient, 552, "sender is over quota", false),
+            (Recipient, 552, "sending limit reached", false),
+            (
+                Recipient,
+                550,
+                "5.1.1 The email account that you tried to reach does not exist. Please try double-checking the recipient's email address",
+                true,
+            ),
+            (
+                Recipient,
+                550,
+                "5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found by SMTP address lookup",
+                true,
+            ),
+            (Recipient, 550, "Unrouteable address", true),
+            (
+                Recipient,
+                550,
+                "5.1.1 <x>: Recipient address rejected: User unknown in virtual mailbox table",
+                true,
+            ),
+            (Recipient, 550, "5.1.0 Address rejected", true),
+            (Recipient, 550, "5.0.0 user unknown", true),
+            (
+                Recipient,
+                550,
+                "5.2.1 The email account that you tried to reach is disabled",
+                true,
+            ),
+            (
+                Recipient,
+                552,
+                "5.2.2 The email account that you tried to reach is over quota",
+                true,
+            ),
+            (Recipient, 552, "mailbox full", true),
+            (Recipient, 552, "x@y is over quota", true),
+            (Message, 552, "Message size exceeds fixed limit", true),
+            (Message, 552, "5.3.4 Message size exceeds fixed limit", true),
+            (Message, 552, "mailbox full", true),
+            (Message, 552, "5.2.2 over quota", true),
+            (Message, 554, "5.7.1 Message contains a virus", true),
         ] {
             assert_eq!(ends_it(step, code, text), ends, "{step:?} {code} {text}");
         }
