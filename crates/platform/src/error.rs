@@ -67,6 +67,9 @@ pub enum Error {
     /// The database or a peer cannot be reached.
     #[error("{0}")]
     Unavailable(String),
+    /// Too much is being done at once; nothing was begun.
+    #[error("{0}")]
+    Overloaded(&'static str),
     /// A statement or a transaction ran into its time limit.
     #[error("it took too long, and nothing was done; try again")]
     TookTooLong,
@@ -155,7 +158,11 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Conflict(_) | Self::OutcomeUnknown | Self::Unavailable(_) | Self::TookTooLong
+            Self::Conflict(_)
+                | Self::OutcomeUnknown
+                | Self::Unavailable(_)
+                | Self::Overloaded(_)
+                | Self::TookTooLong
         )
     }
 }
@@ -191,6 +198,9 @@ impl From<Error> for Status {
                     .retry_after(Duration::from_secs(1))
                     .status()
             }
+            Error::Overloaded(_) => refusal(Code::Unavailable, R::Overloaded)
+                .retry_after(Duration::from_secs(1))
+                .status(),
             Error::Unauthenticated(_) => {
                 refusal(Code::Unauthenticated, R::Unauthenticated).status()
             }

@@ -2,13 +2,13 @@
 //! be answered without.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use octroi_api::licensing::v1::{
     ActivateLicenseRequest, ChangePasswordRequest, License, SignInRequest,
 };
 use octroi_tests::harness::{
-    Answer as _, BUSINESS, Caller, Customer, Installation, Refused, eventually, request_id,
+    Answer as _, BUSINESS, CHOSEN, Caller, Customer, Installation, Refused, eventually, request_id,
 };
 use tokio::task::JoinSet;
 use tonic::{Code, Response, Status};
@@ -17,6 +17,8 @@ use tonic::{Code, Response, Status};
 const CROWD: usize = 700;
 /// Over so many connections: each carries 256 calls at most.
 const CONNECTIONS: usize = 5;
+/// More than one account may crowd with.
+const CROWDING: usize = 160;
 /// Nearly as many as can wait for their turn on any machine.
 const QUEUE: usize = 60;
 
@@ -93,9 +95,70 @@ fn told(refused: Vec<Refused>, (code, reason): (Code, &str)) {
         .partition(|it| it.reason == reason && it.code == code);
     assert!(!right.is_empty());
     for it in busy {
-        it.is(Code::Unavailable, "UNAVAILABLE");
+        it.is(Code::Unavailable, "OVERLOADED");
         assert!(it.retry.is_some(), "{it:?}");
     }
+}
+
+/// One account that crowds, with passwords that are hashed or with requests that come to none, keeps no other account's
+/// users from signing in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_account_leaves_room_for_others() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    let other = octroi.customer("other").await;
+    let mut user = String::new();
+    for customer in [&acme, &other] {
+        customer.buys("desk", &[(BUSINESS, 1)]).await;
+        user = customer
+            .activates("desk", 1, "sales")
+            .await
+            .activation_email;
+    }
+    let missing = acme.activation("none", 1, "night");
+    let bound = octroi.bound_to("acme");
+    for changes in [false, true] {
+        let enough = Arc::new(AtomicBool::new(false));
+        let mut crowd = JoinSet::new();
+        for _ in 0..CROWDING {
+            let (by, enough) = (bound.clone(), Arc::clone(&enough));
+            let (missing, license) = (missing.clone(), acme.license_name("desk", 1));
+            // Again and again, until it finds no place.
+            crowd.spawn(async move {
+                while !enough.load(Ordering::SeqCst) {
+                    let answer = if changes {
+                        let change = ChangePasswordRequest {
+                            name: license.clone(),
+                            password: "Green-Lantern-7".to_owned(),
+                            request_id: request_id(),
+                            ..ChangePasswordRequest::default()
+                        };
+                        by.licenses().change_password(change).await
+                    } else {
+                        by.licenses().activate_license(missing.clone()).await
+                    };
+                    let Err(status) = answer else { continue };
+                    let refused = Refused::of(&status);
+                    if refused.code != Code::NotFound {
+                        return Some(refused);
+                    }
+                }
+                None
+            });
+        }
+        let full = crowd.join_next().await.unwrap().unwrap().unwrap();
+        full.is(Code::Unavailable, "OVERLOADED");
+        for _ in 0..3 {
+            other.signs_in(&user, CHOSEN).await.got();
+        }
+        enough.store(true, Ordering::SeqCst);
+        while let Some(refused) = crowd.join_next().await {
+            if let Some(refused) = refused.unwrap() {
+                refused.is(Code::Unavailable, "OVERLOADED");
+            }
+        }
+    }
+    octroi.finish().await;
 }
 
 /// What needs no hash does not wait behind those that do: a repeated request id, and what the licence refuses.

@@ -115,7 +115,7 @@ impl Licenses {
     ) -> Result<R, Error> {
         let id = &asked.id;
         may_see(call, id)?;
-        let place = self.hasher.enter()?;
+        let place = self.hasher.enter(&id.account)?;
         let email = &asked.activation_email;
         let activate = |license: &License, standing| {
             license
@@ -199,7 +199,7 @@ impl Licenses {
     ) -> Result<R, Error> {
         let id = &asked.id;
         may_see(call, id)?;
-        let place = self.hasher.enter()?;
+        let place = self.hasher.enter(&id.account)?;
         let seen = match self.look(call, id, None).await? {
             Ok(seen) => seen,
             Err(answer) => return Ok(answer),

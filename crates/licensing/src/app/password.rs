@@ -1,16 +1,16 @@
 //! Passwords: made, hashed and verified, off the async threads.
 
+use std::collections::HashMap;
 use std::fmt::{Debug, Display};
 use std::num::NonZero;
-use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use argon2::password_hash::phc::{Output, ParamsString, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, PasswordHash, Version};
 use aws_lc_rs::rand;
 use octroi_platform::{CALLS_AT_ONCE, Error};
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::domain::password;
 
@@ -26,32 +26,30 @@ const HASH_BYTES: usize = Params::DEFAULT_OUTPUT_LEN;
 /// touched of it takes no memory.
 const SPACE: usize = 33 * 1024;
 
-/// How many hashes a core makes in about a second.
-const A_SECOND: usize = 40;
-
-/// How many calls that hash are worked on at once: about a second's work for all cores, so that none waits for long; on a
-/// single core two seconds', so that 64 twins of one request find room; and never more than a quarter of all calls,
-/// which leaves the others to those that read.
-const PLACES: RangeInclusive<usize> = 64..=CALLS_AT_ONCE / 4;
+/// How many calls that may hash are worked on at once: a quarter of all calls, which leaves the others to those that read.
+/// One account has half of them at most, a second's work for two cores, in which 64 twins of one request find room.
+const PLACES: usize = CALLS_AT_ONCE / 4;
 
 /// Verified for an address that nobody has, so that the answer takes as long. No password gives this hash.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// Hashes and verifies with Argon2id, no more at once than there are cores: each takes 19 MiB and a core for some
 /// milliseconds. Who wants to hash takes a place before all else, and is told to try again when there is none: a call
-/// that waited for one would hold what others need.
+/// that waited for one would hold what others need. It keeps the place to its end, so that as few calls look, or wait for
+/// a locked row.
 pub(crate) struct Hasher {
     params: Params,
     /// What is verified where there is no hash.
     nobody: &'static str,
     cores: Arc<Semaphore>,
-    places: Arc<Semaphore>,
+    /// How many places each account has that has one.
+    taken: Mutex<HashMap<String, usize>>,
 }
 
-/// A place among those who hash.
+/// A place among those who hash, of an account.
 pub(crate) struct Place {
     hasher: Arc<Hasher>,
-    _permit: OwnedSemaphorePermit,
+    account: String,
 }
 
 impl Hasher {
@@ -61,28 +59,48 @@ impl Hasher {
     /// [`Error::Internal`] when Argon2 does not take its parameters.
     pub(crate) fn new() -> Result<Self, Error> {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let places = (cores.saturating_mul(A_SECOND)).clamp(*PLACES.start(), *PLACES.end());
         Ok(Self {
             params: Params::new(MEMORY, PASSES, LANES, Some(HASH_BYTES)).map_err(broken)?,
             nobody: NOBODY,
             cores: Arc::new(Semaphore::new(cores)),
-            places: Arc::new(Semaphore::new(places)),
+            taken: Mutex::default(),
         })
     }
 
-    /// A place.
+    /// A place for an account that has fewer than are free: so the first to crowd has half, the next a quarter, and who
+    /// has none finds one, unless seven others crowd at once.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when all are taken.
-    pub(crate) fn enter(self: &Arc<Self>) -> Result<Place, Error> {
-        let permit = Arc::clone(&self.places).try_acquire_owned();
-        let permit = permit.map_err(|_| {
-            Error::Unavailable("too many passwords are being checked; try again".to_owned())
-        })?;
+    /// [`Error::Overloaded`].
+    pub(crate) fn enter(self: &Arc<Self>, account: &str) -> Result<Place, Error> {
+        let mut taken = self.taken();
+        let free = PLACES.saturating_sub(taken.values().sum());
+        if taken.get(account).copied().unwrap_or_default() >= free {
+            return Err(Error::Overloaded(
+                "too many passwords are being worked on; try again",
+            ));
+        }
+        *taken.entry(account.to_owned()).or_default() += 1;
         Ok(Place {
             hasher: Arc::clone(self),
-            _permit: permit,
+            account: account.to_owned(),
         })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.hasher.taken();
+        if let Some(places) = taken.get_mut(&self.account) {
+            *places = places.saturating_sub(1);
+            if *places == 0 {
+                taken.remove(&self.account);
+            }
+        }
     }
 }
 
@@ -203,7 +221,7 @@ mod tests {
     use super::*;
 
     fn place(hasher: Hasher) -> Place {
-        Arc::new(hasher).enter().unwrap()
+        Arc::new(hasher).enter("acme").unwrap()
     }
 
     #[tokio::test]
@@ -255,12 +273,23 @@ mod tests {
     }
 
     #[test]
-    fn who_finds_no_place_is_told_to_try_again() {
+    fn who_crowds_leaves_room_for_others() {
         let hasher = Arc::new(Hasher::new().unwrap());
-        let mut taken: Vec<Place> = std::iter::from_fn(|| hasher.enter().ok()).collect();
-        assert!(PLACES.contains(&taken.len()));
-        assert!(matches!(hasher.enter(), Err(Error::Unavailable(_))));
-        taken.pop();
-        assert!(hasher.enter().is_ok());
+        let crowd = |account: &str| -> Vec<Place> {
+            std::iter::from_fn(|| hasher.enter(account).ok()).collect()
+        };
+        let mut first = crowd("first");
+        assert_eq!(first.len(), PLACES / 2);
+        assert!(matches!(hasher.enter("first"), Err(Error::Overloaded(_))));
+        first.pop();
+        drop(hasher.enter("first").unwrap());
+        let others = ["a", "b", "c", "d", "e"].map(|account| {
+            let places = crowd(account);
+            assert!(!places.is_empty(), "{account}");
+            places
+        });
+        assert!(hasher.enter("other").is_ok());
+        drop((first, others));
+        assert!(hasher.taken().is_empty());
     }
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::app::license::{answered, audited, check_password, password_changed, refused};
 use crate::app::password::{self, Place};
 use crate::app::portal::Portal;
-use crate::domain::license::LicenseId;
+use crate::domain::license::{LicenseId, account_in};
 use crate::domain::portal::{SHARES, Throttle};
 use crate::domain::session::{SECRET_BYTES, Session, Token};
 use crate::error::Error;
@@ -99,9 +99,11 @@ pub(crate) fn admit(visit: Option<Visit>, now: Timestamp, to: Use) -> Result<Vis
 impl Portal {
     /// Opens a session for who knows the password. Unknown addresses take as long as wrong passwords.
     pub(crate) async fn sign_in(&self, call: &Call, asked: SignIn) -> Result<SignedIn, Error> {
-        let place = self.hasher.enter()?;
         let address = asked.address.to_ascii_lowercase();
         let bound = call.caller.account.as_deref();
+        // Whose place it takes shows in the token or in what was typed, so that a refusal tells of no login that there is.
+        let account = bound.unwrap_or_else(|| account_in(&address));
+        let place = self.hasher.enter(account)?;
         let exists = match bound {
             None => true,
             Some(account) => store::session::is_login_of(&self.db, account, &address).await?,
@@ -190,7 +192,7 @@ impl Portal {
         asked: OwnPasswordChange,
         mut violations: Violations,
     ) -> Result<(), Error> {
-        let place = self.hasher.enter()?;
+        let place = self.hasher.enter(&key.license.account)?;
         // A repetition would be held to the password that it has already replaced.
         if self.replayed(call, key).await? {
             return Ok(());

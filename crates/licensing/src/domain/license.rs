@@ -419,6 +419,12 @@ impl ActivationEmail {
     }
 }
 
+/// The account that an address names, whether it is a login or not: "acme" in "desk@office.acme.octroi.example".
+pub(crate) fn account_in(address: &str) -> &str {
+    let domain = address.split_once('@').map_or("", |(_, domain)| domain);
+    domain.split('.').nth(1).unwrap_or_default()
+}
+
 /// Holds what stands before the "@" to its rule.
 ///
 /// # Errors
