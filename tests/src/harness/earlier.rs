@@ -3,7 +3,7 @@
 //! What is written down is data alone, as INSERTs. The schema around it is made by the migrations that it had, which
 //! are never edited: the histories are data as well, so a migration that was edited stops the upgrade.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -54,6 +54,9 @@ const CATCH_UP: &str = "
         END LOOP;
     END $$";
 
+/// Of each table: columns, and its rows as text.
+pub type Contents = BTreeMap<String, (Vec<String>, BTreeSet<String>)>;
+
 /// A database that an earlier release filled.
 pub struct Earlier {
     /// The database, as its superuser.
@@ -100,6 +103,38 @@ impl Earlier {
             rows.insert(table, counted.get(0));
         }
         rows
+    }
+
+    /// What each table holds, but for some of its columns; or else in the tables and columns that were before.
+    pub async fn contents(&self, but: &[(&str, &str)], before: Option<&Contents>) -> Contents {
+        self.sql
+            .batch_execute("SET TimeZone = 'UTC'")
+            .await
+            .unwrap();
+        let mut asked: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        match before {
+            Some(before) => {
+                let columns = before.iter().map(|(table, (columns, _))| (table, columns));
+                asked.extend(columns.map(|(table, columns)| (table.clone(), columns.clone())));
+            }
+            None => {
+                for (table, mut columns, _) in tables(&self.sql).await {
+                    columns.retain(|column| {
+                        let own = but.iter().filter(|(of, _)| *of == table);
+                        !own.map(|(_, but)| but).any(|but| but == column)
+                    });
+                    asked.insert(table, columns);
+                }
+            }
+        }
+        let mut contents = Contents::new();
+        for (table, columns) in asked {
+            let select = format!("SELECT ROW({})::text FROM {table}", columns.join(", "));
+            let rows = self.sql.query(&select, &[]).await.unwrap();
+            let rows = rows.iter().map(|row| row.get(0)).collect();
+            contents.insert(table, (columns, rows));
+        }
+        contents
     }
 
     /// Runs every migration that it has not seen.

@@ -9,7 +9,7 @@ use octroi_api::licensing::v1::{
 };
 use octroi_tests::harness::{
     Answer as _, BUSINESS, CHOSEN, Customer, ENTERPRISE, Installation, Price, ServiceName, at,
-    eventually, mailed_password, new_group,
+    eventually, mailed_password, method, new_group,
 };
 use prost_types::FieldMask;
 use tonic::Code;
@@ -20,6 +20,8 @@ pub const START: &str = "2026-01-26T08:00:00Z";
 const PAID: &str = "5f0c0f0e-0000-4000-8000-000000000001";
 const MOVED: &str = "5f0c0f0e-0000-4000-8000-000000000002";
 const ACTIVATED: &str = "5f0c0f0e-0000-4000-8000-000000000003";
+/// The one that was declined, and sent again.
+const DECLINED: &str = "5f0c0f0e-0000-4000-8000-000000000004";
 /// What acme's first user chose.
 pub const OWN_PASSWORD: &str = "Green-Harbour-42";
 
@@ -59,11 +61,15 @@ async fn orders(acme: &Customer) {
     acme.asks_for_more("more", "office", &[(ENTERPRISE, 1)])
         .await
         .got();
-    let refused = acme
-        .pays_by("more", "test-decline-insufficient-funds")
-        .await
-        .refused();
-    refused.is(Code::FailedPrecondition, "PAYMENT_DECLINED");
+    for _ in 0..2 {
+        let declined = PayOrderRequest {
+            name: acme.order_name("more"),
+            new_payment_method: Some(method("test-decline-insufficient-funds")),
+            request_id: DECLINED.to_owned(),
+        };
+        let refused = acme.by.orders().pay_order(declined).await.refused();
+        refused.is(Code::FailedPrecondition, "PAYMENT_DECLINED");
+    }
     acme.pays_by("more", "test-success").await.got();
     acme.asks_for("never", new_group("never"), &[(BUSINESS, 1)])
         .await
