@@ -87,6 +87,19 @@ async fn reading_goes_on() {
     octroi.finish().await;
 }
 
+/// What is answered beside those who wait for their turn: who queues up behind them sees nearly all of them answered
+/// first, each time; who does not may be slow once, never always.
+async fn beside<T>(answered: &AtomicUsize, ask: impl AsyncFn() -> T) -> T {
+    for _ in 0..20 {
+        let before = answered.load(Ordering::SeqCst);
+        let told = ask().await;
+        if answered.load(Ordering::SeqCst) - before < QUEUE / 2 {
+            return told;
+        }
+    }
+    panic!("it waits for the passwords before");
+}
+
 /// Each was refused so, or told to come again; some were refused so.
 fn told(refused: Vec<Refused>, (code, reason): (Code, &str)) {
     assert_eq!(refused.len(), CROWD);
@@ -185,24 +198,32 @@ async fn who_needs_no_hash_does_not_wait() {
     let activated = activate(activation.clone()).await.got();
     let changed = change_password(change.clone()).await.got();
 
-    let answered = Arc::new(AtomicUsize::new(0));
+    // Who was answered tries the next login, so that as many wait all the time.
+    let (logins, answered) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let over = Arc::new(AtomicBool::new(false));
     let mut crowd = JoinSet::new();
-    for at in 0..QUEUE {
-        let (by, answered) = (octroi.operator(), Arc::clone(&answered));
+    for _ in 0..QUEUE {
+        let (by, over) = (octroi.operator(), Arc::clone(&over));
+        let (logins, answered) = (Arc::clone(&logins), Arc::clone(&answered));
         crowd.spawn(async move {
-            let refused = tries(by, at).await;
-            answered.fetch_add(1, Ordering::SeqCst);
-            refused
+            while !over.load(Ordering::SeqCst) {
+                let login = logins.fetch_add(1, Ordering::SeqCst);
+                let refused = tries(by.clone(), login).await;
+                refused.is(Code::Unauthenticated, "SIGN_IN_FAILED");
+                answered.fetch_add(1, Ordering::SeqCst);
+            }
         });
     }
     eventually("each has come as far as its password", async || {
         let counted = "SELECT count(*) FROM licensing.sign_in_failure WHERE kind = 'LOGIN'";
         let counted: i64 = octroi.sql.query_one(counted, &[]).await.unwrap().get(0);
-        (counted == i64::try_from(QUEUE).unwrap()).then_some(())
+        (counted >= i64::try_from(QUEUE).unwrap()).then_some(())
     })
     .await;
-    assert_eq!(activate(activation.clone()).await.got(), activated);
-    assert_eq!(change_password(change.clone()).await.got(), changed);
+    let again = beside(&answered, async || activate(activation.clone()).await).await;
+    assert_eq!(again.got(), activated);
+    let again = beside(&answered, async || change_password(change.clone()).await).await;
+    assert_eq!(again.got(), changed);
     let another = |change: &ChangePasswordRequest| ChangePasswordRequest {
         request_id: request_id(),
         ..change.clone()
@@ -240,7 +261,8 @@ async fn who_needs_no_hash_does_not_wait() {
             "REQUEST_ID_REUSED",
         ),
     ] {
-        activate(request).await.refused().is(code, reason);
+        let told = beside(&answered, async || activate(request.clone()).await).await;
+        told.refused().is(code, reason);
     }
     for (request, code, reason) in [
         (
@@ -260,12 +282,10 @@ async fn who_needs_no_hash_does_not_wait() {
             "ETAG_MISMATCH",
         ),
     ] {
-        change_password(request).await.refused().is(code, reason);
+        let told = beside(&answered, async || change_password(request.clone()).await).await;
+        told.refused().is(code, reason);
     }
-    let waiting = QUEUE - answered.load(Ordering::SeqCst);
-    assert!(waiting > 0, "all of them waited for every password before");
-    while let Some(refused) = crowd.join_next().await {
-        refused.unwrap().is(Code::Unauthenticated, "SIGN_IN_FAILED");
-    }
+    over.store(true, Ordering::SeqCst);
+    crowd.join_all().await;
     octroi.finish().await;
 }

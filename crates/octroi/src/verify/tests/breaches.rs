@@ -145,6 +145,15 @@ pub(super) const BREACHES: &[(&str, &str)] = &[
         "UPDATE billing.invoice_line
          SET price_base_quantity = 30, amount = div(2 * quantity::numeric * unit_price + 30, 60) WHERE line = 1",
     ),
+    // Clocks that are changed leave out no day.
+    (
+        "invoices: each line is quantity by price, rounded half up",
+        "WITH daily AS (UPDATE billing.price SET usage_policy = 'DAILY'),
+              summer AS (UPDATE billing.billed_month SET end_time = end_time + interval '1 hour')
+         UPDATE billing.invoice_line
+         SET usage_policy = 'DAILY', price_base_quantity = 29,
+             amount = div(2 * quantity::numeric * unit_price + 29, 2 * 29) WHERE month IS NOT NULL",
+    ),
     (
         "invoices: tax per category and rate is that of its lines",
         "UPDATE billing.invoice_line SET tax_rate_ppm = 100000 WHERE line = 1",

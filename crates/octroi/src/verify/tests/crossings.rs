@@ -274,6 +274,14 @@ pub(super) const SOUND: &[(&str, &str)] = &[
          SELECT account, group_id, seat, gen_random_uuid(), offer, start_time - interval '2 hours',
                 start_time - interval '1 hour' FROM cut",
     ),
+    (
+        "invoices: each line is quantity by price, rounded half up",
+        "WITH daily AS (UPDATE billing.price SET usage_policy = 'DAILY'),
+              summer AS (UPDATE billing.billed_month SET end_time = end_time + interval '1 hour')
+         UPDATE billing.invoice_line
+         SET usage_policy = 'DAILY', price_base_quantity = 30,
+             amount = div(2 * quantity::numeric * unit_price + 30, 2 * 30) WHERE month IS NOT NULL",
+    ),
     // A month with late usage waits for the next invoice.
     (
         "usage: each closed month's is charged as its policy counts, no more, no less",
