@@ -14,7 +14,7 @@ use http_body_util::Full;
 use octroi_api::r#type::v1::ErrorReason;
 use octroi_api::{Method, Reach};
 use tokio::sync::Semaphore;
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
@@ -26,14 +26,17 @@ use crate::auth::Verifier;
 use crate::call::{Call, Caller, SERVICE_SCOPE};
 use crate::clock::Clock;
 use crate::error::{CALL_ID, Error};
+use crate::held::{ALL, Memory, overloaded};
 use crate::listen::Link;
-use crate::message;
+use crate::message::{self, MESSAGE, STRANGERS_MESSAGE};
 use crate::refusal::Refusal;
 
 /// How many calls a service works on at once; more are refused with OVERLOADED.
 pub const CALLS_AT_ONCE: usize = 512;
 /// How long a call may take when its caller names no deadline.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// How long a request without a token may take to come, to health and reflection.
+pub(crate) const STRANGERS_DEADLINE: Duration = Duration::from_secs(10);
 /// Moving a test clock by months works through every day.
 pub(crate) const CLOCK_DEADLINE: Duration = Duration::from_secs(900);
 
@@ -45,6 +48,7 @@ pub(crate) struct Gate {
     pub(crate) fingerprint_key: Arc<hmac::Key>,
     commands: TaskTracker,
     room: Arc<Semaphore>,
+    memory: Arc<Memory>,
 }
 
 impl Gate {
@@ -62,6 +66,7 @@ impl Gate {
             fingerprint_key,
             commands,
             room: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
+            memory: Memory::new(ALL),
         })
     }
 
@@ -200,24 +205,23 @@ impl Gate {
         S::Future: Send + 'static,
     {
         let (mut head, body) = request.into_parts();
-        let compressed = message::may_be_compressed(&mut head.headers)?;
+        let compressed = message::may_be_compressed(&head.headers)?;
+        head.headers.remove(message::ENCODING);
         let takes_gzip = message::takes_gzip(&head.headers);
-        let message = timeout_at(until, message::read(body, compressed))
+        let mut held = self.memory.hold();
+        let read = message::read(body, compressed, MESSAGE, &mut held);
+        let framed = timeout_at(until, read)
             .await
             .map_err(|_| late("the request was not complete in time; nothing was done"))??;
         let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
-            let overloaded = Refusal::shared(
-                Code::Unavailable,
-                ErrorReason::Overloaded,
-                "too many calls at once; try again",
-            );
-            return Err(overloaded.retry_after(Duration::from_millis(200)).status());
+            return Err(overloaded("too many calls at once; try again"));
         };
+        let message = message::plain(framed, MESSAGE, &mut held)?;
         let (id, method) = (call.id, call.method);
         head.extensions.insert(call);
         let served = inner.call(Request::from_parts(head, Body::new(Full::new(message))));
         let task = self.commands.spawn(CALL_ID.scope(id, async move {
-            let _place = place;
+            let _room = (place, held);
             match served.await {
                 Ok(served) => message::answer(served, takes_gzip).await,
                 Err(never) => match never {},
@@ -236,7 +240,38 @@ impl Gate {
     }
 }
 
-fn late(message: &str) -> Status {
+/// Serves health and reflection, which ask for no token: what a stranger brings is little, and soon complete.
+async fn serve_stranger<S>(mut inner: S, request: Request<Body>) -> Result<Response<Body>, Status>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let (mut head, mut body) = request.into_parts();
+    let compressed = message::may_be_compressed(&head.headers)?;
+    // Its streams bound themselves.
+    let whole = !head.uri.path().starts_with("/grpc.reflection.");
+    if whole {
+        head.headers.remove(message::ENCODING);
+        // All that callers may hold is not a stranger's to take: each has a little of its own.
+        let mut held = Memory::new(usize::MAX).hold();
+        let read = message::read(body, compressed, STRANGERS_MESSAGE, &mut held);
+        let framed = timeout(STRANGERS_DEADLINE, read)
+            .await
+            .map_err(|_| late("the request was not complete in time"))??;
+        let message = message::plain(framed, STRANGERS_MESSAGE, &mut held)?;
+        body = Body::new(Full::new(message));
+    }
+    let served = match inner.call(Request::from_parts(head, body)).await {
+        Ok(served) => served,
+        Err(never) => match never {},
+    };
+    // Nothing but bytes that are no message is INTERNAL there.
+    match served.extensions().get::<Status>() {
+        Some(status) if status.code() == Code::Internal => Err(message::unreadable(status)),
+        _ => Ok(served),
+    }
+}
+
+pub(crate) fn late(message: &str) -> Status {
     let reason = ErrorReason::DeadlineExceeded;
     Refusal::shared(Code::DeadlineExceeded, reason, message).status()
 }
@@ -284,11 +319,15 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Answer {
         let busy = request.extensions().get::<Link>().map(Link::begin);
         let path = request.uri().path();
-        if path.starts_with("/grpc.reflection.") || path.starts_with("/grpc.health.") {
-            let served = self.inner.call(request);
+        let open = path.starts_with("/grpc.reflection.") || path.starts_with("/grpc.health.");
+        // The one that was asked whether it is ready serves; its copy waits for the next call.
+        let next = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, next);
+        if open {
             return Box::pin(async move {
                 let _busy = busy;
-                served.await
+                let served = serve_stranger(inner, request).await;
+                Ok(served.unwrap_or_else(Status::into_http))
             });
         }
         let id = Uuid::now_v7();
@@ -298,9 +337,6 @@ where
         };
         let until = tokio::time::Instant::now() + deadline(&call, request.headers_mut());
         let gate = Arc::clone(&self.gate);
-        // The one that was asked whether it is ready serves; its copy waits for the next call.
-        let next = self.inner.clone();
-        let inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
             let served = gate.serve(inner, call, request, until).await;
             let answer = served.unwrap_or_else(Status::into_http);

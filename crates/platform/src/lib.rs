@@ -14,6 +14,7 @@ pub mod db;
 pub mod error;
 pub mod event;
 mod event_service;
+mod held;
 pub mod intake;
 mod layer;
 mod listen;

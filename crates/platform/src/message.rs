@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::{Buf as _, Bytes};
 use flate2::Compression;
 use flate2::write::{GzDecoder, GzEncoder};
 use http::header::{HeaderMap, HeaderValue};
@@ -16,23 +16,26 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 use crate::error::Error;
+use crate::held::Held;
 use crate::refusal::{Refusal, Violations};
 
 /// The largest message that a call may bring, in bytes, before it was compressed.
 pub(crate) const MESSAGE: usize = 4 << 20;
+/// The largest that a caller without a token may bring, to health and reflection: a name or two.
+pub(crate) const STRANGERS_MESSAGE: usize = 4 << 10;
 /// What the wire puts before a message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 /// The smallest answer worth compressing: one that goes in a packet or three gains nothing.
 const WORTHWHILE: usize = 4096;
 
-const ENCODING: &str = "grpc-encoding";
+pub(crate) const ENCODING: &str = "grpc-encoding";
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 const GZIP: &str = "gzip";
 const ACCEPTED: &str = "identity,gzip";
 
-/// Whether a request's message may be compressed. The header goes: behind the gate nothing is.
-pub(crate) fn may_be_compressed(headers: &mut HeaderMap) -> Result<bool, Status> {
-    match headers.remove(ENCODING) {
+/// Whether a request's message may be compressed.
+pub(crate) fn may_be_compressed(headers: &HeaderMap) -> Result<bool, Status> {
+    match headers.get(ENCODING) {
         None => Ok(false),
         Some(encoding) if encoding == "identity" => Ok(false),
         Some(encoding) if encoding == GZIP => Ok(true),
@@ -58,88 +61,90 @@ pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
     accepted.any(|value| value.split(',').any(|each| each.trim() == GZIP))
 }
 
-/// Reads a request to its end, and gives its message plain. Too large a one is refused while it is read: what counts is
-/// what comes out.
-pub(crate) async fn read(mut body: Body, may_be_compressed: bool) -> Result<Bytes, Status> {
-    let mut prefix = Vec::with_capacity(PREFIX);
-    let (mut declared, mut taken) = (0, 0);
-    let mut plain = Plain::Identity(Bounded::default());
+/// Reads a request to its end, and gives its message behind its prefix, as it came: what is compressed stays small for
+/// as long as its sender likes to wait.
+pub(crate) async fn read(
+    mut body: Body,
+    may_be_compressed: bool,
+    limit: usize,
+    held: &mut Held,
+) -> Result<Vec<u8>, Status> {
+    let mut framed = Vec::new();
+    let mut missing = PREFIX;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Error::Unavailable("the request broke off".to_owned()))?;
-        let Ok(mut data) = frame.into_data() else {
+        let Ok(data) = frame.into_data() else {
             continue;
         };
-        if prefix.len() < PREFIX {
-            let missing = data.len().min(PREFIX - prefix.len());
-            prefix.put(data.split_to(missing));
-            let Ok([compressed, length @ ..]) = <[u8; PREFIX]>::try_from(&prefix[..]) else {
-                continue;
-            };
-            declared = u32::from_be_bytes(length) as usize;
-            if declared > MESSAGE {
-                return Err(too_large());
-            }
-            match compressed {
-                0 => {}
-                1 if may_be_compressed => {
-                    plain = Plain::Gzip(Box::new(GzDecoder::new(Bounded::default())))
-                }
-                _ => return Err(no_message("is marked as compressed without saying how")),
-            }
-        }
-        taken += data.len();
-        if taken > declared {
-            return Err(no_message("is longer than it says"));
-        }
-        plain.take(&data).map_err(|error| unreadable(&error))?;
-    }
-    if prefix.len() < PREFIX || taken < declared {
-        return Err(no_message("is shorter than it says"));
-    }
-    plain.finish().map_err(|error| unreadable(&error))
-}
-
-/// A message as it is taken in.
-enum Plain {
-    Identity(Bounded),
-    Gzip(Box<GzDecoder<Bounded>>),
-}
-
-impl Plain {
-    fn take(&mut self, data: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Identity(plain) => plain.write_all(data),
-            Self::Gzip(decoder) => decoder.write_all(data),
-        }
-    }
-
-    /// The message behind the prefix of one that is not compressed.
-    fn finish(self) -> io::Result<Bytes> {
-        let Bounded(mut framed) = match self {
-            Self::Identity(plain) => plain,
-            Self::Gzip(decoder) => decoder.finish()?,
+        held.grow(data.len())?;
+        framed.extend_from_slice(&data);
+        let Some(([compressed, length @ ..], message)) = framed.split_first_chunk::<PREFIX>()
+        else {
+            continue;
         };
-        let length = u32::try_from(framed.len() - PREFIX).map_err(io::Error::other)?;
-        framed[1..PREFIX].copy_from_slice(&length.to_be_bytes());
-        Ok(framed.into())
-    }
-}
-
-/// Holds a message of the size that is allowed, behind room for its prefix.
-struct Bounded(Vec<u8>);
-
-impl Default for Bounded {
-    fn default() -> Self {
-        Self(vec![0; PREFIX])
-    }
-}
-
-impl Write for Bounded {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        if self.0.len() + data.len() > PREFIX + MESSAGE {
-            return Err(io::ErrorKind::FileTooLarge.into());
+        match compressed {
+            0 => {}
+            1 if may_be_compressed => {}
+            _ => return Err(no_message("is marked as compressed without saying how")),
         }
-        self.0.write(data)
+        let declared = u32::from_be_bytes(*length) as usize;
+        if declared > limit {
+            return Err(too_large(limit));
+        }
+        missing = declared
+            .checked_sub(message.len())
+            .ok_or_else(|| no_message("is longer than it says"))?;
+    }
+    match missing {
+        0 => Ok(framed),
+        _ => Err(no_message("is shorter than it says")),
+    }
+}
+
+/// A message that was read, behind the prefix of one that is not compressed.
+pub(crate) fn plain(framed: Vec<u8>, limit: usize, held: &mut Held) -> Result<Bytes, Status> {
+    let Some((&[1, ..], message)) = framed.split_first_chunk::<PREFIX>() else {
+        return Ok(framed.into());
+    };
+    let mut decoder = GzDecoder::new(Bounded {
+        framed: vec![0; PREFIX],
+        limit,
+        held,
+        refused: None,
+    });
+    let decoded = decoder
+        .write_all(message)
+        .and_then(|()| decoder.try_finish());
+    let bounded = decoder.get_mut();
+    if let Some(refusal) = bounded.refused.take() {
+        return Err(refusal);
+    }
+    decoded.map_err(|_| no_message("is not what gzip makes"))?;
+    let mut framed = std::mem::take(&mut bounded.framed);
+    let length = u32::try_from(framed.len() - PREFIX).map_err(|_| too_large(limit))?;
+    framed[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+    Ok(framed.into())
+}
+
+/// Takes in what comes out of a message, for as long as there is room.
+struct Bounded<'a> {
+    framed: Vec<u8>,
+    limit: usize,
+    held: &'a mut Held,
+    refused: Option<Status>,
+}
+
+impl Write for Bounded<'_> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let room = match self.framed.len() + data.len() > PREFIX + self.limit {
+            true => Err(too_large(self.limit)),
+            false => self.held.grow(data.len()),
+        };
+        if let Err(refusal) = room {
+            self.refused = Some(refusal);
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        self.framed.write(data)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -147,16 +152,8 @@ impl Write for Bounded {
     }
 }
 
-fn unreadable(error: &io::Error) -> Status {
-    if error.kind() == io::ErrorKind::FileTooLarge {
-        too_large()
-    } else {
-        no_message("is not what gzip makes")
-    }
-}
-
-fn too_large() -> Status {
-    let message = format!("the request is larger than {MESSAGE} bytes, uncompressed");
+pub(crate) fn too_large(limit: usize) -> Status {
+    let message = format!("the request is larger than {limit} bytes, uncompressed");
     let reason = ErrorReason::MessageTooLarge;
     Refusal::shared(Code::ResourceExhausted, reason, message).status()
 }
@@ -181,6 +178,14 @@ pub(crate) async fn answer(answer: Response<Body>, gzip: bool) -> Response<Body>
     match (gzip, answer.headers().contains_key(Status::GRPC_STATUS)) {
         (true, false) => compressed(answer).await.unwrap_or_else(Status::into_http),
         _ => answer,
+    }
+}
+
+/// The refusal of what the framework could not read of a stream, which it refuses in its own words.
+pub(crate) fn unreadable(status: &Status) -> Status {
+    match status.code() {
+        Code::OutOfRange | Code::ResourceExhausted => too_large(STRANGERS_MESSAGE),
+        _ => no_such_message(status).unwrap_or_else(|| no_message("cannot be read")),
     }
 }
 
@@ -251,10 +256,13 @@ fn gzip(plain: Bytes) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use octroi_api::licensing::v1::CreateOrderRequest;
     use prost::Message as _;
 
     use super::*;
+    use crate::held::{ALL, Memory};
 
     fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
         let length = u32::try_from(message.len()).unwrap();
@@ -262,9 +270,33 @@ mod tests {
     }
 
     async fn came(sent: Vec<u8>, may_be_compressed: bool) -> Result<Bytes, Code> {
+        came_into(&Memory::new(ALL), sent, may_be_compressed).await
+    }
+
+    async fn came_into(
+        memory: &Arc<Memory>,
+        sent: Vec<u8>,
+        may_be_compressed: bool,
+    ) -> Result<Bytes, Code> {
         let body = Body::new(Full::new(Bytes::from(sent)));
-        let read = read(body, may_be_compressed).await;
-        read.map_err(|status| status.code())
+        let mut held = memory.hold();
+        let read = read(body, may_be_compressed, MESSAGE, &mut held).await;
+        let plain = read.and_then(|framed| plain(framed, MESSAGE, &mut held));
+        plain.map_err(|status| status.code())
+    }
+
+    /// It is read in little room, and then there is none for what comes out of it.
+    #[tokio::test]
+    async fn what_comes_out_is_held_too() {
+        let sent = gzip(vec![7; MESSAGE].into()).unwrap();
+        for (memory, outcome) in [(ALL, None), (ALL / 4 + MESSAGE, Some(Code::Unavailable))] {
+            let memory = Memory::new(memory);
+            let body = Body::new(Full::new(sent.clone().into()));
+            let read = read(body, true, MESSAGE, &mut memory.hold()).await;
+            assert_eq!(read.unwrap(), sent);
+            let came = came_into(&memory, sent.clone(), true).await;
+            assert_eq!(came.err(), outcome);
+        }
     }
 
     #[tokio::test]

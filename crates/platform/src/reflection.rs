@@ -28,6 +28,9 @@ use tonic_reflection::pb::v1::server_reflection_server::{
 use tonic_reflection::pb::v1::{self, ServerReflectionRequest, ServerReflectionResponse};
 use tower::Service;
 
+use crate::layer::{STRANGERS_DEADLINE, late};
+use crate::message::{STRANGERS_MESSAGE, unreadable};
+
 /// Every contract that a service may show: ours, and those of what it serves and answers besides.
 const CONTRACTS: [&[u8]; 5] = [
     octroi_api::DESCRIPTORS,
@@ -49,6 +52,7 @@ pub(crate) fn add_reflection(routes: Routes, names: &[&str]) -> Routes {
         .collect();
     // Streams, which the gate does not read.
     let server = ServerReflectionServer::new(Reflection { names })
+        .max_decoding_message_size(STRANGERS_MESSAGE)
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip);
     routes
@@ -140,8 +144,11 @@ impl ServerReflection for Reflection {
         request: Request<Streaming<ServerReflectionRequest>>,
     ) -> Result<Response<Self::ServerReflectionInfoStream>, Status> {
         let reflection = self.clone();
-        let answers = request.into_inner().map(move |request| {
-            let request = request?;
+        let requests = request.into_inner().timeout(STRANGERS_DEADLINE);
+        let answers = requests.map(move |request| {
+            let request = request
+                .map_err(|_| late("nothing was asked in time"))?
+                .map_err(|status| unreadable(&status))?;
             let answer = reflection.answer(request.message_request.as_ref());
             let answer = answer.unwrap_or_else(|status| {
                 Answer::ErrorResponse(v1::ErrorResponse {

@@ -14,7 +14,6 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tower::Layer as _;
@@ -296,7 +295,7 @@ impl Shell {
                 .set_service_status(*name, ServingStatus::Serving)
                 .await;
         }
-        let routes = routes.add_service(health.accept_compressed(CompressionEncoding::Gzip));
+        let routes = routes.add_service(health);
         let mut told = names.clone();
         told.push("grpc.health.v1.Health");
         let routes = add_reflection(routes, &told);

@@ -106,19 +106,25 @@ struct ByHand {
     body: h2::SendStream<prost::bytes::Bytes>,
 }
 
+const LIST_OFFERS: &str = "octroi.licensing.v1.OfferService/ListOffers";
+
 async fn begun(octroi: &Installation, headers: &[(&str, &str)]) -> ByHand {
+    let token = format!("Bearer {}", octroi.token("*"));
+    let headers = [&[("authorization", &*token)], headers].concat();
+    begun_by_stranger(octroi, LIST_OFFERS, &headers).await
+}
+
+async fn begun_by_stranger(octroi: &Installation, path: &str, headers: &[(&str, &str)]) -> ByHand {
     let url = octroi.plan().url(ServiceName::Licensing);
     let address = url.trim_start_matches("http://");
     let socket = TcpStream::connect(address).await.unwrap();
     let (client, connection) = h2::client::handshake(socket).await.unwrap();
     tokio::spawn(connection);
-    let mut request =
-        http::Request::post(format!("{url}/octroi.licensing.v1.OfferService/ListOffers"))
-            .header("authorization", format!("Bearer {}", octroi.token("*")))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
+    let mut request = http::Request::post(format!("{url}/{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    for &(name, value) in headers {
+        request = request.header(name, value);
     }
     let mut client = client.ready().await.unwrap();
     let (answer, body) = client
@@ -129,35 +135,87 @@ async fn begun(octroi: &Installation, headers: &[(&str, &str)]) -> ByHand {
 
 impl ByHand {
     async fn refused(self) -> (Refused, http::HeaderMap) {
-        let answer = self.answer.await.unwrap();
-        let status = Status::from_header_map(answer.headers()).unwrap();
-        (Refused::of(&status), answer.headers().clone())
+        let (head, mut body) = self.answer.await.unwrap().into_parts();
+        let mut headers = head.headers;
+        // A stream has begun its answer before it is refused.
+        if !headers.contains_key("grpc-status") {
+            assert!(body.data().await.is_none(), "it is answered");
+            headers = body.trailers().await.unwrap().unwrap();
+        }
+        let status = Status::from_header_map(&headers).unwrap();
+        (Refused::of(&status), headers)
     }
 }
 
-/// A message of zeros as gzip makes it, behind its prefix.
-fn zeros(mebibytes: usize) -> Vec<u8> {
+/// A message as gzip makes it, behind its prefix.
+fn gzipped(message: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(vec![1, 0, 0, 0, 0], Compression::best());
-    for _ in 0..mebibytes {
-        encoder.write_all(&[0; 1 << 20]).unwrap();
-    }
-    let mut framed = encoder.finish().unwrap();
+    encoder.write_all(message).unwrap();
+    with_its_length(encoder.finish().unwrap())
+}
+
+fn plain(message: &[u8]) -> Vec<u8> {
+    with_its_length([&[0; 5], message].concat())
+}
+
+fn with_its_length(mut framed: Vec<u8>) -> Vec<u8> {
     let length = u32::try_from(framed.len() - 5).unwrap();
     framed[1..5].copy_from_slice(&length.to_be_bytes());
     framed
 }
 
-/// Nobody has to send the rest of a message that is too large by what came of it.
+/// However little came over the wire.
 #[tokio::test]
-async fn that_grow_too_large_are_refused_while_they_are_read() {
+async fn that_grow_too_large_are_refused() {
     let octroi = Installation::start().await;
-    let bomb = zeros(32);
+    let bomb = gzipped(&vec![0; 32 << 20]);
     assert!(bomb.len() < 1 << 16, "it fits the windows");
     let mut call = begun(&octroi, &[("grpc-encoding", "gzip")]).await;
-    let half = bomb[..bomb.len() / 2].to_vec();
-    call.body.send_data(half.into(), false).unwrap();
+    call.body.send_data(bomb.into(), true).unwrap();
     let (refused, _) = call.refused().await;
     refused.is(Code::ResourceExhausted, "MESSAGE_TOO_LARGE");
+    octroi.finish().await;
+}
+
+/// What is served without a token takes little, and refuses in the same words.
+#[tokio::test]
+async fn of_strangers_are_refused_as_those_of_others() {
+    let octroi = Installation::start().await;
+    let gzip = ("grpc-encoding", "gzip");
+    for path in [
+        "grpc.health.v1.Health/Check",
+        "grpc.health.v1.Health/Watch",
+        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ] {
+        let refusal = async |headers: &[(&str, &str)], sent: Vec<u8>| {
+            let mut call = begun_by_stranger(&octroi, path, headers).await;
+            call.body.send_data(sent.into(), true).unwrap();
+            call.refused().await.0
+        };
+        let large = encoded(1, &[b'a'; 5000]);
+        for (headers, sent) in [(&[][..], plain(&large)), (&[gzip], gzipped(&large))] {
+            refusal(headers, sent)
+                .await
+                .is(Code::ResourceExhausted, "MESSAGE_TOO_LARGE");
+        }
+        let no_text = encoded(1, b"\xff");
+        for (headers, sent) in [
+            (&[][..], plain(&no_text)),
+            (&[gzip], gzipped(&no_text)),
+            (&[gzip], vec![1, 0, 0, 0, 1, 7]),
+            (&[], vec![1, 0, 0, 0, 1, 7]),
+            (&[], vec![0, 0, 0, 0, 2, 7]),
+        ] {
+            let refused = refusal(headers, sent).await;
+            refused.is(Code::InvalidArgument, "INVALID_FIELDS");
+            assert!(!refused.message.contains("rotobuf"), "{}", refused.message);
+        }
+        let deflate = [("grpc-encoding", "deflate")];
+        refusal(&deflate, plain(&[]))
+            .await
+            .is(Code::Unimplemented, "ENCODING_UNSUPPORTED");
+    }
     octroi.finish().await;
 }
 

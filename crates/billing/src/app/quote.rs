@@ -65,7 +65,10 @@ impl App {
         let (quote, found) = quoted(account, lines, &rows, call.now)?;
         if found.first_order.is_none() {
             store::account::mark_quoted(&mut tx, account, call.now);
-            tx.audit(&name(account), None, Some(json!({"quoted_order": order})));
+            // What it holds changes with the first; those that follow only hold it for longer.
+            if found.quoted.is_none() {
+                tx.audit(&name(account), None, Some(json!({"quoted_order": order})));
+            }
             tx.commit_work().await?;
         } else {
             tx.rollback().await;

@@ -129,8 +129,8 @@ impl Knowledge<'_> {
         usage: &[Usage],
         billed: &[Billed],
     ) -> Result<MonthLines, Unchargeable> {
-        let sold = by_key(self.sold, |sold| (&sold.group, &sold.offer));
-        let before = by_key(billed, |earlier| (&earlier.group, &earlier.offer));
+        let sold = by_key(self.sold, |sold| (&*sold.group, &*sold.offer));
+        let before = by_key(billed, |earlier| (&*earlier.group, &*earlier.offer));
         let mut prices: HashMap<&str, Vec<&Price>> = HashMap::new();
         for price in self.prices {
             prices.entry(&price.offer).or_default().push(price);
@@ -163,8 +163,8 @@ impl Knowledge<'_> {
         Ok(charged)
     }
 
-    /// Of an offer's prices the one that a month was charged at before; or, in the month of the offer's entry into the group, the one
-    /// that its first order quoted; or the one in force at the month's first instant.
+    /// Of an offer's prices the one that a month was charged at before; or, in the month of the offer's entry into the
+    /// group, the one that its first order quoted; or the one in force at the month's first instant.
     fn price<'p>(
         &self,
         span: Span,
@@ -241,12 +241,11 @@ impl Knowledge<'_> {
 }
 
 /// What there is by group and offer: an account may use thousands.
-fn by_key<T>(all: &[T], key: impl Fn(&T) -> (&String, &String)) -> HashMap<(&str, &str), &T> {
-    let keyed = all.iter().map(|it| {
-        let (group, offer) = key(it);
-        ((group.as_str(), offer.as_str()), it)
-    });
-    keyed.collect()
+fn by_key<'a, T>(
+    all: &'a [T],
+    key: impl Fn(&'a T) -> (&'a str, &'a str),
+) -> HashMap<(&'a str, &'a str), &'a T> {
+    all.iter().map(|it| (key(it), it)).collect()
 }
 
 /// What a policy's quantity is, in words.
