@@ -293,11 +293,9 @@ pub fn setup_lines(charge: &OrderCharge, locale: Locale) -> Result<Vec<Line>, Ov
 mod tests {
     use super::*;
     use crate::domain::bill::tests::{account, euro};
-    use crate::domain::money::Rate;
     use crate::domain::tax::TaxCategory;
     use crate::domain::usage::DayUse;
-    use jiff::civil::{Date, date};
-    use jiff::tz::TimeZone;
+    use jiff::{civil::date, tz::TimeZone};
     use proptest::prelude::*;
 
     fn at(text: &str) -> Timestamp {
@@ -321,7 +319,7 @@ mod tests {
             id: Uuid::nil(),
             country: "FR".into(),
             category: TaxCategory::Standard,
-            rate: Rate::from_ppm(ppm).unwrap(),
+            rate: crate::domain::money::Rate::from_ppm(ppm).unwrap(),
             valid_from,
         }
     }
