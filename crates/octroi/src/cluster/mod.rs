@@ -122,9 +122,11 @@ impl Cluster {
                     tracing::debug!(pid = server.pid(), home = %site.home.dir.display(), "PostgreSQL is ready");
                     return Ok(Self { server, site });
                 }
-                // The backends of a killed server take a moment to notice.
+                // The backends of a killed server take a moment to notice; and a server whose start was killed with
+                // its Octroi may have come to its pid file since we looked for one.
                 Err(ClusterError::Exited { tail, .. })
-                    if tail.contains("still in use") && Instant::now() < deadline =>
+                    if (tail.contains("still in use") || tail.contains("already exists"))
+                        && Instant::now() < deadline =>
                 {
                     sleep(SLOWEST_POLL).await;
                 }
@@ -220,9 +222,7 @@ impl Site {
         home.occupy(&data_dir)?;
         init::remove_unfinished(&home)?;
         let password = init::superuser_password(&home)?;
-        if home.major.is_some() {
-            orphan::stop_orphan(&data)?;
-        } else {
+        if home.major.is_none() {
             init::init(&home, &binaries, options.durable)?;
         }
         let socket_dir = socket::socket_dir(&home)?;
@@ -238,8 +238,9 @@ impl Site {
         })
     }
 
-    /// Starts the server and tells where its part of the log begins.
+    /// Starts the server in place of an orphan, and tells where its part of the log begins.
     fn launch(&self) -> Result<(Server, u64), ClusterError> {
+        orphan::stop_orphan(&self.home.data())?;
         let path = self.home.log();
         let log = private_file(&path, OpenOptions::new().append(true).create(true))?;
         let log_start = log.metadata().map_err(io_at("read", &path))?.len();
