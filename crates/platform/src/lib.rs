@@ -6,43 +6,29 @@
 //! A noun of the business (an order, a seat, an invoice) has no place here; code that only one service needs stays in
 //! that service.
 
-pub mod auth;
-pub mod calendar;
-pub mod call;
-pub mod clock;
 pub mod db;
-pub mod error;
 pub mod event;
-mod event_service;
-mod held;
-pub mod intake;
-mod layer;
-mod listen;
-mod message;
-pub mod migrate;
-pub mod name;
-pub mod page;
-pub mod peer;
-pub mod process;
-mod reflection;
-pub mod refusal;
-pub mod relay;
-pub mod seal;
-pub mod service;
-pub mod settings;
-mod test_clock;
-pub mod text;
-mod trail;
-pub mod tx;
-mod work;
+mod server;
+mod trust;
+mod value;
+
+pub use db::{migrate, tx};
+pub use event::{intake, relay};
+pub use server::{process, service, settings};
+pub use trust::{auth, peer};
+pub use value::{calendar, call, clock, error, name, page, refusal, seal, text};
+
+pub(crate) use db::trail;
+pub(crate) use event::event_service;
+pub(crate) use server::{connection, gate, held, message, reflection, test_clock, work};
 
 pub use call::{Call, Caller, IdempotencyKey, check_request_id};
 pub use clock::Clock;
 pub use db::{Db, Params, Reads, row_get};
 pub use error::Error;
 pub use event::NewEvent;
+pub use gate::CALLS_AT_ONCE;
 pub use intake::{Applied, Intake};
-pub use layer::CALLS_AT_ONCE;
 pub use page::Page;
 pub use peer::Peer;
 pub use refusal::{Refusal, Violations};

@@ -14,19 +14,19 @@ const SERVICE_HISTORY: &str = "service_migration";
 const OWN: [(&str, &str); 4] = [
     (
         "V1__platform",
-        include_str!("../migrations/V1__platform.sql"),
+        include_str!("../../migrations/V1__platform.sql"),
     ),
     (
         "V2__request_ids",
-        include_str!("../migrations/V2__request_ids.sql"),
+        include_str!("../../migrations/V2__request_ids.sql"),
     ),
     (
         "V3__machine_time",
-        include_str!("../migrations/V3__machine_time.sql"),
+        include_str!("../../migrations/V3__machine_time.sql"),
     ),
     (
         "V4__positions",
-        include_str!("../migrations/V4__positions.sql"),
+        include_str!("../../migrations/V4__positions.sql"),
     ),
 ];
 

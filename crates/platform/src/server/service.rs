@@ -19,12 +19,12 @@ use tonic_health::ServingStatus;
 use tower::Layer as _;
 
 use crate::clock::Clock;
+use crate::connection::{self, LIMITS};
 use crate::db::Db;
 use crate::error::Error;
 use crate::event_service::EventsApi;
+use crate::gate::{Gate, GateLayer};
 use crate::intake::{Intake, IntakeApi};
-use crate::layer::{Gate, GateLayer};
-use crate::listen::{self, LIMITS};
 use crate::migrate;
 use crate::peer::{Peer, peer};
 use crate::reflection::add_reflection;
@@ -320,7 +320,7 @@ impl Shell {
             }
         };
         let gated = GateLayer(gate).layer(routes.prepare());
-        let serving = listen::serve(listener, gated, LIMITS, draining);
+        let serving = connection::serve(listener, gated, LIMITS, draining);
         let task = tokio::spawn(self.run(serving));
         Ok(Running { address, task })
     }

@@ -1,5 +1,9 @@
 //! The pool and reads. Writes are in `tx`.
 
+pub mod migrate;
+pub(crate) mod trail;
+pub mod tx;
+
 use std::sync::Arc;
 use std::time::Duration;
 

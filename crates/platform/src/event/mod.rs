@@ -1,5 +1,9 @@
 //! Facts as a service writes them.
 
+pub(crate) mod event_service;
+pub mod intake;
+pub mod relay;
+
 use jiff::Timestamp;
 use octroi_api::event::v1::Event;
 use octroi_api::event::v1::event::Payload;

@@ -25,9 +25,9 @@ use uuid::Uuid;
 use crate::auth::Verifier;
 use crate::call::{Call, Caller, SERVICE_SCOPE};
 use crate::clock::Clock;
+use crate::connection::Link;
 use crate::error::{CALL_ID, Error};
 use crate::held::{ALL, Memory, overloaded};
-use crate::listen::Link;
 use crate::message::{self, MESSAGE, STRANGERS_MESSAGE};
 use crate::refusal::Refusal;
 

@@ -1,0 +1,12 @@
+//! The process: its settings, its server, its background work.
+
+pub(crate) mod connection;
+pub(crate) mod gate;
+pub(crate) mod held;
+pub(crate) mod message;
+pub mod process;
+pub(crate) mod reflection;
+pub mod service;
+pub mod settings;
+pub(crate) mod test_clock;
+pub(crate) mod work;

@@ -1,0 +1,4 @@
+//! Who calls, and whom we call.
+
+pub mod auth;
+pub mod peer;
