@@ -38,6 +38,7 @@ use crate::grpc::payment::PaymentApi;
 use crate::grpc::payment_method::PaymentMethodApi;
 use crate::grpc::settlement::SettlementApi;
 pub use crate::settings::Settings;
+pub use crate::store::check;
 
 /// The count of usage, for the test that holds its SQL to a naive count.
 pub mod usage {

@@ -39,6 +39,7 @@ use crate::grpc::offer::OfferApi;
 use crate::grpc::order::OrderApi;
 use crate::grpc::portal::PortalApi;
 pub use crate::settings::Settings;
+pub use crate::store::check;
 
 /// The licensing service.
 pub static SERVICE: Service = Service {

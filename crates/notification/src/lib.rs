@@ -25,6 +25,7 @@ use crate::app::email::Emails;
 use crate::grpc::email::EmailApi;
 use crate::grpc::event::FactIntake;
 pub use crate::settings::{MailSettings, Settings, SmtpTls};
+pub use crate::store::check;
 
 /// The notification service.
 pub static SERVICE: Service = Service {

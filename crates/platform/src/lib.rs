@@ -13,7 +13,7 @@ mod trust;
 mod value;
 
 pub use db::{migrate, tx};
-pub use event::{intake, relay};
+pub use event::{check, intake, relay};
 pub use server::{process, service, settings};
 pub use trust::{auth, peer};
 pub use value::{calendar, call, clock, error, name, page, refusal, seal, text};

@@ -141,7 +141,9 @@ fn every_statement_names_its_function() {
         "WITH ",
     ];
     let mut breaches = Vec::new();
-    for file in layer("store") {
+    // `verify` runs the checks, each named in its report.
+    let checks = |file: &Source| file.path.contains("/store/check");
+    for file in layer("store").iter().filter(|file| !checks(file)) {
         let pieces: Vec<&str> = file.text.split('"').collect();
         for pair in pieces.windows(2) {
             // A macro for what several statements select is given the name.

@@ -1,6 +1,7 @@
 //! The SQL, beside the mapping of its rows.
 
 pub(crate) mod account;
+pub mod check;
 pub(crate) mod device;
 pub(crate) mod group;
 pub(crate) mod license;

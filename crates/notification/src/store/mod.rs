@@ -1,5 +1,6 @@
 //! SQL beside its row mapping.
 
 pub mod account;
+pub mod check;
 pub mod delivery;
 pub mod email;

@@ -4,12 +4,9 @@
 //! so that Octroi may go on serving; where facts travel between services, a check allows for those on their way and
 //! for nothing else.
 
-mod billing;
 mod crossing;
-mod licensing;
 mod log;
 mod mailed;
-mod notification;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -18,6 +15,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use octroi_platform::check::Check;
 use octroi_platform::clock::system_micros;
 use tokio_postgres::{Client, Config, IsolationLevel, NoTls, Transaction};
 
@@ -29,12 +27,19 @@ use crate::place::{PlaceArgs, find_admin};
 /// How many breaches of one rule are named.
 const NAMED: i64 = 5;
 
-/// A rule and the query that checks it.
-pub(crate) struct Check {
-    /// What holds, in words.
-    pub(crate) name: String,
-    /// A query of two columns for each row looked at: `what` names it, `broken` says whether the rule is broken.
-    pub(crate) sql: String,
+/// A check as it is run: those of the platform's tables are run once for each schema.
+struct Rule {
+    name: String,
+    sql: String,
+}
+
+impl From<&Check> for Rule {
+    fn from(check: &Check) -> Self {
+        Self {
+            name: check.name.to_owned(),
+            sql: check.sql.to_owned(),
+        }
+    }
 }
 
 /// What the checks found.
@@ -138,9 +143,9 @@ pub async fn run(admin: &Config) -> anyhow::Result<Report> {
         .await?;
     tell(&snapshot, offset).await?;
     let mut findings = Vec::new();
-    for check in checks() {
-        let finding = look(&snapshot, &check).await;
-        findings.push(finding.with_context(|| format!("cannot check {:?}", check.name))?);
+    for rule in rules() {
+        let finding = look(&snapshot, &rule).await;
+        findings.push(finding.with_context(|| format!("cannot check {:?}", rule.name))?);
     }
     Ok(Report { findings })
 }
@@ -171,7 +176,7 @@ async fn clock_offset(client: &Client) -> anyhow::Result<i64> {
     Ok(row.map_or(Ok(0), |row| row.try_get(0))?)
 }
 
-async fn look(snapshot: &Transaction<'_>, check: &Check) -> anyhow::Result<Finding> {
+async fn look(snapshot: &Transaction<'_>, rule: &Rule) -> anyhow::Result<Finding> {
     // The examples come sorted, so that two runs on the same data say the same.
     let sql = format!(
         "WITH looked AS MATERIALIZED ({})
@@ -180,31 +185,27 @@ async fn look(snapshot: &Transaction<'_>, check: &Check) -> anyhow::Result<Findi
                           FROM (SELECT what FROM looked WHERE broken ORDER BY what LIMIT {NAMED}) AS first),
                          ARRAY[]::text[]) AS examples
          FROM looked",
-        check.sql
+        rule.sql
     );
     let row = snapshot.query_one(&sql, &[]).await?;
     Ok(Finding {
-        check: check.name.clone(),
+        check: rule.name.clone(),
         rows: row.try_get("rows")?,
         breaches: row.try_get("breaches")?,
         examples: row.try_get("examples")?,
     })
 }
 
-/// Every check, those of one schema before those across schemas.
-fn checks() -> Vec<Check> {
-    let named = |(name, sql): &(&str, &str)| Check {
-        name: (*name).to_owned(),
-        sql: (*sql).to_owned(),
-    };
-    let mut checks: Vec<Check> = licensing::CHECKS
+/// Every check: those that stand beside each service's tables, those across schemas, and those of the event logs.
+fn rules() -> Vec<Rule> {
+    let mut rules: Vec<Rule> = octroi_licensing::check::CHECKS
         .iter()
-        .chain(billing::CHECKS)
-        .chain(notification::CHECKS)
+        .chain(octroi_billing::check::CHECKS)
+        .chain(octroi_notification::check::CHECKS)
         .chain(usage::CHECKS)
         .chain(crossing::CHECKS)
-        .map(named)
+        .map(Rule::from)
         .collect();
-    checks.extend(log::checks());
-    checks
+    rules.extend(log::rules());
+    rules
 }

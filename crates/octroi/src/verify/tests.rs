@@ -46,16 +46,16 @@ async fn client(admin: &Config) -> Client {
     client
 }
 
-/// Every breach with the name of the check that must find it.
+/// Every breach with the name of the rule that it breaks.
 fn breaches() -> Vec<(String, String)> {
     let mut breaches: Vec<(String, String)> = BREACHES
         .iter()
         .chain(CROSSINGS)
-        .map(|(name, sql)| ((*name).to_owned(), (*sql).to_owned()))
+        .map(|(check, sql)| (check.name.to_owned(), (*sql).to_owned()))
         .collect();
     for schema in log::SCHEMAS {
-        for (name, sql) in LOG_BREACHES {
-            breaches.push((format!("{schema}: {name}"), sql.replace("{schema}", schema)));
+        for (check, sql) in LOG_BREACHES {
+            breaches.push((log::of(schema, check).name, sql.replace("{schema}", schema)));
         }
     }
     for (source, subscriber) in log::ROUTES {
@@ -106,14 +106,17 @@ async fn every_check_finds_what_it_is_for() {
         }
         found.insert(name);
     }
-    for (name, sql) in SOUND {
-        let finding = look_after(&mut client, offset, name, sql).await;
+    for (check, sql) in SOUND {
+        let finding = look_after(&mut client, offset, check.name, sql).await;
         if finding.breaches > 0 {
-            wrong.push(format!("{name:?} minds {:?}: {sql}", finding.examples));
+            wrong.push(format!(
+                "{:?} minds {:?}: {sql}",
+                check.name, finding.examples
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let all: BTreeSet<String> = checks().into_iter().map(|check| check.name).collect();
+    let all: BTreeSet<String> = rules().into_iter().map(|rule| rule.name).collect();
     let unguarded: Vec<&String> = all.difference(&found).collect();
     assert!(
         unguarded.is_empty(),
@@ -164,17 +167,17 @@ async fn look_after(client: &mut Client, offset: i64, name: &str, sql: &str) -> 
         .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     assert!(touched > 0, "nothing to change for {name:?}: {sql}");
     tell(&tx, offset).await.unwrap();
-    let checks = checks();
-    let check = checks.iter().find(|check| check.name == name);
-    let check = check.unwrap_or_else(|| panic!("there is no check {name:?}"));
-    let finding = look(&tx, check).await.unwrap();
+    let rules = rules();
+    let rule = rules.iter().find(|rule| rule.name == name);
+    let rule = rule.unwrap_or_else(|| panic!("there is no check {name:?}"));
+    let finding = look(&tx, rule).await.unwrap();
     tx.rollback().await.unwrap();
     finding
 }
 
 #[test]
 fn every_check_has_a_name_of_its_own() {
-    let names: Vec<String> = checks().into_iter().map(|check| check.name).collect();
+    let names: Vec<String> = rules().into_iter().map(|rule| rule.name).collect();
     let distinct: BTreeSet<&String> = names.iter().collect();
     assert_eq!(distinct.len(), names.len());
     assert!(names.iter().all(|name| name.chars().count() <= 80));

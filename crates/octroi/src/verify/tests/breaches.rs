@@ -1,153 +1,158 @@
 //! What breaks the rules of one schema, and those of the log.
 
-/// What breaks each rule, by the check's name.
-pub(super) const BREACHES: &[(&str, &str)] = &[
+use octroi_billing::check as billing;
+use octroi_licensing::check as licensing;
+use octroi_notification::check as notification;
+use octroi_platform::check::{self, Check};
+
+/// What breaks each rule, by the check.
+pub(super) const BREACHES: &[(Check, &str)] = &[
     (
-        "seats: used, active and reserved are what licences and orders say",
+        licensing::SEATS,
         "UPDATE licensing.group_offer SET reserved = reserved + 1",
     ),
     (
-        "seats: used, active and reserved are what licences and orders say",
+        licensing::SEATS,
         "DELETE FROM licensing.group_offer WHERE offer = 'apps-for-enterprise'",
     ),
-    ("seats: no more than the offer allows", "UPDATE licensing.group_offer SET cap = used - 1"),
+    (licensing::SEAT_LIMIT, "UPDATE licensing.group_offer SET cap = used - 1"),
     (
-        "seats: no more than the offer allows",
+        licensing::SEAT_LIMIT,
         "UPDATE licensing.group_offer SET cap = NULL WHERE cap IS NOT NULL",
     ),
     (
-        "seats: numbers rise and are not used again",
+        licensing::SEAT_NUMBERS,
         "UPDATE licensing.license_group SET next_license_number = 5",
     ),
     (
-        "groups: a terminated one has no licence and no order to pay",
+        licensing::TERMINATED_GROUPS,
         "UPDATE licensing.license_group SET state = 'TERMINATED'",
     ),
     (
-        "orders: a completed one has exactly its licences, another none",
+        licensing::ORDER_LICENSES,
         "DELETE FROM licensing.license WHERE number = 9",
     ),
     (
-        "orders: a completed one has exactly its licences, another none",
+        licensing::ORDER_LICENSES,
         "UPDATE licensing.license_order SET state = 'CANCELLED' WHERE order_id = 'o2'",
     ),
     (
-        "orders: a completed one has exactly its licences, another none",
+        licensing::ORDER_LICENSES,
         "UPDATE licensing.license SET group_id = 'other' WHERE number = 9",
     ),
     (
-        "orders: a completed one has exactly its licences, another none",
+        licensing::ORDER_LICENSES,
         "DELETE FROM licensing.order_line WHERE order_id = 'o2'",
     ),
-    ("orders: attempts agree with the state", "UPDATE licensing.payment_attempt SET outcome = 'DECLINED'"),
+    (licensing::ORDER_ATTEMPTS, "UPDATE licensing.payment_attempt SET outcome = 'DECLINED'"),
     (
-        "orders: attempts agree with the state",
+        licensing::ORDER_ATTEMPTS,
         "UPDATE licensing.payment_attempt SET attempt = 2 WHERE order_id = 'o1'",
     ),
     (
-        "orders: none has been paying for more than 15 minutes",
+        licensing::ORDER_WAITS,
         "UPDATE licensing.payment_attempt SET outcome = NULL, begun_at = begun_at - interval '16 minutes'",
     ),
     (
-        "licences: each activation address opens exactly its licence",
+        licensing::ADDRESSES,
         "DELETE FROM licensing.activation_address WHERE number = 1",
     ),
     (
-        "licences: each activation address opens exactly its licence",
+        licensing::ADDRESSES,
         "UPDATE licensing.activation_address SET number = 5 WHERE number = 1",
     ),
     (
-        "licences: device counters are the devices, within the limits",
+        licensing::DEVICES,
         "UPDATE licensing.license SET tablets = 4 WHERE number = 1",
     ),
     (
-        "licences: device counters are the devices, within the limits",
+        licensing::DEVICES,
         "UPDATE licensing.offer SET computer_limit = 4",
     ),
     (
-        "licences: device counters are the devices, within the limits",
+        licensing::DEVICES,
         "UPDATE licensing.device SET number = 99 WHERE platform = 'MACOS'",
     ),
     (
-        "licences: no session and no device outlives its licence's user",
+        licensing::SESSIONS,
         "INSERT INTO licensing.session (account, group_id, number, id, token_hash, created_at, expires_at)
          SELECT account, group_id, number, gen_random_uuid(), '', created_at, created_at
          FROM licensing.license WHERE state = 'DELETED'",
     ),
     (
-        "licences: no session and no device outlives its licence's user",
+        licensing::SESSIONS,
         "INSERT INTO licensing.session (account, group_id, number, id, token_hash, created_at, expires_at)
          SELECT account, group_id, number, gen_random_uuid(), '', activated_at - interval '1 day', activated_at
          FROM licensing.license WHERE state = 'ACTIVE'",
     ),
     (
-        "licences: no session and no device outlives its licence's user",
+        licensing::SESSIONS,
         "UPDATE licensing.device SET registered_at = registered_at - interval '1 day'",
     ),
     (
-        "charges: one at most per order, one for each settlement that succeeded",
+        billing::CHARGES,
         "INSERT INTO billing.test_gateway_charge
          SELECT 'acme/o1/2', token, amount, currency, decline_reason, looks, visible_at
          FROM billing.test_gateway_charge WHERE key = 'acme/o1/1'",
     ),
     (
-        "charges: one at most per order, one for each settlement that succeeded",
+        billing::CHARGES,
         "UPDATE billing.test_gateway_charge SET decline_reason = 'do_not_honor'",
     ),
     (
-        "charges: one at most per order, one for each settlement that succeeded",
+        billing::CHARGES,
         "DELETE FROM billing.test_gateway_charge WHERE key = 'acme/o1/1'",
     ),
     (
-        "charges: one at most per order, one for each settlement that succeeded",
+        billing::CHARGES,
         "DELETE FROM billing.settlement WHERE order_id = 'o1'",
     ),
-    ("payments: agree with their settlements and invoices", "UPDATE billing.payment SET amount = amount + 1"),
-    ("payments: agree with their settlements and invoices", "DELETE FROM billing.payment"),
-    ("payments: agree with their settlements and invoices", "DELETE FROM billing.settlement"),
-    ("payments: agree with their settlements and invoices", "DELETE FROM billing.invoice WHERE kind = 'ORDER'"),
+    (billing::PAYMENTS, "UPDATE billing.payment SET amount = amount + 1"),
+    (billing::PAYMENTS, "DELETE FROM billing.payment"),
+    (billing::PAYMENTS, "DELETE FROM billing.settlement"),
+    (billing::PAYMENTS, "DELETE FROM billing.invoice WHERE kind = 'ORDER'"),
     (
-        "payments: agree with their settlements and invoices",
+        billing::PAYMENTS,
         "UPDATE billing.invoice SET net = net - 1, tax = tax + 1 WHERE kind = 'ORDER'",
     ),
     (
-        "payments: agree with their settlements and invoices",
+        billing::PAYMENTS,
         "INSERT INTO billing.invoice
          SELECT twin.* FROM billing.invoice, jsonb_populate_record(
              invoice, jsonb_build_object('id', gen_random_uuid(), 'number', 'F-2026-000009', 'order_id', 'o9')) twin
          WHERE invoice.number = 'F-2026-000001'",
     ),
-    ("settlements: lines, tax and what is due add up", "UPDATE billing.settlement SET tax = tax + 1, due = due + 1"),
-    ("settlements: lines, tax and what is due add up", "DELETE FROM billing.settlement_line"),
+    (billing::SETTLEMENTS, "UPDATE billing.settlement SET tax = tax + 1, due = due + 1"),
+    (billing::SETTLEMENTS, "DELETE FROM billing.settlement_line"),
     (
-        "settlements: lines, tax and what is due add up",
+        billing::SETTLEMENTS,
         "UPDATE billing.settlement_line SET setup_fee = 0, setup_amount = 0 WHERE order_id = 'o1'",
     ),
     (
-        "settlements: lines, tax and what is due add up",
+        billing::SETTLEMENTS,
         "UPDATE billing.settlement_line SET offer = 'offers/apps-for-enterprise' WHERE order_id = 'o1'",
     ),
     (
-        "invoices: lines and taxes add up to net, tax and total",
+        billing::INVOICE_TOTALS,
         "UPDATE billing.invoice SET net = net + 1, total = total + 1",
     ),
-    ("invoices: lines and taxes add up to net, tax and total", "DELETE FROM billing.invoice_tax"),
+    (billing::INVOICE_TOTALS, "DELETE FROM billing.invoice_tax"),
     (
-        "invoices: each line is quantity by price, rounded half up",
+        billing::INVOICE_LINES,
         "UPDATE billing.invoice_line SET amount = amount + 1 WHERE line = 1",
     ),
     (
-        "invoices: each line is quantity by price, rounded half up",
+        billing::INVOICE_LINES,
         "UPDATE billing.invoice_line SET unit_price = 2 * unit_price, amount = 2 * amount WHERE line = 1",
     ),
     (
-        "invoices: each line is quantity by price, rounded half up",
+        billing::INVOICE_LINES,
         "UPDATE billing.invoice_line
          SET price_base_quantity = 30, amount = div(2 * quantity::numeric * unit_price + 30, 60) WHERE line = 1",
     ),
     // Clocks that are changed leave out no day.
     (
-        "invoices: each line is quantity by price, rounded half up",
+        billing::INVOICE_LINES,
         "WITH daily AS (UPDATE billing.price SET usage_policy = 'DAILY'),
               summer AS (UPDATE billing.billed_month SET end_time = end_time + interval '1 hour')
          UPDATE billing.invoice_line
@@ -155,136 +160,136 @@ pub(super) const BREACHES: &[(&str, &str)] = &[
              amount = div(2 * quantity::numeric * unit_price + 29, 2 * 29) WHERE month IS NOT NULL",
     ),
     (
-        "invoices: tax per category and rate is that of its lines",
+        billing::INVOICE_TAXES,
         "UPDATE billing.invoice_line SET tax_rate_ppm = 100000 WHERE line = 1",
     ),
     (
-        "invoices: each line's evidence gives its quantity",
+        billing::INVOICE_EVIDENCE,
         "UPDATE billing.invoice_line_day SET peak = peak + 1",
     ),
     (
-        "invoices: each line's evidence gives its quantity",
+        billing::INVOICE_EVIDENCE,
         "UPDATE billing.invoice_line_day SET day = day + 30",
     ),
     (
-        "invoices: numbers are without gaps",
+        billing::NUMBERS,
         "UPDATE billing.invoice SET number = 'F-2026-000009' WHERE number = 'F-2026-000002'",
     ),
     (
-        "invoices: numbers are without gaps",
+        billing::NUMBERS,
         "UPDATE billing.invoice SET number = 'F-2026-000000' WHERE number = 'F-2026-000001'",
     ),
     (
-        "invoices: numbers are without gaps",
+        billing::NUMBERS,
         "UPDATE billing.invoice SET number = 'F-2026-0000001' WHERE number = 'F-2026-000002'",
     ),
-    ("invoices: numbers are without gaps", "UPDATE billing.series SET last = last + 1"),
-    ("invoices: numbers are without gaps", "UPDATE billing.series SET last_date = last_date + 1"),
-    ("invoices: numbers are without gaps", "UPDATE billing.series SET kind = 'CREDIT_NOTE'"),
+    (billing::NUMBERS, "UPDATE billing.series SET last = last + 1"),
+    (billing::NUMBERS, "UPDATE billing.series SET last_date = last_date + 1"),
+    (billing::NUMBERS, "UPDATE billing.series SET kind = 'CREDIT_NOTE'"),
     (
-        "invoices: dates do not go back along the numbers",
+        billing::NUMBER_DATES,
         "UPDATE billing.invoice SET issue_date = issue_date - 30 WHERE number = 'F-2026-000003'",
     ),
     (
-        "months: each billed one has its invoice, and starts where the last ended",
+        billing::BILLED_MONTHS,
         "DELETE FROM billing.billed_month",
     ),
     (
-        "months: each billed one has its invoice, and starts where the last ended",
+        billing::BILLED_MONTHS,
         "INSERT INTO billing.billed_month (account, month, bill_run, start_time, end_time, invoice)
          SELECT account, '2026-12', bill_run, end_time + interval '1 hour', end_time + interval '2 hours', NULL
          FROM billing.billed_month",
     ),
     (
-        "months: each was closed by a bill run of that month",
+        billing::MONTHS_RUNS,
         "UPDATE billing.billed_month SET bill_run = 'none'",
     ),
     (
-        "months: each was closed by a bill run of that month",
+        billing::MONTHS_RUNS,
         "UPDATE billing.bill_run SET dry_run = true",
     ),
     (
-        "bill runs: invoices, totals and failures are what became of their accounts",
+        billing::BILL_RUNS,
         "UPDATE billing.bill_run_total SET total = total + 1",
     ),
     (
-        "bill runs: invoices, totals and failures are what became of their accounts",
+        billing::BILL_RUNS,
         "UPDATE billing.bill_run SET invoices = 2",
     ),
     (
-        "bill runs: invoices, totals and failures are what became of their accounts",
+        billing::BILL_RUNS,
         "UPDATE billing.bill_run SET failed = 1",
     ),
     (
-        "bill runs: invoices, totals and failures are what became of their accounts",
+        billing::BILL_RUNS,
         "UPDATE billing.bill_run SET dry_run = true",
     ),
     (
-        "ledger: each invoice is posted to its net and tax",
+        billing::LEDGER_INVOICES,
         "DELETE FROM billing.ledger_transfer WHERE kind = 'INVOICE_TAX'",
     ),
     (
-        "ledger: each invoice is posted to its net and tax",
+        billing::LEDGER_INVOICES,
         "UPDATE billing.ledger_transfer SET debit_account = credit_account, credit_account = debit_account",
     ),
     (
-        "ledger: each payment is posted, and nothing else",
+        billing::LEDGER_PAYMENTS,
         "UPDATE billing.ledger_transfer SET amount = amount - 1 WHERE kind = 'PAYMENT'",
     ),
     (
-        "ledger: each payment is posted, and nothing else",
+        billing::LEDGER_PAYMENTS,
         "INSERT INTO billing.ledger_transfer
              (account, id, seller, debit_account, credit_account, amount, currency, kind, source, time)
          SELECT account, gen_random_uuid(), seller, 'REVENUE', 'CASH', amount, currency, 'REFUND', source, time
          FROM billing.ledger_transfer WHERE kind = 'PAYMENT'",
     ),
-    ("ledger: each payment is posted, and nothing else", "UPDATE billing.payment SET currency = 'CHF'"),
-    ("ledger: each payment is posted, and nothing else", "UPDATE billing.settlement SET seller = 'other'"),
+    (billing::LEDGER_PAYMENTS, "UPDATE billing.payment SET currency = 'CHF'"),
+    (billing::LEDGER_PAYMENTS, "UPDATE billing.settlement SET seller = 'other'"),
     (
-        "ledger: what customers owe is what their open invoices say",
+        billing::LEDGER_RECEIVABLE,
         "UPDATE billing.invoice SET state = 'PAID', pay_time = create_time",
     ),
     (
-        "e-mails: no password is kept past its time",
+        notification::SECRETS_EXPIRED,
         "UPDATE notification.email SET secret_expires_at = '2026-11-30T00:00:00Z' WHERE secret_state = 'READABLE'",
     ),
     (
-        "e-mails: none waits because the mail server refuses us",
+        notification::TURNED_AWAY,
         "UPDATE notification.email SET state = 'QUEUED', sent_at = NULL, turned_away = true WHERE state = 'SENT'",
     ),
     (
-        "e-mails: one readable password at most per licence",
+        notification::SECRETS_ONE,
         "UPDATE notification.email SET secret_state = 'READABLE', license = 'x'",
     ),
     (
-        "e-mails: those of passwords alone carry one, and end with it if not sent yet",
+        notification::SECRETS_WITHDRAWN,
         "UPDATE notification.email SET secret_state = 'NONE' WHERE template = 'password-changed'",
     ),
     (
-        "e-mails: those of passwords alone carry one, and end with it if not sent yet",
+        notification::SECRETS_WITHDRAWN,
         "UPDATE notification.email SET secret_state = 'READABLE' WHERE template = 'invoice-issued'",
     ),
     (
-        "e-mails: those of passwords alone carry one, and end with it if not sent yet",
+        notification::SECRETS_WITHDRAWN,
         "UPDATE notification.email SET state = 'QUEUED', secret_state = 'ERASED', next_attempt_at = '2014-01-01'
          WHERE template = 'license-activated'",
     ),
 ];
 
-/// What breaks the rules of the log, by the check's end and the schema's name.
-pub(super) const LOG_BREACHES: &[(&str, &str)] = &[
+/// What breaks the rules of the log in each schema, by the check.
+pub(super) const LOG_BREACHES: &[(Check, &str)] = &[
     (
-        "events of an aggregate are numbered without gaps",
+        check::EVENTS,
         "INSERT INTO {schema}.event
             (account, id, type, aggregate, sequence, effective_at, recorded_at, body)
          VALUES ('acme', gen_random_uuid(), 'x', 'accounts/acme', 7, now(), now(), '')",
     ),
     (
-        "events are listed one by one, each aggregate's in sequence",
+        check::POSITIONS,
         "INSERT INTO {schema}.event_position (account, last, giving) VALUES ('nobody', 1, false)",
     ),
     (
-        "events are listed one by one, each aggregate's in sequence",
+        check::POSITIONS,
         "WITH placed AS (
             INSERT INTO {schema}.event
                 (account, id, type, aggregate, sequence, effective_at, recorded_at, body, position)
@@ -294,7 +299,7 @@ pub(super) const LOG_BREACHES: &[(&str, &str)] = &[
          INSERT INTO {schema}.event_position (account, last, giving) VALUES ('nobody', 2, false)",
     ),
     (
-        "no delivery is parked or more than an hour old",
+        check::DELIVERIES,
         "WITH event AS (
             INSERT INTO {schema}.event
                 (account, id, type, aggregate, sequence, effective_at, recorded_at, body)
@@ -306,12 +311,12 @@ pub(super) const LOG_BREACHES: &[(&str, &str)] = &[
          FROM event",
     ),
     (
-        "each request that was kept has its answer",
+        check::IDEMPOTENCY,
         "INSERT INTO {schema}.idempotency (account, method, request_id, fingerprint)
          VALUES ('acme', 'x', gen_random_uuid(), '')",
     ),
     (
-        "sealed passwords wait for notification alone",
+        check::SEALED,
         "WITH event AS (
             INSERT INTO {schema}.event
                 (account, id, type, aggregate, sequence, effective_at, recorded_at, body)
