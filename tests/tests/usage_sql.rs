@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use octroi_billing::usage::{Asked, DayUse, Usage, UsagePolicy, count};
-use octroi_platform::calendar::{Day, Month, Zones};
+use octroi_calendar::{Day, Month, Zones};
 use octroi_platform::{Call, Clock, Db, Tx};
 use octroi_tests::harness::Installation;
 use proptest::collection::vec;

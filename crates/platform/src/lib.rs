@@ -2,7 +2,7 @@
 //!
 //! Charter: what every service needs to be a service, and nothing of what any of them is about. It holds the pool and
 //! transactions in two round trips, the event log with its relay and intake, idempotency, errors and their details,
-//! names and pages, tokens and scopes, sealed secrets, business time and calendars, settings, and the server itself.
+//! names and pages, tokens and scopes, sealed secrets, business time, settings, and the server itself.
 //! A noun of the business (an order, a seat, an invoice) has no place here; code that only one service needs stays in
 //! that service.
 
@@ -16,7 +16,7 @@ pub use db::{migrate, tx};
 pub use event::{check, intake, relay};
 pub use server::{process, service, settings};
 pub use trust::{auth, peer};
-pub use value::{calendar, call, clock, error, name, page, refusal, seal, text};
+pub use value::{call, clock, error, name, page, refusal, seal, text};
 
 pub(crate) use db::trail;
 pub(crate) use event::event_service;

@@ -7,7 +7,7 @@ const FILE: usize = 500;
 /// Lines of a file of tests: a journey is read from top to bottom.
 const JOURNEY: usize = 700;
 /// Lines of code in the platform, at most: what the three services share must stay small enough to be known by heart.
-const PLATFORM: usize = 5_100;
+const PLATFORM: usize = 4_920;
 
 #[test]
 fn the_top_level_holds_what_the_design_names() {
@@ -100,7 +100,14 @@ fn a_release_checks_overflow_as_the_tests_do() {
     let dev = profile("profile.dev").unwrap();
     assert!(!dev.contains("overflow-checks"), "{dev}");
     // Nor is it taken back for one of ours.
-    for package in ["api", "platform", "licensing", "billing", "notification"] {
+    for package in [
+        "api",
+        "calendar",
+        "platform",
+        "licensing",
+        "billing",
+        "notification",
+    ] {
         for kind in ["dev", "release"] {
             assert_eq!(
                 profile(&format!("profile.{kind}.package.octroi-{package}")),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use octroi_platform::calendar::{Month, Zones};
+use octroi_calendar::{Month, Zones};
 use octroi_platform::error::Error as Shared;
 use octroi_platform::{Call, Page, ToSql, Tx, round, row_get};
 use prost::Message;

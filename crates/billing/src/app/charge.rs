@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use octroi_calendar::{Day, Month, Zones};
 use octroi_platform::Reads;
-use octroi_platform::calendar::{Day, Month, Zones};
 use octroi_platform::error::Error as Shared;
 
 use crate::domain::account::Account;
@@ -83,7 +83,7 @@ pub fn zones(account: &Account) -> Result<Zones, Error> {
         .iter()
         .map(|change| (change.at, change.zone.clone()))
         .collect();
-    Ok(Zones::from_names(&history)?)
+    Zones::from_names(&history).map_err(|error| Shared::Internal(error.into()).into())
 }
 
 /// Computes bills: one round trip, however many accounts.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use octroi_platform::calendar::{Month, Zones};
+use octroi_calendar::{Month, Zones};
 use octroi_platform::error::Error as Shared;
 use octroi_platform::{Call, Page, ToSql, Tx};
 use uuid::Uuid;

@@ -12,7 +12,7 @@ pub mod seller;
 pub mod settlement;
 pub mod usage;
 
-use octroi_platform::calendar::Zones;
+use octroi_calendar::Zones;
 use octroi_platform::{Clock, Db};
 
 use self::bill_run::Slow;

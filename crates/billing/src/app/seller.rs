@@ -2,8 +2,8 @@
 
 use jiff::civil::{Date, date};
 use jiff::{Timestamp, tz::TimeZone};
+use octroi_calendar::day_start;
 use octroi_platform::Call;
-use octroi_platform::calendar::day_start;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use octroi_platform::calendar::{Month, Span};
+use octroi_calendar::{Month, Span};
 use uuid::Uuid;
 
 use super::account::{Account, Locale};

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
-use octroi_platform::calendar::{Month, Zones, day_start};
+use octroi_calendar::{Month, Zones, day_start};
 
 use super::money::Currency;
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use octroi_platform::calendar::{Month, Span, Zones};
+use octroi_calendar::{Month, Span, Zones};
 use uuid::Uuid;
 
 use super::account::{Account, Locale};
@@ -446,11 +446,11 @@ mod tests {
             ])), 1..6),
         ) {
             let month = Month { year, month: number };
-            let first = octroi_platform::calendar::day_start(month.first_day(), &TimeZone::UTC);
+            let first = octroi_calendar::day_start(month.first_day(), &TimeZone::UTC);
             let zone = |(hours, name): (i64, &str)| (first + jiff::SignedDuration::from_hours(hours), name.to_owned());
             let history: Vec<_> = changes.into_iter().map(zone).collect();
             let zones = Zones::from_names(&history).unwrap();
-            let day = |day: octroi_platform::calendar::Day| DayUse { date: day.date, peak: 1, end_of_day: 1, seats: 1 };
+            let day = |day: octroi_calendar::Day| DayUse { date: day.date, peak: 1, end_of_day: 1, seats: 1 };
             let mut usage = usage(&[1]);
             usage.days = zones.days(month).into_iter().map(day).collect();
             let account = account();

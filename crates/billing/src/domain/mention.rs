@@ -155,7 +155,7 @@ fn untaxed(category: TaxCategory, french: bool) -> Option<&'static str> {
 }
 
 /// "novembre 2026".
-pub fn month_name(month: octroi_platform::calendar::Month, locale: Locale) -> String {
+pub fn month_name(month: octroi_calendar::Month, locale: Locale) -> String {
     format!("{} {}", name_of_month(month.month, locale), month.year)
 }
 

@@ -6,7 +6,7 @@ use octroi_api::billing::v1 as pb;
 use octroi_api::billing::v1::bill_run::State as WireState;
 use octroi_api::billing::v1::bill_run_service_server::BillRunService;
 use octroi_api::r#type::v1::Money;
-use octroi_platform::calendar::Month;
+use octroi_calendar::Month;
 use octroi_platform::event::to_proto;
 use octroi_platform::name::{ID_RULE, is_id, parse};
 use octroi_platform::{Call, Page, Violations, check_request_id};

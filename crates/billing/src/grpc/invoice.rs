@@ -7,7 +7,7 @@ use octroi_api::billing::v1 as pb;
 use octroi_api::billing::v1::InvoiceView;
 use octroi_api::billing::v1::invoice::{Kind, State as WireState};
 use octroi_api::billing::v1::invoice_service_server::InvoiceService;
-use octroi_platform::calendar::Month;
+use octroi_calendar::Month;
 use octroi_platform::event::to_proto;
 use octroi_platform::name::parse;
 use octroi_platform::{Call, Page, Violations};

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use octroi_api::billing::v1 as pb;
-use octroi_platform::calendar::Month;
+use octroi_calendar::Month;
 use octroi_platform::{Error, Page, Violations};
 use prost::Message as _;
 

@@ -1,7 +1,7 @@
 //! Bill runs and their progress.
 
 use jiff::Timestamp;
-use octroi_platform::calendar::{Month, Span, Zones};
+use octroi_calendar::{Month, Span, Zones};
 use octroi_platform::{Db, Error, Rows, Tx, params, row_get};
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -255,7 +255,7 @@ pub fn calendar(row: &Row) -> Result<Zones, Error> {
     let names: Vec<String> = row_get(row, "zone_names")?;
     let times: Vec<Timestamp> = row_get(row, "zone_times")?;
     let history: Vec<(Timestamp, String)> = times.into_iter().zip(names).collect();
-    Zones::from_names(&history)
+    Zones::from_names(&history).map_err(|error| Error::Internal(error.into()))
 }
 
 /// Maps a row of [`READ`].

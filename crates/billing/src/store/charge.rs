@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use octroi_platform::calendar::{Month, Span};
+use octroi_calendar::{Month, Span};
 use octroi_platform::{Error, Reads, row_get};
 use uuid::Uuid;
 

@@ -1,7 +1,7 @@
 //! Invoices with their lines, daily evidence and taxes. They are written once and read whole.
 
 use jiff::Timestamp;
-use octroi_platform::calendar::Span;
+use octroi_calendar::Span;
 use octroi_platform::{Error, Rows, Tx, params, row_get};
 use serde::Deserialize;
 use serde_json::Value;

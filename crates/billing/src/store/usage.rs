@@ -1,7 +1,7 @@
 //! Usage: what licensing told, and the one statement that counts it.
 
 use jiff::Timestamp;
-use octroi_platform::calendar::{Day, Span};
+use octroi_calendar::{Day, Span};
 use octroi_platform::db::{Reads, row_get};
 use octroi_platform::error::Error;
 use octroi_platform::params;

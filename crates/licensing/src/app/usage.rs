@@ -1,6 +1,6 @@
 //! What groups consumed.
 
-use octroi_platform::calendar::{Month, Span};
+use octroi_calendar::{Month, Span};
 use octroi_platform::{Call, Db};
 
 use crate::app::group::not_found;

@@ -1,7 +1,7 @@
 //! What licensing knows of an account: billing's latest snapshot.
 
 use jiff::Timestamp;
-use octroi_platform::calendar::Zones;
+use octroi_calendar::Zones;
 use octroi_platform::error::Error;
 
 /// The few fields of an account that licensing needs.
@@ -25,7 +25,7 @@ impl Account {
     /// # Errors
     /// A zone that the bundled database does not know.
     pub(crate) fn calendar(&self) -> Result<Zones, Error> {
-        Zones::from_names(&self.zones)
+        Zones::from_names(&self.zones).map_err(|error| Error::Internal(error.into()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use octroi_platform::calendar::Zones;
+use octroi_calendar::Zones;
 use octroi_platform::error::Error as Platform;
 
 use crate::domain::offer;

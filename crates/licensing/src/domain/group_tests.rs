@@ -1,7 +1,7 @@
 //! Periods that never drift, lives that only go forward, and limits that hold.
 
 use jiff::tz::TimeZone;
-use octroi_platform::calendar::day_start;
+use octroi_calendar::day_start;
 use proptest::prelude::*;
 
 use super::*;

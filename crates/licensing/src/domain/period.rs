@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan as _};
-use octroi_platform::calendar::{Month, Zones};
+use octroi_calendar::{Month, Zones};
 
 /// A stretch between two anniversaries of a group's first date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use octroi_platform::calendar::{Day, Month, Span, Zones, day_start};
+use octroi_calendar::{Day, Month, Span, Zones, day_start};
 
 /// A stretch in which a seat was active: half-open, and open-ended while it still is.
 #[derive(Debug, Clone, PartialEq, Eq)]

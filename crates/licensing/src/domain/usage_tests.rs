@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use octroi_platform::calendar::Zones;
+use octroi_calendar::Zones;
 use proptest::prelude::*;
 
 use super::*;

@@ -2,7 +2,7 @@
 
 use octroi_api::licensing::v1 as wire;
 use octroi_api::licensing::v1::license_group_service_server::LicenseGroupService;
-use octroi_platform::calendar::Month;
+use octroi_calendar::Month;
 use octroi_platform::event::to_proto;
 use octroi_platform::{Call, Page, Violations, check_request_id};
 use tonic::{Request, Response, Status};

@@ -1,7 +1,7 @@
 //! LicenseGroupService.QueryUsage.
 
 use octroi_api::licensing::v1 as wire;
-use octroi_platform::calendar::{Month, Span};
+use octroi_calendar::{Month, Span};
 use octroi_platform::event::to_proto;
 
 use crate::domain::offer;

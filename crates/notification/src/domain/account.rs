@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use octroi_platform::calendar::Zones;
+use octroi_calendar::Zones;
 
 use crate::domain::locale::Locale;
 

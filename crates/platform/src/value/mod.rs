@@ -1,6 +1,5 @@
 //! What requests, rows and answers are made of. Knows no database and no server.
 
-pub mod calendar;
 pub mod call;
 pub mod clock;
 pub mod error;

@@ -8,8 +8,6 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 
-use crate::error::Error;
-
 /// A calendar month, written "2026-11".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Month {
@@ -91,6 +89,17 @@ impl FromStr for Month {
     }
 }
 
+/// A history of zones that makes no calendar.
+#[derive(Debug, thiserror::Error)]
+pub enum NoCalendar {
+    /// It names no zone.
+    #[error("a calendar without a zone")]
+    Empty,
+    /// It names a zone that the bundled database does not know.
+    #[error(transparent)]
+    Unknown(#[from] jiff::Error),
+}
+
 /// A half-open stretch of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
@@ -131,14 +140,10 @@ impl Zones {
     ///
     /// # Errors
     /// An empty history.
-    pub fn new(mut changes: Vec<(Timestamp, TimeZone)>) -> Result<Self, Error> {
+    pub fn new(mut changes: Vec<(Timestamp, TimeZone)>) -> Result<Self, NoCalendar> {
         changes.sort_by_key(|(at, _)| *at);
         let mut changes = changes.into_iter();
-        let Some((_, first)) = changes.next() else {
-            return Err(Error::Internal(anyhow::anyhow!(
-                "a calendar without a zone"
-            )));
-        };
+        let (_, first) = changes.next().ok_or(NoCalendar::Empty)?;
         Ok(Self {
             first,
             later: changes.collect(),
@@ -149,14 +154,11 @@ impl Zones {
     ///
     /// # Errors
     /// An empty history or a name that the bundled database does not know.
-    pub fn from_names(changes: &[(Timestamp, String)]) -> Result<Self, Error> {
+    pub fn from_names(changes: &[(Timestamp, String)]) -> Result<Self, NoCalendar> {
         let changes = changes
             .iter()
-            .map(|(at, name)| {
-                let zone = TimeZone::get(name).map_err(|error| Error::Internal(error.into()))?;
-                Ok((*at, zone))
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
+            .map(|(at, name)| Ok((*at, TimeZone::get(name)?)))
+            .collect::<Result<Vec<_>, jiff::Error>>()?;
         Self::new(changes)
     }
 
