@@ -95,7 +95,9 @@ fn methods(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
         rows.push(format!(
             "Method {{ path: {path:?}, scope: {scope:?}, reach: Reach::{reach}, callers: &{callers:?}, \
-             lasting: {lasting} }},"
+             lasting: {lasting}, client_streaming: {}, server_streaming: {} }},",
+            method.is_client_streaming(),
+            method.is_server_streaming(),
         ));
     }
     rows.sort();

@@ -24,6 +24,10 @@ pub struct Method {
     pub callers: &'static [&'static str],
     /// Whether its request ids are known for ever.
     pub lasting: bool,
+    /// Whether its request is a stream of messages.
+    pub client_streaming: bool,
+    /// Whether its answer is.
+    pub server_streaming: bool,
 }
 
 impl Method {

@@ -20,7 +20,7 @@ pub use value::{call, clock, error, name, page, refusal, seal, text};
 
 pub(crate) use db::trail;
 pub(crate) use event::event_service;
-pub(crate) use server::{connection, gate, held, message, reflection, test_clock, work};
+pub(crate) use server::{connection, gate, held, message, reflection, sending, test_clock, work};
 
 pub use call::{Call, Caller, IdempotencyKey, check_request_id};
 pub use clock::Clock;

@@ -249,7 +249,7 @@ async fn at_the_right_port() {
         .call(ServiceName::Licensing, unknown, Vec::new())
         .await
         .unwrap_err();
-    assert_eq!(status.code(), Code::Unimplemented);
+    Refused::of(&status).is(Code::Unimplemented, "NO_SUCH_METHOD");
     octroi.finish().await;
 }
 

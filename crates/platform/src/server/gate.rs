@@ -6,15 +6,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use http::{Request, Response};
 use http_body_util::Full;
 use octroi_api::r#type::v1::ErrorReason;
 use octroi_api::{Method, Reach};
-use tokio::sync::Semaphore;
-use tokio::time::{timeout, timeout_at};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
@@ -25,14 +25,18 @@ use uuid::Uuid;
 use crate::auth::Verifier;
 use crate::call::{Call, Caller, SERVICE_SCOPE};
 use crate::clock::Clock;
-use crate::connection::Link;
+use crate::connection::{Busy, Link};
 use crate::error::{CALL_ID, Error};
-use crate::held::{ALL, Memory, overloaded};
+use crate::held::{ALL, Memory, late, overloaded};
 use crate::message::{self, MESSAGE, STRANGERS_MESSAGE};
 use crate::refusal::Refusal;
+use crate::sending::{Sending, panicked};
+use crate::work::round;
 
 /// How many calls a service works on at once; more are refused with OVERLOADED.
 pub const CALLS_AT_ONCE: usize = 512;
+/// How many calls that stream it works on beside them.
+const STREAMS_AT_ONCE: usize = 128;
 /// How long a call may take when its caller names no deadline.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// How long a request without a token may take to come, to health and reflection.
@@ -48,6 +52,7 @@ pub(crate) struct Gate {
     pub(crate) fingerprint_key: Arc<hmac::Key>,
     commands: TaskTracker,
     room: Arc<Semaphore>,
+    pub(crate) streams: Arc<Semaphore>,
     memory: Arc<Memory>,
 }
 
@@ -66,13 +71,17 @@ impl Gate {
             fingerprint_key,
             commands,
             room: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
+            streams: Arc::new(Semaphore::new(STREAMS_AT_ONCE)),
             memory: Memory::new(ALL),
         })
     }
 
     /// The method of a path, if this service serves it.
     fn method(&self, path: &str) -> Result<&'static Method, Status> {
-        let unknown = || Status::unimplemented("there is no such method");
+        let unknown = || {
+            let reason = ErrorReason::NoSuchMethod;
+            Refusal::shared(Code::Unimplemented, reason, "there is no such method").status()
+        };
         let method = Method::find(path).ok_or_else(unknown)?;
         let port = match method.area() {
             area if area == self.service => return Ok(method),
@@ -143,7 +152,7 @@ impl Gate {
         Ok(())
     }
 
-    fn admit(&self, id: Uuid, request: &Request<Body>) -> Result<Call, Status> {
+    fn admit(&self, id: Uuid, request: &Request<Body>) -> Result<(Call, &'static Method), Status> {
         let caller = self.caller(request.headers())?;
         let method = self.method(request.uri().path())?;
         self.permit(&caller, method)?;
@@ -159,46 +168,56 @@ impl Gate {
             .filter(|value| value.len() == 55 && value.is_ascii())
             .unwrap_or_default()
             .to_owned();
-        Ok(Call {
+        let call = Call {
             now: self.clock.now(),
             caller,
             method: method.path.trim_start_matches('/'),
             id,
             remote,
             traceparent,
-            started: Instant::now(),
+            started: std::time::Instant::now(),
             background: false,
             repeatable: None,
             lasting: method.lasting,
             fingerprint_key: Some(Arc::clone(&self.fingerprint_key)),
             metadata: MetadataMap::new(),
-        })
+        };
+        Ok((call, method))
     }
 
-    /// Serves an admitted call. Whatever it is refused for says the id that the log has.
-    async fn serve<S>(
+    /// Serves an admitted call. Whatever it is refused for says the id that the log has. Until the last byte of its
+    /// answer, or its deadline, it keeps its place and its connection, and a service that drains waits for it.
+    pub(crate) async fn serve<S>(
         &self,
         inner: S,
-        call: Call,
+        (call, method): (Call, &Method),
         request: Request<Body>,
-        until: tokio::time::Instant,
-    ) -> Result<Response<Body>, Status>
+        until: Instant,
+        busy: Option<Busy>,
+    ) -> Response<Body>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
         S::Future: Send + 'static,
     {
+        let (id, name) = (call.id, call.method);
+        let (sending, gone) = oneshot::channel();
+        let served = self.run(inner, (call, method), request, until, (busy, gone));
         CALL_ID
-            .scope(call.id, self.run(inner, call, request, until))
+            .scope(id, served)
             .await
+            .unwrap_or_else(Status::into_http)
+            .map(|body| Body::new(Sending::new(body, (id, name), until, sending)))
     }
 
-    /// It takes its place when the whole request has come: one that never ends holds none.
+    /// It takes its place when the whole request has come: one that never ends holds none. One that streams has a place
+    /// among few.
     async fn run<S>(
         &self,
         mut inner: S,
-        call: Call,
+        (call, method): (Call, &Method),
         request: Request<Body>,
-        until: tokio::time::Instant,
+        until: Instant,
+        (busy, gone): (Option<Busy>, oneshot::Receiver<()>),
     ) -> Result<Response<Body>, Status>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
@@ -207,36 +226,52 @@ impl Gate {
         let (mut head, body) = request.into_parts();
         let compressed = message::may_be_compressed(&head.headers)?;
         head.headers.remove(message::ENCODING);
-        let takes_gzip = message::takes_gzip(&head.headers);
+        let takes_gzip = message::takes_gzip(&head.headers) && !method.server_streaming;
         let mut held = self.memory.hold();
-        let read = message::read(body, compressed, MESSAGE, &mut held);
-        let framed = timeout_at(until, read)
-            .await
-            .map_err(|_| late("the request was not complete in time; nothing was done"))??;
-        let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
-            return Err(overloaded("too many calls at once; try again"));
+        let (place, body, held) = if method.client_streaming {
+            let body = message::stream(body, compressed, held, until);
+            (self.place(method)?, body, None)
+        } else {
+            let read = message::read(body, compressed, MESSAGE, &mut held);
+            let framed = timeout_at(until, read)
+                .await
+                .map_err(|_| late("the request was not complete in time; nothing was done"))??;
+            let place = self.place(method)?;
+            let message = message::plain(framed, MESSAGE, &mut held)?;
+            (place, Body::new(Full::new(message)), Some(held))
         };
-        let message = message::plain(framed, MESSAGE, &mut held)?;
         let (id, method) = (call.id, call.method);
         head.extensions.insert(call);
-        let served = inner.call(Request::from_parts(head, Body::new(Full::new(message))));
-        let task = self.commands.spawn(CALL_ID.scope(id, async move {
-            let _room = (place, held);
-            match served.await {
-                Ok(served) => message::answer(served, takes_gzip).await,
-                Err(never) => match never {},
+        let served = inner.call(Request::from_parts(head, body));
+        let (answered, answer) = oneshot::channel();
+        self.commands.spawn(CALL_ID.scope(id, async move {
+            let _kept = (place, busy);
+            let served = round(async {
+                match served.await {
+                    Ok(served) => Ok(message::answer(served, takes_gzip).await),
+                    Err(never) => match never {},
+                }
+            });
+            let served = served.await.map_err(|panic| panicked(method, &panic));
+            drop(held);
+            if answered.send(served).is_ok() {
+                let _ = timeout_at(until, gone).await;
             }
         }));
-        match timeout_at(until, task).await {
-            Ok(Ok(served)) => Ok(served),
-            Ok(Err(panicked)) => {
-                tracing::error!(call = %id, method, error = %panicked, "a call panicked");
-                Err(Error::Internal(anyhow::anyhow!("panic")).into())
-            }
-            Err(_) => Err(late(
-                "the answer was not ready in time; the command goes on",
-            )),
-        }
+        let answer = timeout_at(until, answer)
+            .await
+            .map_err(|_| late("the answer was not ready in time; the command goes on"))?;
+        answer.map_err(|error| Status::from(Error::Internal(error.into())))?
+    }
+
+    fn place(&self, method: &Method) -> Result<OwnedSemaphorePermit, Status> {
+        let room = match method.client_streaming || method.server_streaming {
+            true => &self.streams,
+            false => &self.room,
+        };
+        Arc::clone(room)
+            .try_acquire_owned()
+            .map_err(|_| overloaded("too many calls at once; try again"))
     }
 }
 
@@ -269,11 +304,6 @@ where
         Some(status) if status.code() == Code::Internal => Err(message::unreadable(status)),
         _ => Ok(served),
     }
-}
-
-pub(crate) fn late(message: &str) -> Status {
-    let reason = ErrorReason::DeadlineExceeded;
-    Refusal::shared(Code::DeadlineExceeded, reason, message).status()
 }
 
 /// Puts a [`Gate`] before every method.
@@ -331,19 +361,16 @@ where
             });
         }
         let id = Uuid::now_v7();
-        let call = match CALL_ID.sync_scope(id, || self.gate.admit(id, &request)) {
-            Ok(call) => call,
+        let (call, method) = match CALL_ID.sync_scope(id, || self.gate.admit(id, &request)) {
+            Ok(admitted) => admitted,
             Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
         };
-        let until = tokio::time::Instant::now() + deadline(&call, request.headers_mut());
+        let until = Instant::now() + deadline(&call, request.headers_mut());
         let gate = Arc::clone(&self.gate);
         Box::pin(async move {
-            let served = gate.serve(inner, call, request, until).await;
-            let answer = served.unwrap_or_else(Status::into_http);
-            Ok(match busy {
-                Some(busy) => busy.until_sent(answer),
-                None => answer,
-            })
+            Ok(gate
+                .serve(inner, (call, method), request, until, busy)
+                .await)
         })
     }
 }
@@ -381,10 +408,6 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
-    use tonic_types::StatusExt as _;
-
     use super::*;
 
     #[test]
@@ -394,62 +417,5 @@ mod tests {
         for wrong in ["", "S", "123456789S", "5x", "é"] {
             assert_eq!(parse_timeout(wrong), None);
         }
-    }
-
-    /// Takes what is logged.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Log {
-        fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(line)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[tokio::test]
-    async fn a_panic_answers_the_id_that_the_log_has() {
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        let _logging = tracing::subscriber::set_default(subscriber);
-        let jwk = r#"{"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
-        let keys = format!(r#"{{"keys": [{jwk}]}}"#);
-        let verifier = Verifier::new(keys.as_bytes(), "us").unwrap();
-        let key = hmac::Key::new(hmac::HMAC_SHA256, b"key");
-        let gate = Gate::new(
-            "test",
-            Clock::system(),
-            verifier,
-            key.into(),
-            TaskTracker::new(),
-        );
-        let panics = tower::service_fn(|_: Request<Body>| async {
-            panic!("at the disco");
-            #[expect(unreachable_code, reason = "gives the future its type")]
-            Ok::<Response<Body>, Infallible>(Response::default())
-        });
-        let message = Body::new(Full::new(bytes::Bytes::from_static(&[0; 5])));
-        let call = Call::background(gate.clock.now(), "test");
-        let until = tokio::time::Instant::now() + DEADLINE;
-        let answer = gate.serve(panics, call, Request::new(message), until).await;
-        let status = answer.unwrap_err();
-        let info = status.get_details_error_info().unwrap();
-        assert_eq!((status.code(), &*info.reason), (Code::Internal, "INTERNAL"));
-        let id = info.metadata["request_id"].parse::<Uuid>().unwrap();
-        assert!(!id.is_nil());
-        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        let lines = log.lines().filter(|line| line.contains(&id.to_string()));
-        assert!(
-            lines.clone().any(|line| line.contains("a call panicked")),
-            "{log}"
-        );
-        assert_eq!(lines.count(), log.lines().count(), "{log}");
     }
 }

@@ -54,11 +54,17 @@ impl Held {
         self.bytes = held;
         Ok(())
     }
+
+    /// Gives all of it back.
+    pub(crate) fn release(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.memory.free.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.memory.free.fetch_add(self.bytes, Ordering::Relaxed);
+        self.release();
     }
 }
 
@@ -67,6 +73,12 @@ pub(crate) fn overloaded(message: &str) -> Status {
     Refusal::shared(Code::Unavailable, ErrorReason::Overloaded, message)
         .retry_after(Duration::from_millis(200))
         .status()
+}
+
+/// The refusal of what did not come to its end in time.
+pub(crate) fn late(message: &str) -> Status {
+    let reason = ErrorReason::DeadlineExceeded;
+    Refusal::shared(Code::DeadlineExceeded, reason, message).status()
 }
 
 #[cfg(test)]

@@ -6,17 +6,20 @@ use std::io::{self, Write};
 use bytes::{Buf as _, Bytes};
 use flate2::Compression;
 use flate2::write::{GzDecoder, GzEncoder};
+use futures_util::stream::try_unfold;
 use http::header::{HeaderMap, HeaderValue};
 use http::{Response, response};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::Frame;
 use octroi_api::r#type::v1::ErrorReason;
 use prost::DecodeError;
+use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 use crate::error::Error;
-use crate::held::Held;
+use crate::held::{Held, late};
 use crate::refusal::{Refusal, Violations};
 
 /// The largest message that a call may bring, in bytes, before it was compressed.
@@ -61,44 +64,112 @@ pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
     accepted.any(|value| value.split(',').any(|each| each.trim() == GZIP))
 }
 
-/// Reads a request to its end, and gives its message behind its prefix, as it came: what is compressed stays small for
-/// as long as its sender likes to wait.
+/// A request's messages, one after the other, as they come: what is compressed stays small for as long as its sender
+/// likes to wait.
+struct Messages {
+    body: Body,
+    may_be_compressed: bool,
+    limit: usize,
+    came: Vec<u8>,
+}
+
+impl Messages {
+    /// The next message behind its prefix; none at the request's end.
+    async fn next(&mut self, held: &mut Held) -> Result<Option<Vec<u8>>, Status> {
+        loop {
+            if let Some(length) = self.length()?
+                && self.came.len() >= length
+            {
+                let rest = self.came.split_off(length);
+                return Ok(Some(std::mem::replace(&mut self.came, rest)));
+            }
+            if !self.more(held).await? {
+                return match self.came.len() {
+                    0 => Ok(None),
+                    _ => Err(no_message("is shorter than it says")),
+                };
+            }
+        }
+    }
+
+    /// How long the message that comes is, with its prefix; none before that has come.
+    fn length(&self) -> Result<Option<usize>, Status> {
+        let Some(([compressed, length @ ..], _)) = self.came.split_first_chunk::<PREFIX>() else {
+            return Ok(None);
+        };
+        match compressed {
+            0 => {}
+            1 if self.may_be_compressed => {}
+            _ => return Err(no_message("is marked as compressed without saying how")),
+        }
+        let declared = u32::from_be_bytes(*length) as usize;
+        match declared > self.limit {
+            true => Err(too_large(self.limit)),
+            false => Ok(Some(PREFIX + declared)),
+        }
+    }
+
+    /// Takes in some more, unless the request has ended.
+    async fn more(&mut self, held: &mut Held) -> Result<bool, Status> {
+        let Some(frame) = self.body.frame().await else {
+            return Ok(false);
+        };
+        let frame = frame.map_err(|_| Error::Unavailable("the request broke off".to_owned()))?;
+        if let Ok(data) = frame.into_data() {
+            held.grow(data.len())?;
+            self.came.extend_from_slice(&data);
+        }
+        Ok(true)
+    }
+}
+
+/// Reads a request of one message to its end, and gives the message behind its prefix, as it came.
 pub(crate) async fn read(
-    mut body: Body,
+    body: Body,
     may_be_compressed: bool,
     limit: usize,
     held: &mut Held,
 ) -> Result<Vec<u8>, Status> {
-    let mut framed = Vec::new();
-    let mut missing = PREFIX;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Error::Unavailable("the request broke off".to_owned()))?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        held.grow(data.len())?;
-        framed.extend_from_slice(&data);
-        let Some(([compressed, length @ ..], message)) = framed.split_first_chunk::<PREFIX>()
-        else {
-            continue;
-        };
-        match compressed {
-            0 => {}
-            1 if may_be_compressed => {}
-            _ => return Err(no_message("is marked as compressed without saying how")),
+    let mut messages = Messages {
+        body,
+        may_be_compressed,
+        limit,
+        came: Vec::new(),
+    };
+    let framed = messages.next(held).await?;
+    let framed = framed.ok_or_else(|| no_message("is shorter than it says"))?;
+    while messages.came.is_empty() {
+        if !messages.more(held).await? {
+            return Ok(framed);
         }
-        let declared = u32::from_be_bytes(*length) as usize;
-        if declared > limit {
-            return Err(too_large(limit));
-        }
-        missing = declared
-            .checked_sub(message.len())
-            .ok_or_else(|| no_message("is longer than it says"))?;
     }
-    match missing {
-        0 => Ok(framed),
-        _ => Err(no_message("is shorter than it says")),
-    }
+    Err(no_message("is longer than it says"))
+}
+
+/// A request that streams: each message is admitted when the method asks for it, and held until it asks for the next.
+pub(crate) fn stream(body: Body, may_be_compressed: bool, held: Held, until: Instant) -> Body {
+    let messages = Messages {
+        body,
+        may_be_compressed,
+        limit: MESSAGE,
+        came: Vec::new(),
+    };
+    let admitted = try_unfold(
+        (messages, held),
+        move |(mut messages, mut held)| async move {
+            held.release();
+            held.grow(messages.came.len())?;
+            let framed = timeout_at(until, messages.next(&mut held))
+                .await
+                .map_err(|_| late("the request was not complete in time"))??;
+            let Some(framed) = framed else {
+                return Ok(None);
+            };
+            let message = plain(framed, MESSAGE, &mut held)?;
+            Ok::<_, Status>(Some((Frame::data(message), (messages, held))))
+        },
+    );
+    Body::new(StreamBody::new(admitted))
 }
 
 /// A message that was read, behind the prefix of one that is not compressed.
@@ -258,6 +329,7 @@ fn gzip(plain: Bytes) -> io::Result<Vec<u8>> {
 mod tests {
     use std::sync::Arc;
 
+    use futures_util::StreamExt as _;
     use octroi_api::licensing::v1::CreateOrderRequest;
     use prost::Message as _;
 
@@ -351,6 +423,41 @@ mod tests {
                 "{sent:?}"
             );
         }
+    }
+
+    /// Together they are more than there is room for: each is held until the next is asked for.
+    #[tokio::test]
+    async fn a_stream_is_held_message_by_message() {
+        let message = vec![7; MESSAGE];
+        let (plain, sent) = (framed(0, &message), gzip(message.into()).unwrap());
+        let too_large = framed(0, &vec![7; MESSAGE + 1]);
+        let memory = Memory::new(ALL / 4 + 2 * MESSAGE);
+        let sent = [plain.clone(), sent, plain.clone(), plain.clone(), too_large].concat();
+        let sent = Bytes::from(sent);
+        let pieces: Vec<_> = sent.chunks(1 << 14).map(|it| sent.slice_ref(it)).collect();
+        let pieces = pieces
+            .into_iter()
+            .map(|it| Ok::<_, Status>(Frame::data(it)));
+        let body = Body::new(StreamBody::new(tokio_stream::iter(pieces)));
+        let until = Instant::now() + std::time::Duration::from_secs(3600);
+        let mut admitted = stream(body, true, memory.hold(), until).into_data_stream();
+        for _ in 0..4 {
+            assert_eq!(admitted.next().await.unwrap().unwrap(), plain);
+        }
+        let refused = admitted.next().await.unwrap().unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        drop(admitted);
+        memory.hold().grow(2 * MESSAGE).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_not_waited_for_without_end() {
+        let silent = futures_util::stream::pending::<Result<Frame<Bytes>, Status>>();
+        let body = Body::new(StreamBody::new(silent));
+        let held = Memory::new(ALL).hold();
+        let mut admitted = stream(body, false, held, Instant::now()).into_data_stream();
+        let refused = admitted.next().await.unwrap().unwrap_err();
+        assert_eq!(refused.code(), Code::DeadlineExceeded);
     }
 
     /// As far as prost knows it: inside of a list it does not say where.

@@ -6,6 +6,7 @@ pub(crate) mod held;
 pub(crate) mod message;
 pub mod process;
 pub(crate) mod reflection;
+pub(crate) mod sending;
 pub mod service;
 pub mod settings;
 pub(crate) mod test_clock;

@@ -28,7 +28,8 @@ use tonic_reflection::pb::v1::server_reflection_server::{
 use tonic_reflection::pb::v1::{self, ServerReflectionRequest, ServerReflectionResponse};
 use tower::Service;
 
-use crate::gate::{STRANGERS_DEADLINE, late};
+use crate::gate::STRANGERS_DEADLINE;
+use crate::held::late;
 use crate::message::{STRANGERS_MESSAGE, unreadable};
 
 /// Every contract that a service may show: ours, and those of what it serves and answers besides.

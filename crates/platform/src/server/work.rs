@@ -1,5 +1,6 @@
 //! Background work: loops that run at intervals, on hints, and, with a test clock, at each of its steps.
 
+use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError};
@@ -85,11 +86,14 @@ impl Works {
 /// The work's, or what a panic said.
 pub async fn round<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let ended = AssertUnwindSafe(work).catch_unwind().await;
-    ended.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        Err(anyhow::anyhow!("a panic: {}", text.unwrap_or_default()))
-    })
+    ended.unwrap_or_else(|panic| Err(told(&*panic)))
+}
+
+/// What a panic said.
+pub(crate) fn told(panic: &(dyn Any + Send)) -> anyhow::Error {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    anyhow::anyhow!("a panic: {}", text.unwrap_or_default())
 }
 
 struct Loop<F> {

@@ -1,0 +1,354 @@
+//! An answer on its way, until its last byte has left or its caller has: it keeps to its call's deadline, and a panic in
+//! a stream is told as any other of the call's.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tonic::Status;
+use tonic::body::Body;
+use uuid::Uuid;
+
+use crate::error::{CALL_ID, Error};
+use crate::held::late;
+use crate::work::told;
+
+pub(crate) struct Sending {
+    body: Body,
+    /// Its call's id and method.
+    call: (Uuid, &'static str),
+    until: Pin<Box<Sleep>>,
+    /// Dropped with the body, it tells whoever keeps something for as long.
+    _gone: oneshot::Sender<()>,
+}
+
+impl Sending {
+    pub(crate) fn new(
+        body: Body,
+        call: (Uuid, &'static str),
+        until: Instant,
+        gone: oneshot::Sender<()>,
+    ) -> Self {
+        Self {
+            body,
+            call,
+            until: Box::pin(sleep_until(until)),
+            _gone: gone,
+        }
+    }
+
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.until.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Some(Err(late("the answer was not complete in time"))));
+        }
+        let body = Pin::new(&mut self.body);
+        match catch_unwind(AssertUnwindSafe(|| body.poll_frame(context))) {
+            Ok(polled) => polled,
+            Err(panic) => Poll::Ready(Some(Err(panicked(self.call.1, &told(&*panic))))),
+        }
+    }
+}
+
+/// A body that ends as the wire format wants, whatever goes wrong: with a status.
+impl HttpBody for Sending {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.body.is_end_stream() {
+            return Poll::Ready(None);
+        }
+        CALL_ID.sync_scope(self.call.0, || {
+            Poll::Ready(match ready!(self.poll_next(context)) {
+                Some(Err(status)) => {
+                    self.body = Body::empty();
+                    let mut trailers = HeaderMap::new();
+                    status.add_header(&mut trailers)?;
+                    Some(Ok(Frame::trailers(trailers)))
+                }
+                frame => frame,
+            })
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Logs a panic, and answers the call's id.
+pub(crate) fn panicked(method: &str, panic: &anyhow::Error) -> Status {
+    let call = CALL_ID.try_with(ToString::to_string).unwrap_or_default();
+    tracing::error!(call, method, error = %panic, "a call panicked");
+    Error::Internal(anyhow::anyhow!("panic")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use aws_lc_rs::hmac;
+    use futures_util::StreamExt as _;
+    use http::{Request, Response};
+    use http_body_util::{BodyExt as _, Full, StreamBody};
+    use octroi_api::{METHODS, Method};
+    use tokio::sync::mpsc;
+    use tokio_stream::wrappers::UnboundedReceiverStream;
+    use tokio_util::task::TaskTracker;
+    use tonic::Code;
+    use tonic_types::StatusExt as _;
+
+    use super::*;
+    use crate::auth::Verifier;
+    use crate::call::Call;
+    use crate::clock::Clock;
+    use crate::connection::Link;
+    use crate::gate::Gate;
+
+    const MESSAGE: Bytes = Bytes::from_static(&[0; 5]);
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn method(client_streaming: bool, server_streaming: bool) -> Method {
+        Method {
+            client_streaming,
+            server_streaming,
+            ..METHODS[0]
+        }
+    }
+
+    fn gate(commands: TaskTracker) -> Arc<Gate> {
+        let jwk = r#"{"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+        let keys = format!(r#"{{"keys": [{jwk}]}}"#);
+        let verifier = Verifier::new(keys.as_bytes(), "us").unwrap();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"key");
+        Gate::new("test", Clock::system(), verifier, key.into(), commands)
+    }
+
+    type Given = Result<Frame<Bytes>, Status>;
+
+    /// A method that streams what it is given, for as long as somebody may give more.
+    fn streaming(
+        given: mpsc::UnboundedReceiver<Given>,
+    ) -> impl tower::Service<
+        Request<Body>,
+        Response = Response<Body>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > {
+        let mut given = Some(given);
+        tower::service_fn(move |_: Request<Body>| {
+            let given = UnboundedReceiverStream::new(given.take().unwrap());
+            let body = Body::new(StreamBody::new(given));
+            async move { Ok(Response::new(body)) }
+        })
+    }
+
+    /// A call of a server-streaming method that takes at most so long, in which it gave one message so far.
+    async fn call(
+        gate: &Gate,
+        within: Duration,
+    ) -> (mpsc::UnboundedSender<Given>, Response<Body>, Link) {
+        let (giving, given) = mpsc::unbounded_channel();
+        giving.send(Ok(Frame::data(MESSAGE))).unwrap();
+        let call = Call::background(gate.clock.now(), "test");
+        let link = Link::new([127, 0, 0, 1].into());
+        let request = Request::new(Body::new(Full::new(MESSAGE)));
+        let (until, busy) = (Instant::now() + within, Some(link.begin()));
+        let method = method(false, true);
+        let served = gate.serve(streaming(given), (call, &method), request, until, busy);
+        (giving, served.await, link)
+    }
+
+    fn stays(link: &Link) -> bool {
+        let now = Instant::now() + LONG;
+        link.stays(now, Duration::ZERO, LONG).is_some()
+    }
+
+    /// The status that an answer ends with.
+    async fn status(answer: Response<Body>) -> Status {
+        let (head, body) = answer.into_parts();
+        let trailers = body.collect().await.unwrap().trailers().cloned();
+        Status::from_header_map(&trailers.unwrap_or(head.headers)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_stream_has_its_place_until_its_end_or_its_callers() {
+        for caller_leaves in [true, false] {
+            let commands = TaskTracker::new();
+            let gate = gate(commands.clone());
+            let free = gate.streams.available_permits();
+            let (giving, mut answer, link) = call(&gate, LONG).await;
+            answer.frame().await.unwrap().unwrap();
+            assert_eq!(gate.streams.available_permits(), free - 1);
+            assert_eq!(commands.len(), 1);
+            assert!(stays(&link));
+            if caller_leaves {
+                drop(answer);
+                giving.closed().await;
+            } else {
+                let trailers = Status::ok("").into_http::<Body>().into_parts().0.headers;
+                giving.send(Ok(Frame::trailers(trailers))).unwrap();
+                drop(giving);
+                assert_eq!(status(answer).await.code(), Code::Ok);
+            }
+            commands.close();
+            commands.wait().await;
+            assert_eq!(gate.streams.available_permits(), free);
+            assert!(!stays(&link));
+        }
+    }
+
+    /// Also for a caller who does not read.
+    #[tokio::test]
+    async fn a_stream_ends_at_its_deadline() {
+        let commands = TaskTracker::new();
+        let gate = gate(commands.clone());
+        let free = gate.streams.available_permits();
+        let (_giving, answer, link) = call(&gate, Duration::from_millis(50)).await;
+        commands.close();
+        commands.wait().await;
+        assert_eq!(gate.streams.available_permits(), free);
+        assert!(!stays(&link));
+        let status = status(answer).await;
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(
+            (status.code(), &*info.reason),
+            (Code::DeadlineExceeded, "DEADLINE_EXCEEDED")
+        );
+    }
+
+    #[tokio::test]
+    async fn streams_leave_room_for_other_calls() {
+        let gate = gate(TaskTracker::new());
+        let all = u32::try_from(gate.streams.available_permits()).unwrap();
+        let _taken = gate.streams.acquire_many(all).await.unwrap();
+        let (.., answer, _) = call(&gate, LONG).await;
+        let refused = status(answer).await;
+        let info = refused.get_details_error_info().unwrap();
+        assert_eq!(info.reason, "OVERLOADED");
+        let (_giving, given) = mpsc::unbounded_channel();
+        let call = Call::background(gate.clock.now(), "test");
+        let request = Request::new(Body::new(Full::new(MESSAGE)));
+        let until = Instant::now() + LONG;
+        let method = method(false, false);
+        drop(_giving);
+        let answer = gate.serve(streaming(given), (call, &method), request, until, None);
+        assert!(Status::from_header_map(answer.await.headers()).is_none());
+    }
+
+    /// The method has the first message before the second is sent.
+    #[tokio::test]
+    async fn a_stream_of_requests_is_admitted_message_by_message() {
+        let gate = gate(TaskTracker::new());
+        let (sending, sent) = mpsc::unbounded_channel::<Given>();
+        let (telling, mut told) = mpsc::unbounded_channel();
+        let reads = tower::service_fn(move |request: Request<Body>| {
+            let telling = telling.clone();
+            async move {
+                let mut messages = request.into_body().into_data_stream();
+                while let Some(message) = messages.next().await {
+                    telling.send(message.unwrap()).unwrap();
+                }
+                Ok::<_, Infallible>(Status::ok("").into_http())
+            }
+        });
+        let request = Request::new(Body::new(StreamBody::new(UnboundedReceiverStream::new(
+            sent,
+        ))));
+        let call = Call::background(gate.clock.now(), "test");
+        let method = method(true, false);
+        let until = Instant::now() + LONG;
+        let served = gate.serve(reads, (call, &method), request, until, None);
+        let talk = async {
+            for message in [&b"\0\0\0\0\x02ab"[..], b"\0\0\0\0\0"] {
+                // In pieces, as the network likes.
+                let (head, tail) = message.split_at(3);
+                for piece in [head, tail] {
+                    sending.send(Ok(Frame::data(piece.into()))).unwrap();
+                }
+                assert_eq!(told.recv().await.unwrap(), message);
+            }
+            drop(sending);
+        };
+        let (answer, ()) = futures_util::future::join(served, talk).await;
+        assert_eq!(status(answer).await.code(), Code::Ok);
+    }
+
+    /// Takes what is logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(line)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Whether the method panics or, later, its stream.
+    #[tokio::test]
+    async fn a_panic_answers_the_id_that_the_log_has() {
+        for in_the_stream in [false, true] {
+            panicking(in_the_stream).await;
+        }
+    }
+
+    async fn panicking(in_the_stream: bool) {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let _logging = tracing::subscriber::set_default(subscriber);
+        let gate = gate(TaskTracker::new());
+        let panics = tower::service_fn(move |_: Request<Body>| async move {
+            assert!(in_the_stream, "at the disco");
+            let message = async { Ok::<_, Status>(Frame::data(MESSAGE)) };
+            let panics = async { panic!("at the disco") };
+            let stream =
+                futures_util::stream::once(message).chain(futures_util::stream::once(panics));
+            Ok::<_, Infallible>(Response::new(Body::new(StreamBody::new(stream))))
+        });
+        let request = Request::new(Body::new(Full::new(MESSAGE)));
+        let call = Call::background(gate.clock.now(), "test");
+        let until = Instant::now() + LONG;
+        let method = method(false, in_the_stream);
+        let (call_id, served) = (
+            call.id,
+            gate.serve(panics, (call, &method), request, until, None),
+        );
+        let status = status(served.await).await;
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!((status.code(), &*info.reason), (Code::Internal, "INTERNAL"));
+        let id = info.metadata["request_id"].parse::<Uuid>().unwrap();
+        assert_eq!(id, call_id);
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let lines = log.lines().filter(|line| line.contains(&id.to_string()));
+        assert!(
+            lines.clone().any(|line| line.contains("a call panicked")),
+            "{log}"
+        );
+        assert_eq!(lines.count(), log.lines().count(), "{log}");
+    }
+}
