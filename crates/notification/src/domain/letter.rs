@@ -4,11 +4,12 @@ use std::str::FromStr as _;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
+use minijinja::{Error, Value};
 
 use crate::domain::account::Addressee;
 use crate::domain::content::{Content, Login, Order};
 use crate::domain::locale::Locale;
-use crate::domain::template::{Format, Scope, TemplateError, Value, render};
+use crate::domain::template::{Scope, Template};
 
 /// What the installation says of itself.
 #[derive(Debug, Clone)]
@@ -50,26 +51,35 @@ pub struct Letter {
 
 /// The template files of an e-mail in one language. The text begins with a line "Subject: …" and an empty one.
 struct Files {
-    text: &'static str,
-    html: &'static str,
+    text: Template,
+    html: Template,
 }
 
-const LAYOUT: &str = include_str!("../../templates/layout.html");
+macro_rules! template {
+    ($($path:literal),+) => {
+        Template {
+            path: concat!($($path),+),
+            source: include_str!(concat!("../../templates/", $($path),+)),
+        }
+    };
+}
 
 macro_rules! files {
     ($name:literal) => {
         [
             Files {
-                text: include_str!(concat!("../../templates/fr/", $name, ".txt")),
-                html: include_str!(concat!("../../templates/fr/", $name, ".html")),
+                text: template!("fr/", $name, ".txt"),
+                html: template!("fr/", $name, ".html"),
             },
             Files {
-                text: include_str!(concat!("../../templates/en/", $name, ".txt")),
-                html: include_str!(concat!("../../templates/en/", $name, ".html")),
+                text: template!("en/", $name, ".txt"),
+                html: template!("en/", $name, ".html"),
             },
         ]
     };
 }
+
+const LAYOUT: Template = template!("layout.html");
 
 impl Files {
     fn of(content: &Content, locale: Locale) -> Self {
@@ -88,11 +98,12 @@ impl Files {
     }
 
     /// The subject's template and the text's.
-    fn subject_and_text(&self) -> Result<(&'static str, &'static str), TemplateError> {
-        self.text
-            .strip_prefix("Subject: ")
-            .and_then(|rest| rest.split_once("\n\n"))
-            .ok_or(TemplateError::BadTag)
+    fn subject_and_text(&self) -> (Template, Template) {
+        let Template { path, source } = self.text;
+        let source = source.strip_prefix("Subject: ").unwrap_or(source);
+        let (subject, text) = source.split_once("\n\n").unwrap_or((source, ""));
+        let of = |source| Template { path, source };
+        (of(subject), of(text))
     }
 }
 
@@ -105,10 +116,9 @@ pub fn subject(
     to: &Addressee,
     effective: Timestamp,
     house: &House,
-) -> Result<String, TemplateError> {
-    let (subject, _) = Files::of(content, to.locale).subject_and_text()?;
-    let scope = scope(content, to, effective, Shown::Nothing, house);
-    render(subject, &scope, Format::Text)
+) -> Result<String, Error> {
+    let (subject, _) = Files::of(content, to.locale).subject_and_text();
+    subject.render(&scope(content, to, effective, Shown::Nothing, house))
 }
 
 /// Renders the whole letter. `effective` is when what it tells of took effect.
@@ -121,16 +131,16 @@ pub fn letter(
     effective: Timestamp,
     shown: Shown<'_>,
     house: &House,
-) -> Result<Letter, TemplateError> {
+) -> Result<Letter, Error> {
     let files = Files::of(content, to.locale);
-    let (subject, text) = files.subject_and_text()?;
+    let (subject, text) = files.subject_and_text();
     let mut scope = scope(content, to, effective, shown, house);
-    let subject = render(subject, &scope, Format::Text)?;
-    let text = render(text, &scope, Format::Text)?;
-    let body = render(files.html, &scope, Format::Html)?;
-    scope.insert("body", Value::Html(body.trim_end().to_owned()));
-    scope.insert("subject", Value::Text(subject.clone()));
-    let html = render(LAYOUT, &scope, Format::Html)?;
+    let subject = subject.render(&scope)?;
+    let text = text.render(&scope)?;
+    let body = files.html.render(&scope)?;
+    let body = Value::from_safe_string(body.trim_end().to_owned());
+    scope.extend([("body", body), ("subject", Value::from(&subject))]);
+    let html = LAYOUT.render(&scope)?;
     Ok(Letter {
         subject,
         text,
@@ -149,36 +159,36 @@ fn scope(
     let locale = to.locale;
     let today = || locale.date(effective.to_zoned(to.zone()).date());
     let mut scope = Scope::from([
-        ("language", text(locale.tag())),
-        ("customer", text(&to.customer)),
-        ("sender", text(&house.sender)),
+        ("language", Value::from(locale.tag())),
+        ("customer", Value::from(&to.customer)),
+        ("sender", Value::from(&house.sender)),
     ]);
     match content {
         Content::LicenseActivated(login) | Content::PasswordChanged(login) => {
             add_login(&mut scope, login, to, shown);
-            scope.insert("portal", text(&house.portal_url));
+            scope.insert("portal", Value::from(&house.portal_url));
         }
         Content::OrderCompleted(order) => add_order(&mut scope, order, locale),
         Content::GroupTerminated(group) => scope.extend([
-            ("group", text(&group.group)),
-            ("licenses", Value::Text(locale.licenses(group.licenses))),
-            ("terminated", Value::Text(today())),
+            ("group", Value::from(&group.group)),
+            ("licenses", Value::from(locale.licenses(group.licenses))),
+            ("terminated", Value::from(today())),
         ]),
         Content::InvoiceIssued(invoice) => {
             let total = invoice.total.as_ref().map(|total| locale.amount(total));
             scope.extend([
-                ("number", text(&invoice.number)),
-                ("total", Value::Text(total.unwrap_or_default())),
-                ("month", Value::Text(month(&invoice.month, locale))),
-                ("issue_date", Value::Text(date(&invoice.issue_date, locale))),
-                ("due_date", Value::Text(date(&invoice.due_date, locale))),
+                ("number", Value::from(&invoice.number)),
+                ("total", Value::from(total.unwrap_or_default())),
+                ("month", Value::from(month(&invoice.month, locale))),
+                ("issue_date", Value::from(date(&invoice.issue_date, locale))),
+                ("due_date", Value::from(date(&invoice.due_date, locale))),
             ]);
         }
         Content::ContactChanged(contact) => scope.extend([
-            ("previous", text(&contact.previous)),
-            ("current", text(&contact.current)),
-            ("to_previous", flag(contact.to_previous)),
-            ("changed", Value::Text(today())),
+            ("previous", Value::from(&contact.previous)),
+            ("current", Value::from(&contact.current)),
+            ("to_previous", Value::from(contact.to_previous)),
+            ("changed", Value::from(today())),
         ]),
     }
     scope
@@ -190,46 +200,37 @@ fn add_login(scope: &mut Scope, login: &Login, to: &Addressee, shown: Shown<'_>)
         Shown::Nothing | Shown::Hidden | Shown::Gone => ("", String::new()),
     };
     scope.extend([
-        ("offer", text(&login.offer)),
-        ("activation_email", text(&login.activation_email)),
-        ("user", text(&login.user)),
-        ("password", text(password)),
-        ("password_hidden", flag(matches!(shown, Shown::Hidden))),
-        ("password_gone", flag(matches!(shown, Shown::Gone))),
-        ("secret_expires", Value::Text(expires)),
+        ("offer", Value::from(&login.offer)),
+        ("activation_email", Value::from(&login.activation_email)),
+        ("user", Value::from(&login.user)),
+        ("password", Value::from(password)),
+        (
+            "password_hidden",
+            Value::from(matches!(shown, Shown::Hidden)),
+        ),
+        ("password_gone", Value::from(matches!(shown, Shown::Gone))),
+        ("secret_expires", Value::from(expires)),
     ]);
 }
 
 fn add_order(scope: &mut Scope, order: &Order, locale: Locale) {
-    let lines = order
-        .lines
-        .iter()
-        .map(|line| {
-            Scope::from([
-                ("offer", text(&line.offer)),
-                ("quantity", Value::Text(locale.licenses(line.quantity))),
-            ])
-        })
-        .collect();
+    let lines = order.lines.iter().map(|line| {
+        Scope::from([
+            ("offer", Value::from(&line.offer)),
+            ("quantity", Value::from(locale.licenses(line.quantity))),
+        ])
+    });
     let due_now = order.due_now.as_ref().filter(|due| !due.is_zero());
     scope.extend([
-        ("order", text(&order.order)),
-        ("group", text(&order.group)),
-        ("new_group", flag(order.new_group)),
-        ("lines", Value::List(lines)),
+        ("order", Value::from(&order.order)),
+        ("group", Value::from(&order.group)),
+        ("new_group", Value::from(order.new_group)),
+        ("lines", Value::from_iter(lines)),
         (
             "due_now",
-            Value::Text(due_now.map(|due| locale.amount(due)).unwrap_or_default()),
+            Value::from(due_now.map(|due| locale.amount(due)).unwrap_or_default()),
         ),
     ]);
-}
-
-fn text(value: &str) -> Value {
-    Value::Text(value.to_owned())
-}
-
-fn flag(value: bool) -> Value {
-    text(if value { "yes" } else { "" })
 }
 
 /// A date as the contracts write it, in words; as it came if it is none.

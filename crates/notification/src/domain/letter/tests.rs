@@ -1,9 +1,13 @@
+use std::fs;
+use std::path::Path;
+
 use octroi_platform::text::is_unseen;
 use proptest::prelude::*;
 
 use super::*;
 use crate::domain::content::{Contact, Group, Invoice, OrderLine};
 use crate::domain::locale::Amount;
+use crate::domain::template::parse;
 
 const EVIL: &str = "<b>&\"'\r\nBcc: x@y</b>{{password}}";
 
@@ -115,7 +119,7 @@ fn every_letter_is_whole_in_both_languages() {
                 let letter = made(&content, locale, shown);
                 for part in [&letter.subject, &letter.text, &letter.html] {
                     assert!(!part.is_empty());
-                    assert!(!part.contains("{{") && !part.contains("}}"), "{part}");
+                    assert!(!part.contains("{{") && !part.contains("{%"), "{part}");
                 }
                 assert!(!letter.subject.contains('\n'));
                 assert!(!letter.text.contains("\n\n\n"), "{}", letter.text);
@@ -131,6 +135,53 @@ fn every_letter_is_whole_in_both_languages() {
             }
         }
     }
+}
+
+/// Each kind of letter in each language and state: none changes unless somebody means it to.
+#[test]
+fn letters_are_what_they_were() {
+    let mut known = include_str!("golden/letters.txt").lines();
+    for locale in [Locale::Fr, Locale::En] {
+        for (number, content) in contents("A & <B> \"C\" 'D' /é\r\n{{x}} {%y%}")
+            .iter()
+            .enumerate()
+        {
+            let states = ["plain", "password", "hidden", "gone"];
+            let login = matches!(
+                content,
+                Content::LicenseActivated(_) | Content::PasswordChanged(_)
+            );
+            let states = states.iter().zip(every_shown());
+            for (state, shown) in states.take(if login { 4 } else { 1 }) {
+                let Letter {
+                    subject,
+                    text,
+                    html,
+                } = made(content, locale, shown);
+                let whole = format!("{subject}\n\n{text}\n{html}");
+                let name = format!("{}-{number}-{}-{state}", content.template(), locale.tag());
+                if name == "license-activated-0-fr-password" {
+                    assert_eq!(
+                        whole,
+                        include_str!("golden/license-activated-0-fr-password")
+                    );
+                }
+                if name == "order-completed-3-en-plain" {
+                    assert_eq!(whole, include_str!("golden/order-completed-3-en-plain"));
+                }
+                let line = format!("{name} {:016x}", fnv(&whole));
+                assert_eq!(known.next(), Some(line.as_str()), "{whole}");
+            }
+        }
+    }
+    assert_eq!(known.next(), None);
+}
+
+/// FNV-1a: enough to notice a change.
+fn fnv(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[test]
@@ -202,12 +253,35 @@ fn french_reads_as_french() {
     );
 }
 
+/// A mistake in a template is found here, and not when somebody is to be told.
+#[test]
+fn every_template_is_well_formed() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
+    let languages = ["fr", "en", ""].map(|language| directory.join(language));
+    let files = languages
+        .iter()
+        .flat_map(|language| fs::read_dir(language).unwrap())
+        .map(|entry| entry.unwrap().path());
+    let files: Vec<_> = files.filter(|path| path.is_file()).collect();
+    assert_eq!(files.len(), 2 * 2 * 6 + 1);
+    for path in files {
+        let source = fs::read_to_string(&path).unwrap();
+        if let Err(error) = parse(&path.to_string_lossy(), &source) {
+            panic!("{}: {error}", path.display());
+        }
+        if path.extension().is_some_and(|ending| ending == "txt") {
+            let (subject, _) = source.split_once("\n\n").unwrap();
+            assert!(subject.starts_with("Subject: ") && !subject.contains('\n'));
+        }
+    }
+}
+
 #[test]
 fn french_files_keep_french_typography() {
     for content in contents("Office") {
         let files = Files::of(&content, Locale::Fr);
         for (file, space) in [(files.text, "\u{a0}"), (files.html, "&nbsp;")] {
-            let body = file.trim_start_matches("Subject: ");
+            let body = file.source.trim_start_matches("Subject: ");
             for mark in [" :", " !", " ?", " ;", "« ", " »", "'"] {
                 // Inline styles quote fonts, and nothing else in HTML needs an apostrophe.
                 assert!(!body.contains(mark), "{mark:?} in {}", content.template());
