@@ -86,4 +86,28 @@ mod tests {
             assert!(check_country(bad).is_err(), "{bad:?}");
         }
     }
+
+    #[test]
+    fn parts_have_their_lengths() {
+        for (check, most) in [
+            (check_postal_code as fn(&str) -> Result<String, Rule>, 20),
+            (check_city, 100),
+            (
+                |line| check_lines(&[line.to_owned()]).map(|lines| lines.concat()),
+                100,
+            ),
+        ] {
+            for length in [1, most] {
+                let text = "é".repeat(length);
+                assert_eq!(check(&text), Ok(text));
+            }
+            for bad in ["", " x", "a\u{7}b", &"é".repeat(most + 1)] {
+                assert!(check(bad).is_err(), "{bad:?}");
+            }
+        }
+        for (count, good) in [(0, false), (1, true), (4, true), (5, false)] {
+            let lines = vec!["1 rue de la Paix".to_owned(); count];
+            assert_eq!(check_lines(&lines).ok(), good.then_some(lines));
+        }
+    }
 }

@@ -156,4 +156,15 @@ mod tests {
         );
         assert!(cut_off(month, &[], at("2026-11-30T10:00:00Z")).is_ok());
     }
+
+    #[test]
+    fn every_account_looked_at_is_counted_once() {
+        let tally = Tally {
+            invoices: 1,
+            skipped: 20,
+            not_due: 300,
+            failed: 4_000,
+        };
+        assert_eq!(tally.accounts(), 4_321);
+    }
 }

@@ -194,4 +194,23 @@ mod tests {
         let paid = issue(draft(100, true));
         assert_eq!(paid.state.paid_at(), Some(now));
     }
+
+    #[test]
+    fn an_open_invoice_says_by_when_it_is_to_be_paid() {
+        for (unit_price, paid, said) in [
+            (100, false, "au plus tard"),
+            (100, true, "Acquittée"),
+            (0, false, "Acquittée"),
+        ] {
+            let at = Timestamp::UNIX_EPOCH;
+            let invoice =
+                draft(unit_price, paid).issue("F-2026-000001".into(), date(2026, 1, 31), at);
+            assert!(
+                invoice.mentions.iter().any(|line| line.contains(said)),
+                "{said}"
+            );
+            assert_eq!(invoice.name(), name("acme", Uuid::nil()));
+            assert_eq!(invoice.state.paid_at(), (said == "Acquittée").then_some(at));
+        }
+    }
 }

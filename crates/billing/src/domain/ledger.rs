@@ -157,4 +157,19 @@ mod tests {
             prop_assert_eq!(balance(Book::Vat), -tax);
         }
     }
+
+    #[test]
+    fn nothing_is_posted_for_nothing() {
+        let posting = Posting {
+            account: "acme".into(),
+            seller: "specimen".into(),
+            currency: Currency::find("EUR").unwrap(),
+            source: "accounts/acme/invoices/x".into(),
+            at: Timestamp::UNIX_EPOCH,
+        };
+        for amount in [-1, 0] {
+            assert_eq!(posting.payment(Uuid::nil(), amount), None);
+            assert_eq!(posting.invoice([Uuid::nil(); 2], amount, amount), []);
+        }
+    }
 }

@@ -19,3 +19,6 @@ pub mod settlement;
 pub mod tax;
 pub mod usage;
 pub mod vat;
+
+#[cfg(test)]
+mod tests;

@@ -330,6 +330,24 @@ mod tests {
     }
 
     #[test]
+    fn amounts_around_nothing_are_written_and_read() {
+        for (minor, euros, dinars) in [
+            (0, "0.00", "0.000"),
+            (1, "0.01", "0.001"),
+            (-1, "-0.01", "-0.001"),
+            (-100, "-1.00", "-0.100"),
+            (1_050, "10.50", "1.050"),
+        ] {
+            for (code, text) in [("EUR", euros), ("KWD", dinars)] {
+                let money = Money::new(minor, Currency::find(code).unwrap());
+                assert_eq!(Money::parse(text, money.currency), Ok(money));
+                assert_eq!(money.to_string(), format!("{text} {code}"));
+                assert_eq!(format!("{:?}", money.currency), code);
+            }
+        }
+    }
+
+    #[test]
     fn malformed_amounts_are_refused() {
         let eur = Currency::find("EUR").unwrap();
         for text in [

@@ -174,4 +174,26 @@ mod tests {
         );
         assert!(check_display_name(" ", "test-success").is_err());
     }
+
+    #[test]
+    fn a_token_says_how_and_when_its_charges_end() {
+        for (token, declined, look) in [
+            ("test-success", None, 0),
+            (
+                "test-decline-insufficient-funds",
+                Some("insufficient_funds"),
+                0,
+            ),
+            ("test-decline-card-expired", Some("card_expired"), 0),
+            ("test-processing", None, 3),
+            ("test-timeout-then-success", None, 1),
+            ("test-timeout-then-decline", Some("do_not_honor"), 1),
+        ] {
+            let token = TestToken::parse(token).unwrap();
+            assert_eq!(
+                (token.decline_reason(), token.visible_at()),
+                (declined, look)
+            );
+        }
+    }
 }

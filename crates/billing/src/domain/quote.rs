@@ -256,4 +256,14 @@ mod tests {
             prop_assert_eq!(quote.check(quote.currency, &prices), Ok(()));
         }
     }
+
+    #[test]
+    fn a_declined_quote_charges_nothing_in_the_account_s_currency() {
+        let quote = make(&[priced(10, 250)], 200_000);
+        let dollar = Currency::find("USD").unwrap();
+        let declined = quote.clone().declined(dollar);
+        assert_eq!((declined.net, declined.tax, declined.due), (0, 0, 0));
+        assert_eq!((declined.currency, declined.lines.len()), (dollar, 0));
+        assert_eq!((declined.rate, declined.at), (quote.rate, quote.at));
+    }
 }

@@ -186,4 +186,40 @@ mod tests {
             ["siren", "late_penalty_ppm", "early_payment_discount"]
         );
     }
+
+    #[test]
+    fn each_legal_detail_is_needed() {
+        let without = [
+            (
+                (|it| it.legal_name.clear()) as fn(&mut Seller),
+                "legal_name",
+            ),
+            (|it| it.legal_form.clear(), "legal_form"),
+            (|it| it.address.lines.clear(), "address"),
+            (|it| it.address.city.clear(), "address"),
+            (|it| it.address.country.clear(), "address"),
+            (|it| it.siren.clear(), "siren"),
+            (|it| it.rcs.clear(), "rcs"),
+            (|it| it.vat_number.clear(), "vat_number"),
+            (|it| it.late_penalty = None, "late_penalty_ppm"),
+            (|it| it.recovery_indemnity = None, "recovery_indemnity"),
+            (
+                |it| it.early_payment_discount.fr.clear(),
+                "early_payment_discount",
+            ),
+            (
+                |it| it.early_payment_discount.en.clear(),
+                "early_payment_discount",
+            ),
+        ];
+        for (take, field) in without {
+            let mut seller = Seller::specimen(Currency::find("EUR").unwrap());
+            take(&mut seller);
+            let refused = seller.check_complete().unwrap_err();
+            assert_eq!(
+                (&*refused.seller, &*refused.missing),
+                ("sellers/specimen", &[field][..])
+            );
+        }
+    }
 }

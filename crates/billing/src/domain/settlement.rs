@@ -331,6 +331,8 @@ mod tests {
 
     #[test]
     fn nothing_due_has_no_payment() {
+        assert_eq!(settlement(0).payment(), None);
+        assert!(settlement(1).payment().is_some());
         let found_good = settlement(0)
             .settle(Verdict::Succeeded, None, None, Timestamp::UNIX_EPOCH)
             .unwrap();

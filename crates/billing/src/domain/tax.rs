@@ -105,4 +105,16 @@ mod tests {
         assert_eq!(ppm("FR", date(2000, 3, 31)), None);
         assert_eq!(ppm("IT", date(2020, 1, 1)), None);
     }
+
+    #[test]
+    fn the_standard_category_alone_has_a_rate() {
+        use TaxCategory::{Exempt, Export, Outside, ReverseCharge, Standard, Zero};
+        for category in [Standard, Zero, Exempt, ReverseCharge, Export, Outside] {
+            for ppm in [0, 1, 200_000] {
+                let rate = Rate::from_ppm(ppm).unwrap();
+                let may = (category == Standard) == (ppm != 0);
+                assert_eq!(category.may_have(rate), may, "{category:?} {ppm}");
+            }
+        }
+    }
 }

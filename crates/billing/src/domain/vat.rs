@@ -99,7 +99,7 @@ fn fits(number: &str, pattern: Pattern) -> bool {
             })
 }
 
-/// The key of a French number is 12 + 3 × (SIREN mod 97), mod 97, in two digits. Keys with letters (never O or I)
+/// The key of a French number is 12 + 3 × SIREN, mod 97, in two digits. Keys with letters (never O or I)
 /// exist and carry no public checksum.
 fn french_key_fits(number: &str) -> bool {
     let (key, siren) = number.split_at(2);
@@ -107,7 +107,7 @@ fn french_key_fits(number: &str) -> bool {
         return false;
     };
     match key.parse::<u64>() {
-        Ok(key) => key == (12 + 3 * (siren_number % 97)) % 97,
+        Ok(key) => key == (12 + 3 * siren_number) % 97,
         Err(_) => !key.contains(['O', 'I']),
     }
 }
@@ -176,10 +176,18 @@ mod tests {
     fn sirens() {
         assert!(is_siren("732829320"));
         assert!(!is_siren("732829321"));
-        assert!(!is_siren("73282932"));
+        for bad in ["73282932", "0000000000", "00000000:", "73282932A"] {
+            assert!(!is_siren(bad), "{bad}");
+        }
     }
 
     proptest! {
+        #[test]
+        fn one_last_digit_makes_a_siren(start in "[0-9]{8}") {
+            let fitting = (0..10).filter(|digit| is_siren(&format!("{start}{digit}"))).count();
+            prop_assert_eq!(fitting, 1);
+        }
+
         /// Of the hundred keys that a SIREN may be written with, one fits.
         #[test]
         fn one_french_key_fits(siren in 0_u32..1_000_000_000) {
