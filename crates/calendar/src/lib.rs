@@ -300,6 +300,7 @@ mod tests {
             let days = zones.days(month);
             prop_assert_eq!(days.first().map(|day| day.start), Some(span.start));
             prop_assert_eq!(days.last().map(|day| day.end), Some(span.end));
+            prop_assert!(days.iter().all(|day| day.start < day.end));
             for pair in days.windows(2) {
                 prop_assert_eq!(pair[0].end, pair[1].start);
                 prop_assert!(pair[0].date < pair[1].date);
@@ -312,6 +313,8 @@ mod tests {
             let month = zones.month_at(at);
             let span = zones.month(month);
             prop_assert!(span.start <= at && at < span.end);
+            prop_assert_eq!(zones.month_at(span.start), month);
+            prop_assert_eq!(zones.month_at(span.end), month.next());
             let date = zones.date_at(at);
             let day = zones.days(month).into_iter().find(|day| day.date == date).unwrap();
             prop_assert!(day.start <= at && at < day.end);
@@ -342,6 +345,15 @@ mod tests {
         let november = zones.month("2026-11".parse().unwrap());
         assert_eq!(november.start.to_string(), "2026-10-31T23:00:00Z");
         assert_eq!(november.end.to_string(), "2026-12-01T05:00:00Z");
+    }
+
+    #[test]
+    fn a_day_that_a_zone_left_out_is_none_of_the_month() {
+        let apia = Zones::fixed(TimeZone::get("Pacific/Apia").unwrap());
+        let days = apia.days("2011-12".parse().unwrap());
+        let dates: Vec<i8> = days.iter().map(|day| day.date.day()).collect();
+        let expected: Vec<i8> = (1..=31).filter(|day| *day != 30).collect();
+        assert_eq!(dates, expected);
     }
 
     #[test]
