@@ -1,6 +1,3 @@
-use std::fs;
-use std::path::Path;
-
 use octroi_platform::text::is_unseen;
 use proptest::prelude::*;
 
@@ -256,22 +253,18 @@ fn french_reads_as_french() {
 /// A mistake in a template is found here, and not when somebody is to be told.
 #[test]
 fn every_template_is_well_formed() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
-    let languages = ["fr", "en", ""].map(|language| directory.join(language));
-    let files = languages
-        .iter()
-        .flat_map(|language| fs::read_dir(language).unwrap())
-        .map(|entry| entry.unwrap().path());
-    let files: Vec<_> = files.filter(|path| path.is_file()).collect();
-    assert_eq!(files.len(), 2 * 2 * 6 + 1);
-    for path in files {
-        let source = fs::read_to_string(&path).unwrap();
-        if let Err(error) = parse(&path.to_string_lossy(), &source) {
-            panic!("{}: {error}", path.display());
-        }
-        if path.extension().is_some_and(|ending| ending == "txt") {
-            let (subject, _) = source.split_once("\n\n").unwrap();
+    let mut templates = vec![LAYOUT];
+    for content in contents("Office") {
+        for locale in [Locale::Fr, Locale::En] {
+            let Files { text, html } = Files::of(&content, locale);
+            let (subject, _) = text.source.split_once("\n\n").unwrap();
             assert!(subject.starts_with("Subject: ") && !subject.contains('\n'));
+            templates.extend([text, html]);
+        }
+    }
+    for Template { path, source } in templates {
+        if let Err(error) = parse(path, source) {
+            panic!("{error}");
         }
     }
 }
