@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use prost_reflect::{DescriptorPool, ExtensionDescriptor, Kind, Value};
+use prost_reflect::{
+    DescriptorPool, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor, Value,
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
@@ -32,18 +34,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("methods.rs"), methods(&pool)?)?;
     fs::write(out.join("event_types.rs"), event_types(&pool)?)?;
     fs::write(out.join("requests.rs"), requests(&pool)?)?;
+    let secret = messages_with_secrets(&pool);
+    fs::write(out.join("redacted.rs"), redacted(&secret)?)?;
 
     tonic_prost_build::configure()
         .btree_map(".")
         .codec_path("crate::codec::MessageCodec")
-        // These carry a password or a session, which a derived Debug would print.
-        .skip_debug([
-            "octroi.licensing.v1.ActivateLicenseRequest",
-            "octroi.licensing.v1.ChangePasswordRequest",
-            "octroi.licensing.v1.SignInRequest",
-            "octroi.licensing.v1.SignInResponse",
-            "octroi.licensing.v1.ChangeOwnPasswordRequest",
-        ])
+        .skip_debug(secret.iter().map(|message| message.full_name()))
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }
@@ -193,6 +190,53 @@ fn event_types(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
             pub fn source(&self) -> &'static str {{ match self {{ {sources} }} }}
         }}"
     ))
+}
+
+/// The messages that have a field whose value is not to be printed.
+fn messages_with_secrets(pool: &DescriptorPool) -> Vec<MessageDescriptor> {
+    pool.all_messages()
+        .filter(|message| message.fields().any(|field| is_secret(&field)))
+        .collect()
+}
+
+fn is_secret(field: &FieldDescriptor) -> bool {
+    let redact = field
+        .options()
+        .get_field_by_name("debug_redact")
+        .map(|value| *value == Value::Bool(true));
+    redact.unwrap_or_default()
+}
+
+/// Writes the Debug output of messages with secrets: what is derived elsewhere, but for the fields marked `debug_redact`.
+fn redacted(messages: &[MessageDescriptor]) -> Result<String, Box<dyn Error>> {
+    let mut source = String::new();
+    for message in messages {
+        let (name, path) = (message.name(), message.full_name());
+        let flat = message.parent_message().is_none() && message.oneofs().next().is_none();
+        if !flat {
+            return Err(
+                format!("{path}: debug_redact is for messages without nesting and oneof").into(),
+            );
+        }
+        let mut body = String::new();
+        for field in message.fields() {
+            let name = field.name();
+            let value = match field.kind() {
+                _ if is_secret(&field) => "&format_args!(\"[REDACTED]\")".to_owned(),
+                Kind::Enum(_) if !field.is_list() => format!("&self.{name}()"),
+                _ => format!("&self.{name}"),
+            };
+            write!(body, ".field({name:?}, {value})")?;
+        }
+        let path = path.trim_start_matches("octroi.").replace('.', "::");
+        writeln!(
+            source,
+            "impl std::fmt::Debug for {path} {{ fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {{
+                f.debug_struct({name:?}){body}.finish()
+            }} }}"
+        )?;
+    }
+    Ok(source)
 }
 
 fn extension(pool: &DescriptorPool, name: &str) -> Result<ExtensionDescriptor, String> {

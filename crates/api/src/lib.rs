@@ -54,6 +54,7 @@ impl Method {
 include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 include!(concat!(env!("OUT_DIR"), "/event_types.rs"));
 include!(concat!(env!("OUT_DIR"), "/requests.rs"));
+include!(concat!(env!("OUT_DIR"), "/redacted.rs"));
 
 /// A method's request.
 pub trait Request {
@@ -64,7 +65,6 @@ pub trait Request {
 pub use auth::v1::Reach;
 
 mod codec;
-mod secret;
 
 pub mod auth {
     pub mod v1 {

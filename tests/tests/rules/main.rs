@@ -13,5 +13,6 @@ mod deploying;
 mod documents;
 mod layers;
 mod repository;
+mod secrets;
 mod shape;
 mod tables;

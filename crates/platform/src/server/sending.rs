@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::error::{CALL_ID, Error};
 use crate::held::late;
-use crate::panic::told;
+use crate::work::told;
 
 pub(crate) struct Sending {
     body: Body,
