@@ -342,4 +342,40 @@ mod tests {
         );
         assert!(device(2, false).place(counters, LIMITS, false).is_ok());
     }
+
+    #[test]
+    fn a_name_has_1_to_100_characters() {
+        for good in ["x", " x ", &"é".repeat(100)] {
+            assert_eq!(display_name(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "  ", "a\nb", &"é".repeat(101)] {
+            assert!(display_name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_place_that_nothing_takes_cannot_be_freed() {
+        for kind in [Kind::Computer, Kind::Tablet, Kind::Smartphone] {
+            assert_eq!(Counters::default().free(kind), Counters::default());
+        }
+    }
+
+    #[test]
+    fn a_device_stops_no_earlier_than_it_began() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let working = Device {
+            id: Uuid::nil(),
+            device: device(0, false),
+            registered_at: at(5),
+            deactivated_at: None,
+        };
+        for (asked, stopped) in [(4, 5), (6, 6)] {
+            let (gone, _) = working.deactivate(Counters::default(), at(asked)).unwrap();
+            assert_eq!(gone.deactivated_at, Some(at(stopped)));
+            assert_eq!(
+                (gone.device, gone.registered_at),
+                (working.device.clone(), at(5))
+            );
+        }
+    }
 }

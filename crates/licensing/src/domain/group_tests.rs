@@ -233,6 +233,7 @@ fn numbers_go_on_from_one_order_to_the_next() {
     let zones = Zones::fixed(TimeZone::UTC);
     let group = born(&zones, at(1_800_000_000), RenewalPeriod::Month, true);
     assert_eq!(group.next_license_number, 11);
+    assert_eq!(group.name(), name("acme", "office"));
     let group = group.receive(&order(5), at(1_800_000_100));
     assert_eq!((group.next_license_number, group.version), (16, 2));
 }
@@ -296,4 +297,94 @@ fn every_name_is_read_as_it_is_written() {
         assert_eq!(text.parse::<RenewalPeriod>().unwrap().text(), text);
     }
     assert!("P2M".parse::<RenewalPeriod>().is_err());
+}
+
+#[test]
+fn room_ends_at_the_limit_and_a_refusal_says_it() {
+    for (used, reserved, more, fits) in [
+        (1, 0, 3, true),
+        (0, 1, 3, true),
+        (1, 2, 1, true),
+        (1, 2, 2, false),
+        (0, 0, 5, false),
+        (4, 0, 1, false),
+        (0, 4, 1, false),
+    ] {
+        let seats = Seats {
+            used,
+            reserved,
+            ..Seats::none("x".to_owned(), Some(4))
+        };
+        match seats.check_room(more) {
+            Ok(()) => assert!(fits, "{used} {reserved} {more}"),
+            Err(Error::LicenseLimitReached { offer, limit }) => {
+                assert!(!fits, "{used} {reserved} {more}");
+                assert_eq!((offer.as_str(), limit), ("offers/x", 4));
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    let without_limit = Seats::none("x".to_owned(), None);
+    assert!(without_limit.check_room(i32::MAX).is_ok());
+}
+
+#[test]
+fn an_update_changes_what_it_names_alone() {
+    let zones = Zones::fixed(TimeZone::UTC);
+    let now = at(1_800_000_000);
+    let group = born(&zones, now, RenewalPeriod::Month, true);
+    for (name, renews) in [
+        (None, None),
+        (Some("New"), None),
+        (None, Some(false)),
+        (Some("New"), Some(false)),
+    ] {
+        let updated = group
+            .clone()
+            .update(name.map(str::to_owned), renews, now)
+            .unwrap();
+        let expected = Group {
+            display_name: name.unwrap_or("Office").to_owned(),
+            auto_renew: renews.unwrap_or(true),
+            version: 2,
+            ..group.clone()
+        };
+        assert_eq!(updated, expected);
+    }
+}
+
+#[test]
+fn a_termination_is_taken_back_whole_and_an_end_leaves_no_seat() {
+    let zones = Zones::fixed(TimeZone::UTC);
+    let now = at(1_800_000_000);
+    let mut group = born(&zones, now, RenewalPeriod::Month, true);
+    group.seats = vec![Seats {
+        used: 3,
+        active: 2,
+        reserved: 1,
+        ..Seats::none("x".to_owned(), Some(9))
+    }];
+    let leaving = group.clone().schedule_termination(farewell(), now).unwrap();
+    let stays = leaving.clone().cancel_termination(now).unwrap();
+    assert_eq!((&stays.state, stays.version), (&group.state, 3));
+    let end = group.period.end;
+    let Some(PeriodEnd::Ended(ended)) = leaving.at_period_end(&zones, end) else {
+        panic!("it was to end");
+    };
+    let seats = &ended.seats[0];
+    assert_eq!(
+        (seats.used, seats.active, seats.reserved, seats.cap),
+        (0, 0, 1, Some(9))
+    );
+    assert_eq!(group.terminate(farewell(), now).unwrap().seats[0].used, 0);
+}
+
+#[test]
+fn a_day_that_a_zone_left_out_begins_with_the_next() {
+    let zones = Zones::fixed(TimeZone::get("Pacific/Apia").unwrap());
+    for (day, begins) in [(29, 29), (30, 31), (31, 31)] {
+        let date = |day| jiff::civil::date(2011, 12, day);
+        let expected = day_start(date(begins), &TimeZone::get("Pacific/Apia").unwrap());
+        assert_eq!(midnight(&zones, date(day)), expected);
+    }
 }

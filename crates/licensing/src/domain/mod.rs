@@ -12,3 +12,6 @@ pub(crate) mod period;
 pub(crate) mod portal;
 pub(crate) mod session;
 pub(crate) mod usage;
+
+#[cfg(test)]
+mod tests;

@@ -210,4 +210,42 @@ mod tests {
             prop_assert!(broken(&password, &login).contains(&BrokenRule::ContainsLogin));
         }
     }
+
+    #[test]
+    fn every_character_is_of_one_class() {
+        for (password, expected) in [
+            ("", 0),
+            ("a", 1),
+            ("É", 1),
+            ("4", 1),
+            ("-", 1),
+            ("aB", 2),
+            ("a4", 2),
+            ("B4", 2),
+            ("b-", 2),
+            ("B-", 2),
+            ("4-", 2),
+            ("aB4", 3),
+            ("aB4 ", 4),
+        ] {
+            assert_eq!(classes(password), expected, "{password:?}");
+        }
+    }
+
+    #[test]
+    fn lengths_end_at_8_and_64() {
+        let of = |length: usize| broken(&"aB-4".repeat(17)[..length], "desk");
+        assert_eq!(of(7), [BrokenRule::TooShort]);
+        assert_eq!((of(8), of(64)), (vec![], vec![]));
+        assert_eq!(of(65), [BrokenRule::TooLong]);
+        assert!(broken("Wooden-Chair-42", "").is_empty());
+    }
+
+    /// Each choice takes four bytes, the most significant first.
+    #[test]
+    fn known_bytes_make_a_known_password() {
+        let bytes: [u8; RANDOM_BYTES] =
+            std::array::from_fn(|at| u8::try_from(at * 37 % 251).unwrap());
+        assert_eq!(generate(&bytes).expose_secret(), "pGJXT6eS:rFC?Bw4");
+    }
 }

@@ -72,3 +72,42 @@ impl Attempt {
             .min(LONGEST_PAUSE)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_doubles_up_to_a_minute() {
+        for (tries, millis) in [
+            (i32::MIN, 250),
+            (0, 250),
+            (1, 500),
+            (2, 1_000),
+            (7, 32_000),
+            (8, 60_000),
+            (i32::MAX, 60_000),
+        ] {
+            let attempt = Attempt {
+                account: "acme".to_owned(),
+                order: "o1".to_owned(),
+                number: 1,
+                request: None,
+                method: None,
+                tries,
+                overdue: false,
+                outcome: None,
+            };
+            assert_eq!(attempt.pause(), Duration::from_millis(millis), "{tries}");
+        }
+    }
+
+    #[test]
+    fn a_token_never_shows_in_debug_output() {
+        let method = Method {
+            gateway_token: "test-success".to_owned(),
+            display_name: "Visa".to_owned(),
+        };
+        assert_eq!(format!("{method:?}"), "Method");
+    }
+}

@@ -223,6 +223,47 @@ mod tests {
             assert_ne!(french.instructions, english.instructions);
             assert!(french.instructions.lines().count() >= 3);
             assert!(!french.instructions.contains("  "));
+            assert!(english.instructions.lines().count() >= 3);
+            let path = platform.name().to_lowercase().replace('_', "-");
+            assert_eq!((french.platform, french.path), (platform, path.as_str()));
+        }
+    }
+
+    #[test]
+    fn a_network_is_named_by_its_first_64_bits() {
+        assert_eq!(
+            client("2001:db8:1:2:3:4:5:6").as_deref(),
+            Ok("2001:db8:1:2::/64")
+        );
+    }
+
+    #[test]
+    fn throttles_close_as_the_readme_says() {
+        for (throttle, failures, first, longest) in [
+            (Throttle::Login, 5, 60, 900),
+            (Throttle::Client, 50, 60, 900),
+            (Throttle::Overall, 300, 5, 60),
+        ] {
+            let expected = Policy {
+                failures,
+                first_ms: first * 1000,
+                longest_ms: longest * 1000,
+                window_ms: 900_000,
+            };
+            assert_eq!(throttle.policy(), expected);
+        }
+    }
+
+    #[test]
+    fn every_locale_has_a_language_french_where_it_is_not_known() {
+        for (locale, language) in [
+            ("fr", Language::French),
+            ("fr-BE", Language::French),
+            ("", Language::French),
+            ("en", Language::English),
+            ("en-GB", Language::English),
+        ] {
+            assert_eq!(Language::of(locale), language, "{locale}");
         }
     }
 }

@@ -147,4 +147,31 @@ mod tests {
         };
         assert!(!ended.is_open(now));
     }
+
+    #[test]
+    fn every_part_of_a_token_is_needed_and_nothing_else() {
+        let session = Uuid::nil().simple().to_string();
+        let secret = "0f".repeat(SECRET_BYTES);
+        let token = |parts: &[&str]| Token::parse(&parts.join("."));
+        assert!(token(&["acme", "office", "1", &session, &secret]).is_some());
+        let bad_secrets = [
+            "0f".repeat(SECRET_BYTES - 1),
+            "+f".repeat(SECRET_BYTES),
+            "é".repeat(SECRET_BYTES),
+        ];
+        for bad in [
+            &["", "office", "1", &session, &secret][..],
+            &["acme", "", "1", &session, &secret],
+            &["acme", "office", "0", &session, &secret],
+            &["acme", "office", "-1", &session, &secret],
+            &["acme", "office", "1", "x", &secret],
+            &["acme", "office", "1", &session, &bad_secrets[0]],
+            &["acme", "office", "1", &session, &bad_secrets[1]],
+            &["acme", "office", "1", &session, &bad_secrets[2]],
+            &["acme", "office", "1", &session, &secret, ""],
+            &["acme", "office", "1", &session],
+        ] {
+            assert!(token(bad).is_none(), "{bad:?}");
+        }
+    }
 }

@@ -93,7 +93,7 @@ pub(crate) fn usage(
 fn of_offer(offer: &str, mut stretches: Vec<Stretch>, days: &[Day]) -> OfferUsage {
     stretches.sort_by_key(|stretch| (stretch.seat, stretch.start));
     let (distinct, seats) = seats_by_day(&stretches, days);
-    let mut changes: Vec<(Timestamp, i64)> = Vec::with_capacity(stretches.len() * 2);
+    let mut changes: Vec<(Timestamp, i64)> = Vec::new();
     for stretch in &stretches {
         changes.push((stretch.start, 1));
         changes.extend(stretch.end.map(|end| (end, -1)));

@@ -281,3 +281,19 @@ fn what_is_active_now_counts_now() {
     let before = "2026-10-15T10:00:00Z".parse().unwrap();
     assert!(usage(&intervals, november(), &paris(), before).is_empty());
 }
+
+#[test]
+fn a_day_that_begins_with_the_next_microsecond_has_not_been_used() {
+    let intervals = [interval(1, "2026-11-15T10:00:00Z", None)];
+    for (now, days) in [
+        ("2026-11-15T22:59:59.999999Z", 1),
+        ("2026-11-15T23:00:00Z", 2),
+    ] {
+        let usages = usage(&intervals, november(), &paris(), now.parse().unwrap());
+        assert_eq!(
+            (usages[0].seat_days, usages[0].days.len()),
+            (days, days as usize),
+            "{now}"
+        );
+    }
+}

@@ -202,3 +202,103 @@ fn a_name_has_1_to_64_characters() {
     }
     assert_eq!(user_name(&"é".repeat(64)).unwrap().chars().count(), 64);
 }
+
+#[test]
+fn a_group_s_standing_decides_what_its_licences_do() {
+    use Standing::{Open, Renewing, Suspended, Terminated};
+    let renewing = |suspended| Renewing { suspended };
+    let marked = License {
+        delete_at_renewal: true,
+        ..seat()
+    };
+    let (ended, suspended) = (Err(Refusal::GroupTerminated), Err(Refusal::GroupSuspended));
+    let over = Err(Refusal::PeriodEnded);
+    // Standing; whether it may be changed; whether users are let in, marked to go at renewal and not.
+    for (standing, current, kept, going) in [
+        (Open, Ok(()), Ok(()), Ok(())),
+        (Suspended, Ok(()), suspended, suspended),
+        (renewing(false), over, Ok(()), over),
+        (renewing(true), over, suspended, suspended),
+        (Terminated, ended, ended, ended),
+    ] {
+        assert_eq!(seat().check_current(standing), current, "{standing:?}");
+        assert_eq!(seat().check_open(standing), kept, "{standing:?}");
+        assert_eq!(marked.check_open(standing), going, "{standing:?}");
+        let deleted = seat().delete(at(1)).unwrap();
+        assert_eq!(deleted.check_current(standing), Ok(()));
+    }
+}
+
+#[test]
+fn a_change_changes_what_it_names_alone() {
+    let active = seat()
+        .activate(user(), email("desk").unwrap(), at(1))
+        .unwrap();
+    let assignment = active.assignment().unwrap();
+    assert_eq!(
+        (&assignment.user, assignment.activated_at),
+        (&user(), at(1))
+    );
+    assert!(assignment.password_change_required);
+    assert_eq!((active.updated_at, active.version), (at(1), 2));
+    for mailed in [false, true] {
+        let changed = active.with_password(mailed, at(2)).unwrap();
+        let expected = License {
+            state: State::Active(Assignment {
+                password_change_required: mailed,
+                ..assignment.clone()
+            }),
+            updated_at: at(2),
+            version: 3,
+            ..active.clone()
+        };
+        assert_eq!(changed, expected);
+    }
+    for (first, last, mark) in [
+        (Some("A"), None, None),
+        (None, Some("B"), None),
+        (None, None, Some(true)),
+    ] {
+        let changes = Changes {
+            first_name: first.map(str::to_owned),
+            last_name: last.map(str::to_owned),
+            delete_at_renewal: mark,
+        };
+        let changed = active.update(changes, at(2)).unwrap();
+        let user = &changed.assignment().unwrap().user;
+        let expected = format!("{} {}", first.unwrap_or("Sales"), last.unwrap_or("Desk"));
+        assert_eq!(user.display_name(), expected);
+        assert_eq!(changed.delete_at_renewal, mark.is_some());
+    }
+    let devices = Counters {
+        tablets: 2,
+        ..Counters::default()
+    };
+    let installed = active.with_devices(devices, at(2));
+    assert_eq!(
+        (installed.devices, &installed.state),
+        (devices, &active.state)
+    );
+    assert_eq!(installed.effective(at(1)), at(2));
+    assert_eq!(installed.effective(at(3)), at(3));
+    let deleted = installed.delete(at(3)).unwrap();
+    assert_eq!(deleted.state, State::Deleted { at: at(3) });
+    assert_eq!(deleted.delete(at(4)), Err(Refusal::Deleted));
+}
+
+#[test]
+fn an_address_names_its_account_whether_it_is_a_login_or_not() {
+    for (address, account) in [
+        ("desk@office.acme.octroi.example", "acme"),
+        ("de sk@x.acme", "acme"),
+        ("desk@office", ""),
+        ("desk", ""),
+        ("", ""),
+    ] {
+        assert_eq!(account_in(address), account, "{address}");
+    }
+    assert_eq!(
+        email("Desk").unwrap().key(),
+        "desk@office.acme.octroi.example"
+    );
+}
