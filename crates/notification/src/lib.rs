@@ -1,9 +1,9 @@
 //! Notification: the e-mails that tell customers what happened, and their history.
 //!
-//! Facts arrive from billing and licensing (`grpc::event`), become e-mails in the transaction that takes them in
-//! (`app::fact`), and are handed over by a worker (`app::delivery`, `mailer`). Bodies are never stored: they are made
-//! from template and parameters when an e-mail is sent or read, and the password that some carry lies sealed beside
-//! them for seven days at most (`app::erasure`).
+//! Events of billing and licensing arrive (`grpc::event`), become e-mails in the inbox's transaction (`app::fact`), and
+//! are sent by workers (`app::delivery`, `mailer`). Bodies are never stored: they are rendered from template and
+//! parameters when an e-mail is sent or read. The password that some carry is stored sealed, for seven days at most
+//! (`app::erasure`).
 
 mod app;
 mod domain;
@@ -42,10 +42,10 @@ pub static SERVICE: Service = Service {
     seals: Some("passwords come sealed from licensing"),
 };
 
-/// How often the queue is looked at for e-mails to try again; new ones are sent at once.
+/// How often the queue is polled for retries; new e-mails are sent at once.
 const DELIVER_EVERY: Duration = Duration::from_secs(1);
 
-/// How often passwords are erased that have had their time.
+/// How often expired passwords are erased.
 const ERASE_EVERY: Duration = Duration::from_secs(30);
 
 /// Starts the service and answers when it is serving.

@@ -69,7 +69,7 @@ pub fn run() -> ExitCode {
             Command::Replay(args) => replay::replay(&args).await,
         }
     });
-    // What blocks a thread still, a look-up of a name perhaps, is nobody's any more.
+    // A thread that is still blocked, in a name look-up perhaps, is not waited for.
     runtime.shutdown_background();
     ended.unwrap_or_else(|failure| refused(&failure))
 }

@@ -27,9 +27,6 @@ impl FromStr for TestClock {
 impl TestClock {
     /// Starts the clock of a database that was just born with one; a clock that runs already keeps its time. Answers
     /// the time that it shows.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn begin(self, admin: &Config) -> anyhow::Result<Timestamp> {
         let (client, connection) = admin.connect(NoTls).await?;
         tokio::spawn(connection);

@@ -40,9 +40,6 @@ fn hangup_is_ignored() -> bool {
 
 /// Waits for the work, and gives it up some time after the interrupt; none if that came before its end. The terminal
 /// interrupts the programs that the work runs as well, so its failure then says nothing.
-///
-/// # Errors
-/// The work's.
 pub(crate) async fn unless_interrupted<T, E>(
     interrupt: &CancellationToken,
     work: impl Future<Output = Result<T, E>>,

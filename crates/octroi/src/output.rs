@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Write as _};
 
-/// Nobody reads what is printed any more, as behind `octroi demo | head`: the command ends early, and not as a fault.
+/// Standard output is closed, as behind `octroi demo | head`: the command ends early, and that is no failure.
 #[derive(Debug, thiserror::Error)]
 #[error("nobody reads the output any more")]
 pub(crate) struct Unread;

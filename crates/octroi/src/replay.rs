@@ -35,9 +35,6 @@ pub async fn replay(args: &PlaceArgs) -> Result<ExitCode, Failure> {
 /// Takes the parked events of the database that the administrator's connection names up again: the services that run,
 /// or the next that start, deliver them with what waits behind. Gives each by its source, subscriber, resource and
 /// sequence, with what was said of it last.
-///
-/// # Errors
-/// The database's.
 pub async fn run(admin: &Config) -> anyhow::Result<Vec<String>> {
     let (client, connection) = admin
         .connect(NoTls)

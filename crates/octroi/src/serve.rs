@@ -78,10 +78,10 @@ impl ServeArgs {
 /// # Errors
 /// Why it could not start, or what ended by itself.
 pub async fn serve(args: ServeArgs) -> Result<ExitCode, Failure> {
-    // What the migrations do is said twice otherwise, and at each start.
+    // Otherwise migrations log everything twice, at each start.
     process::log_from("info,refinery_core=warn");
     let shutdown = until_interrupted();
-    // A taken port is told at once, before the database takes its time.
+    // A taken port is reported at once, before the database starts.
     let listeners = Listeners::bind(args.listen_host, |service| args.port(service))?;
     let Some(place) = unless_interrupted(&shutdown, Place::open(&args.place)).await? else {
         return Ok(ExitCode::SUCCESS);

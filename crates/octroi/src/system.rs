@@ -221,7 +221,7 @@ impl System {
             members: [None, None, None],
         };
         let [licensing, billing, notification] = listeners.0;
-        // Whoever gives up on this start leaves nothing running.
+        // Whoever cancels this start leaves nothing running.
         let all = CancellationToken::new();
         let given_up = all.clone().drop_guard();
         let shutdowns = [(); 3].map(|()| all.child_token());

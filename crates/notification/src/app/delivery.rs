@@ -1,10 +1,9 @@
-//! Handing e-mails over. A worker leases one e-mail, hands it over with no transaction open, and writes what came of it. The
-//! lease is short and renewed meanwhile, so a slow server is waited for and a dead process holds nothing up for long.
+//! Sends e-mails. A worker leases one e-mail, sends it with no transaction open, and writes the outcome. The lease is short
+//! and renewed meanwhile: a slow server may take its time, and what a dead process held is free soon.
 //!
-//! What came of it is written as soon as the database lets it. A process that dies in between leaves the lease to run
-//! out, and the e-mail is handed over again under the same Message-ID: a recipient may get it twice, and never not at
-//! all. What a lease covers counts as being sent: a password that ends before is never sent, one that ends in the moment
-//! between the last look at it and the server's answer is.
+//! Delivery is at least once: where a process dies before it writes the outcome, the lease expires and the e-mail is sent
+//! again under the same Message-ID. A password that ended before it is read for sending is never sent; one that ends
+//! between that and the server's reply is.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -27,45 +26,41 @@ use crate::app::fact::audited;
 use crate::domain::email::{Delivery, Next, Outcome, Secret};
 use crate::domain::letter::{House, Shown, letter};
 use crate::mailer::message::message;
-use crate::mailer::{Line, Mailer};
+use crate::mailer::{Connection, Mailer};
 use crate::store;
 use crate::store::delivery::Leased;
 
-/// How many e-mails are handed over at the same time, each over a connection of its own.
+/// How many workers send at the same time, each over its own connection.
 pub const LANES: usize = 4;
 
-/// How many e-mails a lane hands over before it hangs up.
+/// How many e-mails a worker sends over one connection.
 const LANE_LENGTH: u64 = 100;
 
-/// For how long writing what came of a try is tried: an e-mail that was handed over and not marked is sent again. While
-/// the database is away nobody else can take the e-mail, so this is what a database may take to come back.
+/// For how long writing the outcome is retried, since an e-mail that was sent and not marked is sent again. While the
+/// database is down nobody else can lease the e-mail either, so this is how long its outage may last.
 const FINISH_WITHIN: Duration = Duration::from_secs(10 * 60);
 
-/// The wait after the first of these tries; it doubles.
+/// The back-off after the first of these tries; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The longest wait between two of them: others look at the queue as soon as the database is back.
+/// The longest back-off: other workers poll the queue as soon as the database is back.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Hands e-mails over.
+/// Sends the queued e-mails.
 pub struct Courier {
-    /// The database.
     pub db: Db,
-    /// Business time.
     pub clock: Clock,
     /// The keys that passwords are sealed with.
     pub keys: Arc<SealingKeys>,
-    /// Where messages go.
     pub mailer: Mailer,
     /// What the installation says of itself.
     pub house: House,
-    /// Who sends.
+    /// The From header.
     pub from: Mailbox,
-    /// Told when no more e-mails are to be begun with.
+    /// Cancelled when no more e-mails are to be leased.
     pub shutdown: CancellationToken,
 }
 
-/// What the queue gave.
 enum Taken {
     Nothing,
     Withdrawn,
@@ -73,13 +68,13 @@ enum Taken {
 }
 
 impl Courier {
-    /// Hands over what is due: one e-mail after another until nothing is, over one connection while that works; how
-    /// many it tried. Several run side by side, so that one that hangs at the mail server holds up its own lane only.
+    /// Sends what is due, one e-mail after another over one connection while that works, and returns how many it tried.
+    /// Several run concurrently, so that one that waits for the mail server delays no other.
     ///
     /// # Errors
-    /// The database's. Whatever a mail server does is the e-mail's outcome and no error.
+    /// The database's. A refusal or a failure of the mail server is an outcome of the e-mail and no error.
     pub async fn deliver(self: Arc<Self>) -> anyhow::Result<u64> {
-        let mut line = None;
+        let mut connection = None;
         let mut done = 0;
         while done < LANE_LENGTH && !self.shutdown.is_cancelled() {
             match self.take().await.context("taking an e-mail")? {
@@ -87,7 +82,7 @@ impl Courier {
                 Taken::Withdrawn => {}
                 Taken::Leased(leased) => {
                     let trying = async {
-                        let outcome = self.hand_over(&leased, &mut line).await;
+                        let outcome = self.hand_over(&leased, &mut connection).await;
                         self.finish(&leased, outcome).await
                     };
                     tokio::select! {
@@ -98,8 +93,8 @@ impl Courier {
             }
             done += 1;
         }
-        if let Some(line) = line {
-            Line::close(line).await;
+        if let Some(connection) = connection {
+            Connection::close(connection).await;
         }
         Ok(done)
     }
@@ -128,7 +123,7 @@ impl Courier {
         Ok(Taken::Leased(Box::new(Leased { email, token, left })))
     }
 
-    /// Renews a lease for as long as it is polled.
+    /// Renews the lease until it is dropped.
     async fn keep(&self, leased: &Leased) -> Infallible {
         loop {
             tokio::time::sleep(store::delivery::RENEW_EVERY).await;
@@ -138,30 +133,33 @@ impl Courier {
         }
     }
 
-    /// One try. `line` is opened when it is not, and given up after anything unexpected.
-    async fn hand_over<'a>(&'a self, leased: &Leased, line: &mut Option<Line<'a>>) -> Outcome {
-        let mut open = match line.take() {
+    /// One try. Connects when there is no connection, and drops it after any failure.
+    async fn hand_over<'a>(
+        &'a self,
+        leased: &Leased,
+        connection: &mut Option<Connection<'a>>,
+    ) -> Outcome {
+        let mut open = match connection.take() {
             Some(open) => open,
             None => match self.mailer.open().await {
                 Ok(open) => open,
                 Err(outcome) => return outcome,
             },
         };
-        // The password is read when everything else is ready, so that one that ends meanwhile is not sent.
+        // The password is read last, so that one that ended meanwhile is not sent.
         let outcome = match self.message(leased).await {
             Ok(message) => open.send(leased.email.id, &message).await,
             Err(outcome) => {
-                *line = Some(open);
+                *connection = Some(open);
                 return outcome;
             }
         };
         if outcome == Outcome::Delivered {
-            *line = Some(open);
+            *connection = Some(open);
         }
         outcome
     }
 
-    /// The message, or why there is none.
     async fn message(&self, leased: &Leased) -> Result<Message, Outcome> {
         let email = &leased.email;
         let broken = |what: &str, error: &dyn std::fmt::Display| {
@@ -189,7 +187,6 @@ impl Courier {
         message(letter, to, &self.from, &email.message_id, now).map_err(Outcome::Refused)
     }
 
-    /// The password of a leased e-mail.
     async fn password(&self, leased: &Leased, now: Timestamp) -> Result<SecretString, Outcome> {
         let email = &leased.email;
         let sealed = store::delivery::sealed_secret(&self.db, leased, now)
@@ -207,8 +204,8 @@ impl Courier {
             })
     }
 
-    /// Writes what came of a try; tries hard, since what is not written is sent again. An e-mail that passed to another
-    /// worker meanwhile stays with it.
+    /// Writes the outcome, and retries, since what is not written is sent again. Does nothing if another worker holds the
+    /// lease by now.
     async fn finish(&self, leased: &Leased, outcome: Outcome) -> Result<(), Error> {
         let random = Uuid::new_v4().as_u64_pair().1;
         let next = leased.email.after_try(outcome, leased.left, random);

@@ -1,5 +1,4 @@
-//! Erasing passwords that have had their time. Readers look at the time themselves, so none is shown while this is
-//! late.
+//! Erases expired passwords. Readers check the expiry themselves, so none is shown while this is late.
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -11,13 +10,13 @@ use crate::store;
 /// How many passwords one transaction erases.
 const BATCH: i64 = 100;
 
-/// Erases what had its time at `now`, up to a limit; how much it was. What cannot be erased holds up nothing else.
+/// Erases what has expired at `now`, up to a limit, and returns how many. One that cannot be erased is skipped.
 ///
 /// # Errors
-/// When there was something to erase and none of it was.
+/// When something had expired and nothing could be erased.
 pub async fn erase(db: &Db, now: Timestamp) -> anyhow::Result<u64> {
     let error = match erase_some(db, now, 0, BATCH).await {
-        Err(error) if !is_everybody_s(&error) => error,
+        Err(error) if !is_outage(&error) => error,
         other => return other.context("erasing expired secrets"),
     };
     let (mut done, mut failed) = (0, 0);
@@ -25,7 +24,7 @@ pub async fn erase(db: &Db, now: Timestamp) -> anyhow::Result<u64> {
         match erase_some(db, now, failed, 1).await {
             Ok(0) => break,
             Ok(erased) => done += erased,
-            Err(error) if is_everybody_s(&error) => return Err(error.into()),
+            Err(error) if is_outage(&error) => return Err(error.into()),
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::new(error));
                 tracing::error!(error, "a password could not be erased; it is tried again");
@@ -39,7 +38,7 @@ pub async fn erase(db: &Db, now: Timestamp) -> anyhow::Result<u64> {
     }
 }
 
-/// Erases at most so many, after the first ones, in one transaction.
+/// Erases at most `most`, after the first `after`, in one transaction.
 async fn erase_some(db: &Db, now: Timestamp, after: i64, most: i64) -> Result<u64, Error> {
     let call = Call::background(now, "octroi.notification/EraseSecrets");
     let (mut tx, emails) = store::delivery::expired(db, &call, after, most).await?;
@@ -59,7 +58,7 @@ async fn erase_some(db: &Db, now: Timestamp, after: i64, most: i64) -> Result<u6
     Ok(erased)
 }
 
-/// Whether the database is away: no single password's fault.
-fn is_everybody_s(error: &Error) -> bool {
+/// Whether the database is unreachable, so that trying the others one by one is no use.
+fn is_outage(error: &Error) -> bool {
     matches!(error, Error::Unavailable(_) | Error::OutcomeUnknown)
 }

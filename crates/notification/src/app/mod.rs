@@ -5,5 +5,5 @@ pub mod email;
 pub mod erasure;
 pub mod fact;
 
-/// What passwords are sealed for, as licensing seals them.
+/// The purpose that passwords are sealed for, as licensing names it.
 const PASSWORD: &str = "password";

@@ -1,4 +1,4 @@
-//! An e-mail's life, and that of the password which it may carry.
+//! The states of an e-mail and of the password that it may carry.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::domain::account::{Account, Addressee};
 use crate::domain::content::Content;
 use crate::domain::retry;
 
-/// How long a password can be read again, in business time, unless something ends that earlier.
+/// How long a password stays readable, in business time.
 pub const SECRET_LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// The longest text kept of a mail server's answer, in characters.
@@ -23,9 +23,9 @@ pub struct Email {
     pub account: String,
     /// Its own id.
     pub id: Uuid,
-    /// The fact that it tells of.
+    /// The event that it is about.
     pub event: Uuid,
-    /// When that took effect, in business time.
+    /// When the event took effect, in business time.
     pub effective: Timestamp,
     /// What it tells.
     pub content: Content,
@@ -33,7 +33,7 @@ pub struct Email {
     pub message_id: String,
     /// Whom it goes to: fixed by the first try; none as long as the account is not known here.
     pub addressee: Option<Addressee>,
-    /// Where it is on its way.
+    /// Its state.
     pub delivery: Delivery,
     /// How often sending was tried.
     pub attempts: i32,
@@ -43,21 +43,21 @@ pub struct Email {
     pub secret: Secret,
 }
 
-/// Where an e-mail is on its way.
+/// The delivery state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
     /// Waiting for its next try.
     Queued,
-    /// A worker holds its lease and may be handing it over.
+    /// Leased by a worker.
     Sending,
-    /// Handed over.
+    /// Accepted by the mail server.
     Sent {
         /// When, in business time.
         at: Timestamp,
     },
-    /// Refused for good, or given up.
+    /// Permanently refused, or given up.
     Failed,
-    /// Taken back before it was sent, because its password ended.
+    /// Not sent, because its password ended first.
     Withdrawn,
 }
 
@@ -75,7 +75,7 @@ pub enum Secret {
         /// Until when it can be read, in business time.
         expires: Timestamp,
     },
-    /// It is gone for good.
+    /// It was erased.
     Erased {
         /// Resource name of the licence that it opened.
         license: String,
@@ -94,22 +94,22 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// What a try led to.
+/// The outcome of a try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The recipient's side took it.
+    /// Accepted.
     Delivered,
-    /// It was refused for good.
+    /// This e-mail was permanently refused.
     Refused(String),
-    /// It was not taken now.
+    /// It failed for now.
     Later(String),
-    /// The mail server refused us for good, whatever the e-mail: it waits until the settings are right.
+    /// The mail server refuses every e-mail of this sender: it waits for changed settings.
     TurnedAway(String),
-    /// Its password ended before it was handed over.
+    /// Its password ended before it was sent.
     SecretEnded,
 }
 
-/// What follows a try.
+/// The state after a try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
     /// It is sent.
@@ -118,9 +118,9 @@ pub enum Next {
     Retry {
         /// After this time, in machine time.
         wait: Duration,
-        /// Why it was not taken.
+        /// Why it failed.
         error: String,
-        /// Whether it was because the mail server refuses us.
+        /// Whether the mail server refuses every e-mail of this sender.
         turned_away: bool,
     },
     /// It has failed.
@@ -149,7 +149,7 @@ impl Email {
         format!("accounts/{}/emails/{}", self.account, self.id)
     }
 
-    /// Fixes whom it goes to, unless that is fixed already: the account as the fact found it.
+    /// Fixes the addressee, unless an earlier try did: the account's contact when the event took effect.
     #[must_use]
     pub fn addressed(mut self, account: Option<&Account>) -> Self {
         if self.addressee.is_none() {
@@ -161,7 +161,7 @@ impl Email {
     /// Begins a try, or withdraws the e-mail when the password that it would carry has ended.
     ///
     /// # Errors
-    /// It is not waiting, or nobody knows yet whom it goes to.
+    /// It is not queued, or its account is not known yet.
     pub fn begin_try(self, now: Timestamp) -> Result<Self, NotNow> {
         if self.delivery != Delivery::Queued {
             return Err(NotNow::NotQueued);
@@ -179,8 +179,8 @@ impl Email {
         })
     }
 
-    /// Erases the password. A waiting e-mail is withdrawn with it; one that is being handed over right now takes its
-    /// course and is withdrawn if it comes back.
+    /// Erases the password. A queued e-mail is withdrawn with it; one that is being sent is withdrawn if it is to be
+    /// retried.
     #[must_use]
     pub fn without_secret(self) -> Self {
         let secret = self.secret.erased();
@@ -195,7 +195,7 @@ impl Email {
         }
     }
 
-    /// What follows a try, when `left` of machine time remains until the e-mail is given up.
+    /// The state after a try, when `left` of machine time remains until the e-mail is given up.
     pub fn after_try(&self, outcome: Outcome, left: Duration, random: u64) -> Next {
         let turned_away = matches!(outcome, Outcome::TurnedAway(_));
         match outcome {
@@ -253,7 +253,7 @@ impl Secret {
     }
 }
 
-/// A server's answer on one line and of bounded length.
+/// A server's reply on one line, truncated.
 fn shortened(error: &str) -> String {
     error
         .chars()

@@ -1,4 +1,4 @@
-//! When a mail that could not be handed over is tried again. All of it is machine time.
+//! Retries of e-mails: exponential back-off with jitter, in machine time.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ const FIRST: Duration = Duration::from_secs(30);
 /// The longest wait, before jitter.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
-/// How long to wait after the given number of failed tries (1 or more): doubling from 30 s to an hour, of which
-/// `random` takes up to half away, so that mails that failed together do not come back together.
+/// The back-off after the given number of failed tries (1 or more): doubling from 30 s to an hour, less up to half of it
+/// by `random`.
 pub fn backoff(attempts: i32, random: u64) -> Duration {
     let doublings = u32::try_from(attempts.max(1) - 1)
         .unwrap_or_default()
@@ -23,8 +23,8 @@ pub fn backoff(attempts: i32, random: u64) -> Duration {
     half + Duration::from_millis(random % millis)
 }
 
-/// How long to wait before the next try, when `left` remains until the e-mail is given up; none when nothing does. The
-/// last try comes at the very end.
+/// The back-off before the next try, when `left` remains until the e-mail is given up; none when nothing does. The last
+/// try is at the very end.
 pub fn next_try(attempts: i32, left: Duration, random: u64) -> Option<Duration> {
     if left.is_zero() {
         return None;

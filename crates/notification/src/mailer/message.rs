@@ -1,4 +1,4 @@
-//! A letter as it travels: RFC 5322, text and HTML side by side.
+//! Builds the MIME message (RFC 5322): multipart/alternative, text and HTML.
 
 use std::fmt::Display;
 use std::time::SystemTime;
@@ -11,10 +11,10 @@ use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
 use crate::domain::account::Addressee;
 use crate::domain::letter::Letter;
 
-/// Puts a letter into its envelope. `now` is its date; `message_id` carries its angle brackets.
+/// Builds the message. `now` is its Date; `message_id` includes its angle brackets.
 ///
 /// # Errors
-/// Why it cannot be sent to this address at all.
+/// Why no message can be sent to this address.
 pub fn message(
     letter: Letter,
     to: &Addressee,
@@ -40,7 +40,7 @@ pub fn message(
         .from(from.clone())
         .to(Mailbox::new(None, recipient))
         .subject(letter.subject)
-        // RFC 3834: nobody's out-of-office answer is wanted.
+        // RFC 3834: suppresses out-of-office replies.
         .raw_header(raw("Auto-Submitted", "auto-generated"))
         .raw_header(raw("Content-Language", to.locale.tag()))
         .multipart(
@@ -51,10 +51,10 @@ pub fn message(
         .map_err(|error| format!("it cannot be sent to {}: {error}", to.email))
 }
 
-/// The address as every mail server takes it, with its domain in A-labels.
+/// The address in ASCII, its domain in A-labels, as every mail server accepts it.
 ///
 /// # Errors
-/// Why there is none: mail servers that take other letters before the "@" are too few.
+/// A local part that is not ASCII: too few mail servers support SMTPUTF8.
 pub fn in_ascii(address: &Address) -> Result<Address, String> {
     if !address.user().is_ascii() {
         return Err(format!(

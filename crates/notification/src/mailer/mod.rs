@@ -20,8 +20,8 @@ pub enum Mailer {
     Smtp(Smtp),
 }
 
-/// A way to hand over one message after another, by one worker.
-pub enum Line<'a> {
+/// An open connection of one worker, which sends one message after another.
+pub enum Connection<'a> {
     /// Into files.
     Directory(&'a Directory),
     /// Over a connection that is open and authenticated.
@@ -29,30 +29,29 @@ pub enum Line<'a> {
 }
 
 impl Mailer {
-    /// Opens a line.
+    /// Connects.
     ///
     /// # Errors
-    /// Why the mail server does not take us. No message has anything to do with that, so each is tried again.
-    pub async fn open(&self) -> Result<Line<'_>, Outcome> {
+    /// Why the mail server refuses the connection. No message is at fault, so each is tried again.
+    pub async fn open(&self) -> Result<Connection<'_>, Outcome> {
         match self {
-            Mailer::Directory(directory) => Ok(Line::Directory(directory)),
-            Mailer::Smtp(smtp) => Ok(Line::Smtp(Box::new(smtp.open().await?))),
+            Mailer::Directory(directory) => Ok(Connection::Directory(directory)),
+            Mailer::Smtp(smtp) => Ok(Connection::Smtp(Box::new(smtp.open().await?))),
         }
     }
 }
 
-impl Line<'_> {
-    /// Hands a message over. After anything but [`Outcome::Delivered`] the line must not be used again.
+impl Connection<'_> {
+    /// Sends a message. After anything but [`Outcome::Delivered`] the connection must not be used again.
     pub async fn send(&mut self, id: Uuid, message: &Message) -> Outcome {
         match self {
-            Line::Directory(directory) => directory.write(id, message.formatted()).await,
-            Line::Smtp(session) => session.send(message).await,
+            Connection::Directory(directory) => directory.write(id, message.formatted()).await,
+            Connection::Smtp(session) => session.send(message).await,
         }
     }
 
-    /// Says goodbye.
     pub async fn close(self) {
-        if let Line::Smtp(session) = self {
+        if let Connection::Smtp(session) = self {
             session.close().await;
         }
     }

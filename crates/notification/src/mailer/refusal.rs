@@ -1,4 +1,5 @@
-//! What a mail server's refusal is about: the e-mail, which it ends, or us, whom no other e-mail could help.
+//! Classifies a permanent SMTP reply (5xx): it is about this e-mail, which then fails, or about the sender, so that every
+//! e-mail would be refused and waits for a changed setting.
 //!
 //! | a 5xx answer                                             | ends the e-mail                              |
 //! |----------------------------------------------------------|----------------------------------------------|
@@ -21,14 +22,11 @@
 use std::fmt::{self, Display};
 use std::time::Duration;
 
-/// What the mail server was asked.
+/// The command that was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// MAIL FROM.
     Sender,
-    /// RCPT TO.
     Recipient,
-    /// DATA.
     Data,
     /// The message and its final dot.
     Message,
@@ -46,8 +44,8 @@ impl Display for Step {
 }
 
 impl Step {
-    /// How long an answer is waited for: what RFC 5321, 4.5.3.2, gives it. A server that judged a message for longer than
-    /// it is waited for may have taken it all the same, and gets it again under the same Message-ID.
+    /// The timeout of RFC 5321, 4.5.3.2. A server that takes longer may have accepted the message all the same, and gets it
+    /// again under the same Message-ID.
     pub const fn patience(self) -> Duration {
         Duration::from_mins(match self {
             Self::Sender | Self::Recipient => 5,
@@ -58,7 +56,7 @@ impl Step {
     }
 }
 
-/// What shows that an answer may speak of us: our address, account, host, or how much we send.
+/// Words that show that a reply may be about the sender: its address, account, host, or volume.
 const OF_US: [&str; 29] = [
     " from ",
     "auth",
@@ -91,7 +89,7 @@ const OF_US: [&str; 29] = [
     "your ip",
 ];
 
-/// What shows that an answer speaks of the content.
+/// Words that show that a reply is about the content.
 const OF_CONTENT: [&str; 9] = [
     "attachment",
     "content",
@@ -143,8 +141,7 @@ pub fn ends_it(step: Step, code: u16, text: &str) -> bool {
     }
 }
 
-/// Whether an answer in lower case may speak of us. A mailbox that is over its quota and a message that is over the limit
-/// of its size are not ours.
+/// Whether a reply, in lower case, may be about the sender. A full mailbox and an oversized message are not.
 fn speaks_of_us(code: u16, text: &str) -> bool {
     let others = FULL
         .iter()

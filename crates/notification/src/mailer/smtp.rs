@@ -1,8 +1,8 @@
-//! A mail server, spoken to over connections that are as private as the settings say, or not at all.
+//! An SMTP client. A connection is encrypted as the settings demand, or not made.
 //!
-//! lettre's own pool is not used: a message whose try is given up in the middle would leave its connection in it, and
-//! the next message would read the answer to this one. Here a worker owns its connection and drops it after anything
-//! unexpected. lettre's `tracing` feature must stay off: it logs every command, the password's among them.
+//! lettre's own pool is not used: a send that is cancelled half way would put its connection back, and the next message
+//! would read the answer to this one. Here a worker owns its connection and drops it after any failure. lettre's
+//! `tracing` feature must stay off: it logs every command, and so the password.
 
 use std::error::Error as _;
 use std::fmt::Display;
@@ -24,30 +24,27 @@ use crate::mailer::refusal::{Step, ends_it};
 /// How long connecting, TLS and signing in may take together.
 const OPEN: Duration = Duration::from_secs(30);
 
-/// How long saying goodbye may take.
+/// How long QUIT may take.
 const CLOSE: Duration = Duration::from_secs(2);
 
-/// How a connection is made private.
+/// How a connection is encrypted.
 pub enum Tls {
     /// TLS from the first byte.
     Implicit(TlsParameters),
-    /// STARTTLS, without which nothing is said.
+    /// STARTTLS; nothing is sent to a server that does not offer it.
     Starttls(TlsParameters),
-    /// Not at all.
+    /// Not encrypted.
     Plaintext,
 }
 
 /// A mail server and how to reach it.
 pub struct Smtp {
-    /// Its host.
     pub host: String,
-    /// Its port.
     pub port: u16,
-    /// How the connection is made private.
     pub tls: Tls,
-    /// User and password, where it wants them.
+    /// User and password, where the server requires authentication.
     pub credentials: Option<(String, SecretString)>,
-    /// The name that we greet it with.
+    /// The name in EHLO.
     pub hello: ClientId,
 }
 
@@ -57,14 +54,14 @@ pub struct Session {
 }
 
 impl Smtp {
-    /// Connects and signs in.
+    /// Connects and authenticates.
     ///
     /// # Errors
     /// What failed: [`Outcome::TurnedAway`] where no repetition helps, or else [`Outcome::Later`].
     pub async fn open(&self) -> Result<Session, Outcome> {
         match timeout(OPEN, self.connect()).await {
             Ok(Ok(connection)) => Ok(Session { connection }),
-            // A server without STARTTLS or AUTH and one with a wrong certificate need another setting as well.
+            // A server without STARTTLS or AUTH, or with a wrong certificate, needs a changed setting just as a 5xx does.
             Ok(Err(error)) if error.is_permanent() || error.is_client() || error.is_tls() => {
                 Err(Outcome::TurnedAway(words("before MAIL FROM", &error)))
             }
@@ -98,7 +95,6 @@ impl Smtp {
 }
 
 impl Session {
-    /// Hands a message over.
     pub async fn send(&mut self, message: &Message) -> Outcome {
         match self.hand_over(message).await {
             Ok(()) => Outcome::Delivered,
@@ -109,8 +105,8 @@ impl Session {
         }
     }
 
-    /// Everything is in ASCII: addresses by [`crate::mailer::message::in_ascii`], the rest by its encoding. So nothing is
-    /// asked of the server beyond what every server has.
+    /// Everything is ASCII: addresses by [`crate::mailer::message::in_ascii`], the rest by its encoding. So no SMTP
+    /// extension is needed.
     async fn hand_over(&mut self, message: &Message) -> Result<(), Outcome> {
         let envelope = message.envelope();
         let sender = Mail::new(envelope.from().cloned(), Vec::new());
@@ -129,13 +125,12 @@ impl Session {
         answered(step, self.connection.command(command)).await
     }
 
-    /// Says goodbye.
     pub async fn close(mut self) {
         let _ = timeout(CLOSE, self.connection.quit()).await;
     }
 }
 
-/// Waits for the answer to a step, and says what a refusal means for the message.
+/// Waits for the reply to a command, and classifies a refusal.
 async fn answered(
     step: Step,
     answer: impl Future<Output = Result<Response, Error>>,
@@ -155,7 +150,7 @@ async fn answered(
     })
 }
 
-/// What went wrong, and where; lettre would call "permanent" what is tried again.
+/// The error with its step. Not lettre's own text, which calls "permanent" what is retried here.
 fn words(place: impl Display, error: &Error) -> String {
     match error.status() {
         Some(code) => format!("{code} {place}: {}", said(error)),
@@ -163,7 +158,7 @@ fn words(place: impl Display, error: &Error) -> String {
     }
 }
 
-/// The text of the server's answer.
+/// The text of the server's reply.
 fn said(error: &Error) -> String {
     error.source().map(ToString::to_string).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Accounts as their changes left them.
+//! The versions of accounts.
 
 use jiff::Timestamp;
 use octroi_platform::{Error, Rows, Tx, params, row_get};
@@ -17,7 +17,7 @@ struct StoredZone {
     time: String,
 }
 
-/// Keeps the account as a change left it. A version that is here already stays.
+/// Stores a version of an account; one that is stored already stays.
 pub fn insert(tx: &mut Tx, id: &str, effective: Timestamp, account: &Account) {
     let zones: Vec<Value> = account
         .zones
@@ -43,7 +43,7 @@ pub fn insert(tx: &mut Tx, id: &str, effective: Timestamp, account: &Account) {
     );
 }
 
-/// The account that a row of `email` was joined with; none where none was.
+/// The account that a row of `email` was joined with, if any.
 pub(super) fn joined(row: &Row) -> Result<Option<Account>, Error> {
     let Some(version) = row_get::<Option<i64>>(row, "account_version")? else {
         return Ok(None);

@@ -24,7 +24,7 @@ pub const SECRETS_ONE: Check = Check {
         GROUP BY account, license",
 };
 
-// What is being handed over when its password ends takes its course, and is withdrawn at once if it comes back.
+// An e-mail that is being sent when its password ends is withdrawn once its try has failed.
 pub const SECRETS_WITHDRAWN: Check = Check {
     name: "e-mails: those of passwords alone carry one, and end with it if not sent yet",
     sql: "
@@ -35,7 +35,7 @@ pub const SECRETS_WITHDRAWN: Check = Check {
         FROM notification.email",
 };
 
-// A setting to mend: sender, sign-in or relaying. What the server said is told with it.
+// The settings must be changed: sender, authentication or relaying. The server's reply is printed with it.
 pub const TURNED_AWAY: Check = Check {
     name: "e-mails: none waits because the mail server refuses us",
     sql: "

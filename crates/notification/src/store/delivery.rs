@@ -1,5 +1,5 @@
-//! The queue of e-mails to send, and the passwords to erase. Leases and waits are the database's time, which a test
-//! clock never moves.
+//! The queue of e-mails to send, and the expired passwords. Leases and retry times are machine time, the database's, which
+//! no test clock moves.
 
 use std::time::Duration;
 
@@ -11,30 +11,26 @@ use crate::domain::email::{Email, Next};
 use crate::domain::retry::GIVE_UP_AFTER;
 use crate::store::email::{from_row, select_email};
 
-/// For how long a worker holds an e-mail unless it renews the lease: what a dead one held is free by then.
+/// How long a lease lasts unless it is renewed.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// How often a worker renews its lease while it hands an e-mail over, which a slow server may draw out for minutes.
+/// How often a lease is renewed: sending to a slow server may take minutes.
 pub const RENEW_EVERY: Duration = Duration::from_secs(10);
 
-/// How long an e-mail whose row cannot be read waits for another look.
+/// The back-off of an e-mail whose row is corrupt.
 const UNREADABLE: Duration = Duration::from_secs(600);
 
-/// An e-mail that a worker holds.
+/// An e-mail with its lease.
 pub struct Leased {
-    /// The e-mail.
     pub email: Email,
-    /// Proves the lease.
+    /// Fences the lease: writes of a worker that lost it do nothing.
     pub token: Uuid,
-    /// What remained until it is given up when the lease was taken.
+    /// Time until the e-mail is given up, when the lease was taken.
     pub left: Duration,
 }
 
-/// The next e-mail that is due, locked, in a transaction; none when there is none. One that cannot be read is put back
-/// for a while, so that it holds up no other.
-///
-/// # Errors
-/// The database's, or a row that cannot be.
+/// The next e-mail that is due, locked, in a transaction. One whose row is corrupt backs off, so that it does not block
+/// the queue.
 pub async fn due(db: &Db, call: &Call) -> Result<(Tx, Option<(Email, Duration)>), Error> {
     let (mut tx, rows) = db
         .begin_work(
@@ -74,7 +70,7 @@ pub async fn due(db: &Db, call: &Call) -> Result<(Tx, Option<(Email, Duration)>)
     }
 }
 
-/// Takes the lease of an e-mail that a try began with, and fixes whom it goes to.
+/// Leases an e-mail and fixes its addressee.
 ///
 /// # Errors
 /// [`Error::Internal`] when it has no addressee.
@@ -107,10 +103,7 @@ pub fn lease(tx: &mut Tx, email: &Email, token: Uuid) -> Result<(), Error> {
     Ok(())
 }
 
-/// Renews a lease that still holds; one that passed to another worker stays with it.
-///
-/// # Errors
-/// The database's.
+/// Renews a lease unless another worker holds it by now.
 pub async fn renew(db: &Db, leased: &Leased) -> Result<(), Error> {
     db.execute(
         "-- delivery::renew
@@ -127,11 +120,7 @@ pub async fn renew(db: &Db, leased: &Leased) -> Result<(), Error> {
     Ok(())
 }
 
-/// The sealed password of a leased e-mail, read right before it is sent; none when it has ended meanwhile or the
-/// lease is lost.
-///
-/// # Errors
-/// The database's.
+/// The sealed password of a leased e-mail, read right before it is sent; none when it has ended or the lease is lost.
 pub async fn sealed_secret(
     db: &Db,
     leased: &Leased,
@@ -149,10 +138,7 @@ pub async fn sealed_secret(
     row.map(|row| row_get(&row, "sealed_secret")).transpose()
 }
 
-/// Whether a lease still holds; the e-mail is then locked, in a transaction.
-///
-/// # Errors
-/// The database's.
+/// Whether the lease is still held; the e-mail is then locked, in a transaction.
 pub async fn held(db: &Db, call: &Call, leased: &Leased) -> Result<(Tx, bool), Error> {
     let (tx, rows) = db
         .begin_work(
@@ -165,8 +151,8 @@ pub async fn held(db: &Db, call: &Call, leased: &Leased) -> Result<(Tx, bool), E
     Ok((tx, !rows.is_empty()))
 }
 
-/// Writes what followed a try and gives the lease back. What comes back with its password erased is due at once, to be
-/// withdrawn.
+/// Writes the outcome of a try and releases the lease. An e-mail to retry whose password was erased meanwhile is due at
+/// once, to be withdrawn.
 pub fn finish(tx: &mut Tx, leased: &Leased, next: &Next, now: Timestamp) {
     let turned_away = matches!(
         next,
@@ -205,10 +191,7 @@ pub fn finish(tx: &mut Tx, leased: &Leased, next: &Next, now: Timestamp) {
     );
 }
 
-/// E-mails whose password has had its time, locked, in a transaction; at most `limit` after the first `after`.
-///
-/// # Errors
-/// The database's, or a row that cannot be.
+/// E-mails with an expired password, locked, in a transaction; at most `limit` after the first `after`.
 pub async fn expired(
     db: &Db,
     call: &Call,

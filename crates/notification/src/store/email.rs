@@ -11,9 +11,9 @@ use crate::domain::email::{Delivery, Email, Secret};
 use crate::domain::locale::Locale;
 use crate::store::account;
 
-/// Reads e-mails, each joined with the account as its fact found it while nobody is fixed as its addressee: the latest
-/// change that took effect by then, or else the first one known. A change that arrives after the first try comes too
-/// late: nothing that is to be sent waits for billing, which may be away for long.
+/// Reads e-mails. Until the first try fixes the addressee, each is joined with the version of the account in effect at its
+/// event, or else the first one known. A change that arrives after the first try is too late: sending does not wait for
+/// billing.
 macro_rules! select_email {
     ($name:literal, $rest:literal) => {
         concat!(
@@ -84,9 +84,6 @@ pub fn insert(tx: &mut Tx, email: &Email) -> Result<(), Error> {
 }
 
 /// One e-mail of an account.
-///
-/// # Errors
-/// The database's, or a row that cannot be.
 pub async fn get(db: &Db, account: &str, id: Uuid) -> Result<Option<Email>, Error> {
     let row = db
         .read_opt(
@@ -97,10 +94,7 @@ pub async fn get(db: &Db, account: &str, id: Uuid) -> Result<Option<Email>, Erro
     row.map(|row| from_row(&row)).transpose()
 }
 
-/// An account's e-mails, newest first, from below `before` on.
-///
-/// # Errors
-/// The database's, or a row that cannot be.
+/// An account's e-mails before `before`, newest first.
 pub async fn list(
     db: &Db,
     account: &str,
@@ -120,11 +114,7 @@ pub async fn list(
     rows.iter().map(from_row).collect()
 }
 
-/// The e-mails of a licence whose password can still be read, locked. There is one at most in the steady state: each
-/// new password ends the one before.
-///
-/// # Errors
-/// The database's, or a row that cannot be.
+/// The e-mails of a licence whose password is readable, locked: one at most, since each new password ends the previous.
 pub async fn with_password_of(tx: &Tx, account: &str, license: &str) -> Result<Vec<Email>, Error> {
     let rows = tx
         .query(
@@ -139,7 +129,7 @@ pub async fn with_password_of(tx: &Tx, account: &str, license: &str) -> Result<V
     rows.iter().map(from_row).collect()
 }
 
-/// Writes that an e-mail's password is gone, and what that made of the e-mail.
+/// Erases an e-mail's password and writes the e-mail's new state.
 pub fn erase_secret(tx: &mut Tx, email: &Email) {
     tx.write(
         "-- email::erase_secret
@@ -186,7 +176,6 @@ fn secret_columns(secret: &Secret) -> SecretColumns {
     }
 }
 
-/// An e-mail, addressed as the row and its account say.
 pub(super) fn from_row(row: &Row) -> Result<Email, Error> {
     let account: String = row_get(row, "account")?;
     let id: Uuid = row_get(row, "id")?;
@@ -239,7 +228,6 @@ pub(super) fn from_row(row: &Row) -> Result<Email, Error> {
     Ok(email.addressed(account::joined(row)?.as_ref()))
 }
 
-/// The addressee that is fixed already.
 fn addressee(row: &Row) -> Result<Option<Addressee>, Error> {
     let Some(email) = row_get::<Option<String>>(row, "recipient")? else {
         return Ok(None);

@@ -324,7 +324,7 @@ impl Site {
     }
 }
 
-/// Runs what waits for files and processes where it holds up nobody.
+/// Runs blocking work on a thread for it.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ClusterError> + Send + 'static,
 ) -> Result<T, ClusterError> {

@@ -1,4 +1,4 @@
-//! What one service says against what another does.
+//! Checks that compare the schemas of two services.
 
 use octroi_platform::check::Check;
 
@@ -17,7 +17,7 @@ pub(super) const CHECKS: &[Check] = &[
     ORPHAN_ORDERS,
 ];
 
-// An order being paid may be settled already: its licences follow.
+// An order in PAYING may be settled already; its licences follow.
 pub(super) const ORDER_SETTLEMENTS: Check = Check {
     name: "orders: no licences without settlement, no settlement without licences",
     sql: "
@@ -51,7 +51,7 @@ pub(super) const ORDER_PAYMENTS: Check = Check {
             ON s.account = o.account AND s.order_id = o.order_id AND s.attempt = o.attempts AND o.state = 'COMPLETED'",
 };
 
-// What releases before billing kept every decline refused left nothing there.
+// Older releases of billing stored no settlement for some declines.
 pub(super) const ORDER_OUTCOMES: Check = Check {
     name: "orders: each attempt to pay ended as billing settled it",
     sql: "
@@ -63,7 +63,7 @@ pub(super) const ORDER_OUTCOMES: Check = Check {
         FROM licensing.payment_attempt a FULL JOIN billing.settlement s USING (account, order_id, attempt)",
 };
 
-// An order being paid may be settled already.
+// An order in PAYING may be settled already.
 pub(super) const ORDER_LINES: Check = Check {
     name: "orders: what was ordered is what was settled and invoiced",
     sql: "
@@ -138,8 +138,8 @@ pub(super) const FIXED_ACCOUNTS: Check = Check {
               AND under_way.aggregate = format('accounts/%s/orders/%s', o.account, o.order_id))",
 };
 
-// Which changes of a password were to be mailed, and which accounts have a new contact, only the facts' bodies tell:
-// those were read before. An e-mail that tells of no such fact is as wrong as one that is missing.
+// Whether a changed password or contact is mailed stands in the event's body only, so `octroi.mailed` holds the ids. An
+// e-mail without its event is as wrong as a missing one.
 pub(super) const EMAILS: Check = Check {
     name: "e-mails: each fact that customers are told of has its own, and each its fact",
     sql: "

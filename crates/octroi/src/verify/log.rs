@@ -6,7 +6,7 @@ use super::Rule;
 
 pub(super) const SCHEMAS: [&str; 3] = ["licensing", "billing", "notification"];
 
-/// Which service's events go to which.
+/// Source and subscriber.
 pub(super) const ROUTES: [(&str, &str); 4] = [
     ("licensing", "billing"),
     ("licensing", "notification"),
@@ -14,7 +14,7 @@ pub(super) const ROUTES: [(&str, &str); 4] = [
     ("billing", "notification"),
 ];
 
-/// The rules of each schema's log, and of each way that events take.
+/// The checks of each schema's event log, and of each route.
 pub(super) fn rules() -> Vec<Rule> {
     let own = SCHEMAS
         .iter()
@@ -36,7 +36,7 @@ pub(super) fn of(schema: &str, check: &Check) -> Rule {
     }
 }
 
-/// What the check of a way that events take is called.
+/// The name of the check of a route.
 pub(super) fn inbox_name(source: &str, subscriber: &str) -> String {
     format!("{source} to {subscriber}: each event was applied once or is on its way")
 }

@@ -1,4 +1,4 @@
-//! Facts of which only the body tells whether customers hear of them.
+//! Events whose body decides whether an e-mail follows from them.
 
 use anyhow::Context as _;
 use octroi_api::event::v1::Event;
@@ -7,23 +7,20 @@ use prost::Message as _;
 use tokio_postgres::Transaction;
 use uuid::Uuid;
 
-/// How many facts are read at a time.
+/// How many events are read at a time.
 const BATCH: i32 = 1_000;
 
-const FACTS: &str = "
+const EVENTS: &str = "
     SELECT id, body FROM licensing.event WHERE type = 'licensing.license.password_changed'
     UNION ALL
     SELECT id, body FROM billing.event WHERE type = 'billing.account.changed'";
 
-/// Tells the checks, as the setting `octroi.mailed`, the ids of those facts of which customers are told by e-mail.
-///
-/// # Errors
-/// The database's.
-pub(super) async fn tell(snapshot: &Transaction<'_>) -> anyhow::Result<()> {
-    let facts = snapshot.bind(FACTS, &[]).await?;
+/// Puts the ids of the events that must have an e-mail into the setting `octroi.mailed`, for the checks to read.
+pub(super) async fn set_mailed(snapshot: &Transaction<'_>) -> anyhow::Result<()> {
+    let events = snapshot.bind(EVENTS, &[]).await?;
     let mut mailed: Vec<String> = Vec::new();
     loop {
-        let rows = snapshot.query_portal(&facts, BATCH).await?;
+        let rows = snapshot.query_portal(&events, BATCH).await?;
         if rows.is_empty() {
             break;
         }
@@ -38,12 +35,12 @@ pub(super) async fn tell(snapshot: &Transaction<'_>) -> anyhow::Result<()> {
     snapshot
         .execute("SELECT set_config('octroi.mailed', $1, true)", &[&mailed])
         .await
-        .context("cannot tell which facts are mailed")?;
+        .context("cannot find which events are mailed")?;
     Ok(())
 }
 
-/// Whether customers are told of a fact. One that cannot be read has no e-mail either: it is looked for, so that this
-/// shows.
+/// Whether an e-mail must follow from an event. A body that cannot be read has none, so it is required of it: the check
+/// then reports the event.
 fn is_mailed(body: &[u8]) -> bool {
     match Event::decode(body).map(|event| event.payload) {
         Ok(Some(Payload::PasswordChanged(changed))) => changed.mailed,

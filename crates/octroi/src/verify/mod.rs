@@ -1,8 +1,7 @@
 //! `octroi verify`: the invariants of the stored data, across the three schemas.
 //!
-//! Every check is one query that looks at rows and says of each whether it breaks the rule. All run in one snapshot,
-//! so that Octroi may go on serving; where facts travel between services, a check allows for those on their way and
-//! for nothing else.
+//! Every check is one query whose rows say whether they break the rule. All run in one snapshot, while Octroi may go on
+//! serving; a check that compares services allows for events that are not delivered yet, and for nothing else.
 
 mod crossing;
 mod log;
@@ -24,7 +23,7 @@ use crate::interrupt::{unless_interrupted, until_interrupted};
 use crate::output::{self, Unread};
 use crate::place::{PlaceArgs, find_admin};
 
-/// How many breaches of one rule are named.
+/// How many breaches of one rule are printed.
 const NAMED: i64 = 5;
 
 /// A check as it is run: those of the platform's tables are run once for each schema.
@@ -119,15 +118,11 @@ pub async fn verify(args: &PlaceArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Nothing is known of the data then, so it is no success.
 fn interrupted() -> Failure {
     Failure::from(anyhow::anyhow!("interrupted before the checks were done"))
 }
 
 /// Checks every rule on the database that the administrator's connection names.
-///
-/// # Errors
-/// The database's.
 pub async fn run(admin: &Config) -> anyhow::Result<Report> {
     let (mut client, connection) = admin
         .connect(NoTls)
@@ -141,7 +136,7 @@ pub async fn run(admin: &Config) -> anyhow::Result<Report> {
         .read_only(true)
         .start()
         .await?;
-    tell(&snapshot, offset).await?;
+    set_parameters(&snapshot, offset).await?;
     let mut findings = Vec::new();
     for rule in rules() {
         let finding = look(&snapshot, &rule).await;
@@ -150,8 +145,8 @@ pub async fn run(admin: &Config) -> anyhow::Result<Report> {
     Ok(Report { findings })
 }
 
-/// Tells the checks what they cannot read from rows: business time, and which facts are told by e-mail.
-async fn tell(snapshot: &Transaction<'_>, offset: i64) -> anyhow::Result<()> {
+/// Sets what the checks cannot read from rows: business time, and which events are mailed.
+async fn set_parameters(snapshot: &Transaction<'_>, offset: i64) -> anyhow::Result<()> {
     let now = jiff::Timestamp::from_microsecond(system_micros().saturating_add(offset))?;
     snapshot
         .execute(
@@ -159,10 +154,10 @@ async fn tell(snapshot: &Transaction<'_>, offset: i64) -> anyhow::Result<()> {
             &[&now.to_string()],
         )
         .await?;
-    mailed::tell(snapshot).await
+    mailed::set_mailed(snapshot).await
 }
 
-/// By how much business time differs from the system's, in microseconds.
+/// Business time minus machine time, in microseconds.
 async fn clock_offset(client: &Client) -> anyhow::Result<i64> {
     let row = client
         .query_one("SELECT to_regclass('testing.clock') IS NOT NULL", &[])
@@ -177,7 +172,7 @@ async fn clock_offset(client: &Client) -> anyhow::Result<i64> {
 }
 
 async fn look(snapshot: &Transaction<'_>, rule: &Rule) -> anyhow::Result<Finding> {
-    // The examples come sorted, so that two runs on the same data say the same.
+    // Sorted, so that two runs on the same data print the same.
     let sql = format!(
         "WITH looked AS MATERIALIZED ({})
          SELECT count(*) AS rows, count(*) FILTER (WHERE broken) AS breaches,

@@ -166,7 +166,7 @@ async fn look_after(client: &mut Client, offset: i64, name: &str, sql: &str) -> 
         .await
         .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     assert!(touched > 0, "nothing to change for {name:?}: {sql}");
-    tell(&tx, offset).await.unwrap();
+    set_parameters(&tx, offset).await.unwrap();
     let rules = rules();
     let rule = rules.iter().find(|rule| rule.name == name);
     let rule = rule.unwrap_or_else(|| panic!("there is no check {name:?}"));

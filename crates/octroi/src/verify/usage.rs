@@ -1,4 +1,4 @@
-//! Usage: what licensing tells of it against what billing knows.
+//! Checks that compare usage in licensing and in billing.
 
 use octroi_platform::check::Check;
 
@@ -22,8 +22,8 @@ pub(super) const INTERVAL_OVERLAP: Check = Check {
         FROM interval",
 };
 
-// Intervals are half-open, and empty ones count nowhere: where a seat is given out again at the instant that took it
-// back, billing keeps an empty interval that licensing has let go on.
+// Intervals are half-open, so empty ones count for nothing: where a seat is activated again at the instant of its
+// deactivation, licensing continues the interval, and billing has an empty one beside it.
 pub(super) const INTERVALS: Check = Check {
     name: "usage: billing's intervals are licensing's, but for those on their way",
     sql: "
@@ -47,7 +47,7 @@ pub(super) const INTERVALS: Check = Check {
                   coalesce(told.seat, known.seat)))",
 };
 
-// It is this price that the month of the entry is charged at.
+// The month of the entry is charged at this price.
 pub(super) const ENTRIES: Check = Check {
     name: "usage: an offer enters a group with its first paid order, at its price",
     sql: "
