@@ -21,7 +21,7 @@ use octroi_api::billing::v1::payment_method_service_server::PaymentMethodService
 use octroi_api::billing::v1::payment_service_server::PaymentServiceServer;
 use octroi_api::billing::v1::settlement_service_server::SettlementServiceServer;
 use octroi_calendar::Zones;
-use octroi_platform::{Running, Service, Shell, StartError};
+use octroi_platform::{Running, Service, Shell, StartError, services};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -49,8 +49,8 @@ pub mod usage {
 
 /// The billing service.
 pub static SERVICE: Service = Service {
-    name: "billing",
-    port: 50052,
+    name: services::BILLING.name,
+    port: services::BILLING.port,
     subscribers: &["licensing", "notification"],
     migrations: &[
         (

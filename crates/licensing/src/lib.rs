@@ -18,7 +18,7 @@ use octroi_api::licensing::v1::license_service_server::LicenseServiceServer;
 use octroi_api::licensing::v1::offer_service_server::OfferServiceServer;
 use octroi_api::licensing::v1::order_service_server::OrderServiceServer;
 use octroi_api::licensing::v1::portal_service_server::PortalServiceServer;
-use octroi_platform::{Horizon, Running, Service, Shell, StartError};
+use octroi_platform::{Horizon, Running, Service, Shell, StartError, services};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -43,8 +43,8 @@ pub use crate::store::check;
 
 /// The licensing service.
 pub static SERVICE: Service = Service {
-    name: "licensing",
-    port: 50051,
+    name: services::LICENSING.name,
+    port: services::LICENSING.port,
     subscribers: &["billing", "notification"],
     migrations: &[
         (

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use octroi_api::notification::v1::email_service_server::EmailServiceServer;
-use octroi_platform::{Running, Service, Shell, StartError};
+use octroi_platform::{Running, Service, Shell, StartError, services};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -29,8 +29,8 @@ pub use crate::store::check;
 
 /// The notification service.
 pub static SERVICE: Service = Service {
-    name: "notification",
-    port: 50053,
+    name: services::NOTIFICATION.name,
+    port: services::NOTIFICATION.port,
     subscribers: &[],
     migrations: &[
         ("V1__email.sql", include_str!("../migrations/V1__email.sql")),

@@ -11,7 +11,7 @@ use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use octroi_platform::auth::Signer;
-use octroi_platform::settings::{key_id, public_jwk};
+use octroi_platform::jwk::{key_id, public_jwk};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::bootstrap::Passwords;

@@ -14,13 +14,14 @@ mod value;
 
 pub use db::{migrate, tx};
 pub use event::{check, intake, relay};
-pub use server::{process, service, settings};
-pub use trust::{auth, peer};
-pub use value::{call, clock, error, name, page, refusal, seal, text};
+pub use server::{keys, process, service, settings};
+pub use trust::{auth, jwk, peer};
+pub use value::{call, clock, error, name, page, panic, refusal, seal, services, text, time};
 
 pub(crate) use db::trail;
 pub(crate) use event::event_service;
 pub(crate) use server::{connection, gate, held, message, reflection, sending, test_clock, work};
+pub(crate) use value::limits;
 
 pub use call::{Call, Caller, IdempotencyKey, check_request_id};
 pub use clock::Clock;
@@ -30,6 +31,7 @@ pub use event::NewEvent;
 pub use gate::CALLS_AT_ONCE;
 pub use intake::{Applied, Intake};
 pub use page::Page;
+pub use panic::round;
 pub use peer::Peer;
 pub use refusal::{Refusal, Violations};
 pub use relay::Horizon;
@@ -37,4 +39,3 @@ pub use service::{Running, Service, Shell, StartError};
 pub use settings::Settings;
 pub use tokio_postgres::types::ToSql;
 pub use tx::{Begun, Rows, Tx};
-pub use work::round;

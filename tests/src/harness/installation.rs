@@ -13,7 +13,7 @@ use octroi_platform::Running;
 use octroi_platform::auth::Signer;
 use octroi_platform::clock::system_micros;
 use octroi_platform::event::to_proto;
-use octroi_platform::settings::key_id;
+use octroi_platform::jwk::key_id;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use octroi::bootstrap::{BootstrapOptions, bootstrap};
 use octroi_platform::auth::Verifier;
+use octroi_platform::jwk::public_jwk;
 use octroi_platform::seal::SealingKeys;
-use octroi_platform::settings::public_jwk;
 use octroi_tests::harness::{
     Answer as _, BUSINESS, ENTERPRISE, Installation, documented_catalogue, new_group,
     openssl_signs, script,

@@ -1,7 +1,9 @@
 //! The statements that make the roles, the schemas and who may do what.
 
+use octroi_platform::services::{BILLING, LICENSING, NOTIFICATION};
+
 /// The services: each has a schema of this name.
-pub(super) const SERVICES: [&str; 3] = ["licensing", "billing", "notification"];
+pub(super) const SERVICES: [&str; 3] = [LICENSING.name, BILLING.name, NOTIFICATION.name];
 /// What the services and the test clock share, in the schema `testing`.
 const TESTING_SCHEMA: &str = "
 CREATE TABLE testing.clock (

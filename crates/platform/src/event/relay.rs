@@ -21,9 +21,9 @@ use crate::db::{Db, row_get};
 use crate::error::Error;
 use crate::event::to_proto;
 use crate::intake::MOST;
-use crate::message::MESSAGE;
+use crate::limits::MESSAGE;
+use crate::panic::round;
 use crate::peer::Peer;
-use crate::work::round;
 
 /// How far `complete_through` trails the clock: twice the age at which a command refuses its final write.
 const TRAIL: SignedDuration = SignedDuration::from_secs(60);
@@ -54,6 +54,13 @@ pub(crate) struct Relay {
     pub(crate) nudge: Arc<Notify>,
     /// Up to when the subscriber was told that it is complete.
     pub(crate) told: watch::Sender<Option<Timestamp>>,
+}
+
+/// What the test clock needs of a relay.
+#[derive(Clone)]
+pub(crate) struct RelayHandle {
+    pub(crate) nudge: Arc<Notify>,
+    pub(crate) told: watch::Receiver<Option<Timestamp>>,
 }
 
 /// What a delivery came to.

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::{Service, ServiceExt as _};
 
-use crate::gate::CLOCK_DEADLINE;
+use crate::limits::CLOCK_DEADLINE;
 
 /// How long to wait when the system has no room for another connection.
 const NO_ROOM: Duration = Duration::from_millis(100);

@@ -28,10 +28,12 @@ use crate::clock::Clock;
 use crate::connection::{Busy, Link};
 use crate::error::{CALL_ID, Error};
 use crate::held::{ALL, Memory, late, overloaded};
-use crate::message::{self, MESSAGE, STRANGERS_MESSAGE};
+use crate::limits::{CLOCK_DEADLINE, MESSAGE, STRANGERS_DEADLINE, STRANGERS_MESSAGE};
+use crate::message;
+use crate::panic::round;
 use crate::refusal::Refusal;
 use crate::sending::{Sending, panicked};
-use crate::work::round;
+use crate::services::Known;
 
 /// How many calls a service works on at once; more are refused with OVERLOADED.
 pub const CALLS_AT_ONCE: usize = 512;
@@ -39,10 +41,6 @@ pub const CALLS_AT_ONCE: usize = 512;
 const STREAMS_AT_ONCE: usize = 128;
 /// How long a call may take when its caller names no deadline.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// How long a request without a token may take to come, to health and reflection.
-pub(crate) const STRANGERS_DEADLINE: Duration = Duration::from_secs(10);
-/// Moving a test clock by months works through every day.
-pub(crate) const CLOCK_DEADLINE: Duration = Duration::from_secs(900);
 
 /// What the layer needs to know.
 pub(crate) struct Gate {
@@ -83,16 +81,13 @@ impl Gate {
             Refusal::shared(Code::Unimplemented, reason, "there is no such method").status()
         };
         let method = Method::find(path).ok_or_else(unknown)?;
-        let port = match method.area() {
+        let known = match method.area() {
             area if area == self.service => return Ok(method),
             "event" | "auth" => return Ok(method),
             "testing" if self.clock.is_test() => return Ok(method),
-            "licensing" => "50051",
-            "billing" => "50052",
-            "notification" => "50053",
-            _ => return Err(unknown()),
+            area => Known::named(area).ok_or_else(unknown)?,
         };
-        let area = method.area();
+        let Known { name: area, port } = known;
         Err(Refusal::shared(
             Code::Unimplemented,
             ErrorReason::WrongService,
@@ -102,7 +97,7 @@ impl Gate {
             ),
         )
         .meta("service", area)
-        .meta("port", port)
+        .meta("port", port.to_string())
         .status())
     }
 

@@ -20,12 +20,9 @@ use tonic::{Code, Status};
 
 use crate::error::Error;
 use crate::held::{Held, late};
+use crate::limits::{MESSAGE, STRANGERS_MESSAGE};
 use crate::refusal::{Refusal, Violations};
 
-/// The largest message that a call may bring, in bytes, before it was compressed.
-pub(crate) const MESSAGE: usize = 4 << 20;
-/// The largest that a caller without a token may bring, to health and reflection: a name or two.
-pub(crate) const STRANGERS_MESSAGE: usize = 4 << 10;
 /// What the wire puts before a message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 /// The smallest answer worth compressing: one that goes in a packet or three gains nothing.

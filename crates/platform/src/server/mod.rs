@@ -3,6 +3,7 @@
 pub(crate) mod connection;
 pub(crate) mod gate;
 pub(crate) mod held;
+pub mod keys;
 pub(crate) mod message;
 pub mod process;
 pub(crate) mod reflection;

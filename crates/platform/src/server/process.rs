@@ -4,17 +4,16 @@ use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use clap::builder::{OsStringValueParser, Resettable};
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory as _, Parser};
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use tokio_util::sync::CancellationToken;
 
 use crate::migrate;
 use crate::service::{Running, Service, StartError};
 use crate::settings::Database;
 
-/// Exit code of bad settings (sysexits.h, EX_USAGE).
-pub const EX_USAGE: u8 = 64;
+/// Exit code of bad settings (sysexits.h).
+const EX_USAGE: u8 = 64;
 
 /// One of Octroi's services. It serves when no subcommand is named.
 #[derive(Parser)]
@@ -49,10 +48,10 @@ where
     F: Future<Output = Result<Running, StartError>>,
 {
     let command = Command::<S>::command().name(service.name);
-    let args = serving_by_default(std::env::args_os().collect());
-    let task = match read::<Command<S>>(command, args) {
+    let matches = command.try_get_matches_from(serving_by_default(std::env::args_os().collect()));
+    let task = match matches.and_then(|matches| Command::<S>::from_arg_matches(&matches)) {
         Ok(command) => command.task,
-        Err(wrong) => return bad_usage(&wrong),
+        Err(wrong) => return bad_usage(wrong),
     };
     log();
     let ended = match task {
@@ -90,91 +89,23 @@ fn serving_by_default(mut args: Vec<OsString>) -> Vec<OsString> {
     args
 }
 
-/// Parses flags and environment; bad ones are printed and end the process's start with 64.
+/// Parses flags and environment; a bad one is printed and ends the process's start with 64.
 ///
 /// # Errors
 /// The exit code to end with: 0 after help or version.
 pub fn parse<P: Parser>() -> Result<P, ExitCode> {
-    read(P::command(), std::env::args_os().collect()).map_err(|wrong| bad_usage(&wrong))
+    P::try_parse().map_err(bad_usage)
 }
 
-/// Reads flags and environment. Clap stops at the first bad value; here all are told, and of a setting whose values the
-/// help hides, the flag alone.
-fn read<P: Parser>(mut command: clap::Command, args: Vec<OsString>) -> Result<P, Vec<clap::Error>> {
-    let mut wrong = Vec::new();
-    let mut flags = Vec::new();
-    loop {
-        let parsed = command.clone().try_get_matches_from(&args);
-        let mut error = match parsed {
-            Ok(_) if !wrong.is_empty() => return Err(wrong),
-            Ok(matches) => match P::from_arg_matches(&matches) {
-                Ok(parsed) => return Ok(parsed),
-                Err(error) => error,
-            },
-            Err(error) => error,
-        };
-        let flag = bad_value(&error).filter(|flag| !flags.contains(flag));
-        if let Some(flag) = &flag
-            && hides(&command, flag)
-        {
-            let hidden = ContextValue::String("…".to_owned());
-            error.insert(ContextKind::InvalidValue, hidden);
-        }
-        wrong.push(error);
-        let Some(flag) = flag else {
-            return Err(wrong);
-        };
-        command = tolerating(command, &flag);
-        flags.push(flag);
+/// Prints an error without the value that is bad, which may hold a password, and gives the code to end with.
+fn bad_usage(mut error: clap::Error) -> ExitCode {
+    if error.get(ContextKind::InvalidValue).is_some() {
+        let hidden = ContextValue::String("…".to_owned());
+        error.insert(ContextKind::InvalidValue, hidden);
     }
-}
-
-/// The flag whose value an error is about.
-fn bad_value(error: &clap::Error) -> Option<String> {
-    match (error.kind(), error.get(ContextKind::InvalidArg)) {
-        (ErrorKind::InvalidValue | ErrorKind::ValueValidation, Some(ContextValue::String(arg))) => {
-            let flag = arg.strip_prefix("--")?;
-            let end = flag.find(['[', '=', ' ']).unwrap_or(flag.len());
-            Some(flag[..end].to_owned())
-        }
-        _ => None,
-    }
-}
-
-/// Whether the values of a flag are not to be shown.
-fn hides(command: &clap::Command, flag: &str) -> bool {
-    let mut args = command.get_arguments();
-    args.any(|arg| arg.get_long() == Some(flag) && arg.is_hide_env_values_set())
-        || command.get_subcommands().any(|sub| hides(sub, flag))
-}
-
-/// The same command, which takes any value of a flag.
-fn tolerating(command: clap::Command, flag: &str) -> clap::Command {
-    command
-        .mut_args(|arg| {
-            if arg.get_long() != Some(flag) {
-                arg
-            } else if arg.get_action().takes_values() {
-                arg.value_parser(OsStringValueParser::new())
-            } else {
-                arg.env(Resettable::Reset)
-            }
-        })
-        .mut_subcommands(|sub| tolerating(sub, flag))
-}
-
-/// Prints errors, the whole of the last one, and gives the code to end with.
-fn bad_usage(errors: &[clap::Error]) -> ExitCode {
-    let Some((last, others)) = errors.split_last() else {
-        return ExitCode::from(EX_USAGE);
-    };
-    for error in others {
-        let text = error.render().to_string();
-        eprintln!("{}", text.split("\n\n").next().unwrap_or_default());
-    }
-    let _ = last.print();
-    match last.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+    let _ = error.print();
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
         _ => ExitCode::from(EX_USAGE),
     }
 }

@@ -28,9 +28,9 @@ use tonic_reflection::pb::v1::server_reflection_server::{
 use tonic_reflection::pb::v1::{self, ServerReflectionRequest, ServerReflectionResponse};
 use tower::Service;
 
-use crate::gate::STRANGERS_DEADLINE;
 use crate::held::late;
-use crate::message::{STRANGERS_MESSAGE, unreadable};
+use crate::limits::{STRANGERS_DEADLINE, STRANGERS_MESSAGE};
+use crate::message::unreadable;
 
 /// Every contract that a service may show: ours, and those of what it serves and answers besides.
 const CONTRACTS: [&[u8]; 5] = [

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::error::{CALL_ID, Error};
 use crate::held::late;
-use crate::work::told;
+use crate::panic::told;
 
 pub(crate) struct Sending {
     body: Body,

@@ -2,7 +2,7 @@
 //! drains.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use octroi_api::METHODS;
@@ -25,12 +25,13 @@ use crate::error::Error;
 use crate::event_service::EventsApi;
 use crate::gate::{Gate, GateLayer};
 use crate::intake::{Intake, IntakeApi};
+use crate::keys::Keys;
 use crate::migrate;
 use crate::peer::{Peer, peer};
 use crate::reflection::add_reflection;
-use crate::relay::{Horizon, Relay};
+use crate::relay::{Horizon, Relay, RelayHandle};
 use crate::seal::SealingKeys;
-use crate::settings::{Keys, Settings};
+use crate::settings::Settings;
 use crate::test_clock::{ClockApi, Follower, read_offset};
 use crate::work::Works;
 
@@ -147,7 +148,7 @@ impl Shell {
         own: Result<T, Vec<String>>,
         shutdown: CancellationToken,
     ) -> Result<(Self, T), StartError> {
-        let (own, keys) = match (own, Keys::read(settings, service)) {
+        let (own, keys) = match (own, Keys::read(settings, service.name, service.seals)) {
             (Ok(own), Ok(keys)) => (own, keys),
             (own, keys) => {
                 let wrong = own.err().into_iter().chain(keys.err());
@@ -220,12 +221,7 @@ impl Shell {
     /// # Errors
     /// [`StartError::Settings`] when its URL is none.
     pub fn peer(&self, name: &str) -> Result<Peer, StartError> {
-        let url = match name {
-            "licensing" => &self.settings.licensing_url,
-            "billing" => &self.settings.billing_url,
-            "notification" => &self.settings.notification_url,
-            _ => return Err(StartError::Settings(vec![format!("no service {name}")])),
-        };
+        let url = self.settings.url(name).unwrap_or_default();
         peer(url, Arc::clone(&self.keys.token))
             .map_err(|error| StartError::Settings(vec![format!("--{name}-url {url}: {error}")]))
     }
@@ -400,13 +396,3 @@ impl Shell {
         names
     }
 }
-
-/// What the test clock needs of a relay.
-#[derive(Clone)]
-pub(crate) struct RelayHandle {
-    pub(crate) nudge: Arc<Notify>,
-    pub(crate) told: watch::Receiver<Option<jiff::Timestamp>>,
-}
-
-/// A list behind a lock that a panic elsewhere does not poison for us.
-pub(crate) type Shared<T> = Arc<Mutex<Vec<T>>>;

@@ -6,17 +6,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use secrecy::SecretString;
 use tonic::transport::Uri;
 
-use crate::auth::{ServiceToken, Signer, Verifier};
 use crate::db::DEFAULT_POOL;
-use crate::seal::SealingKeys;
-use crate::service::Service;
+use crate::services::{BILLING, LICENSING, NOTIFICATION, SERVICES};
 
 /// Connections that a service may be allowed.
 const POOL_MAX: usize = 1000;
@@ -40,9 +33,6 @@ impl FromStr for Database {
             .map_err(|_| "must be a PostgreSQL URL such as postgres://user:password@host/octroi")
     }
 }
-
-/// What is said of a signing key that is none.
-const NO_KEY: &str = "is not an Ed25519 private key in PKCS#8 PEM";
 
 /// Settings that every service has.
 // Clap names a group after its type, and each service flattens this into a `Settings` of its own.
@@ -77,7 +67,7 @@ pub struct Settings {
     #[arg(
         long,
         env = "OCTROI_LICENSING_URL",
-        default_value = "http://127.0.0.1:50051",
+        default_value_t = LICENSING.local_url(),
         value_parser = service_url
     )]
     pub licensing_url: String,
@@ -85,7 +75,7 @@ pub struct Settings {
     #[arg(
         long,
         env = "OCTROI_BILLING_URL",
-        default_value = "http://127.0.0.1:50052",
+        default_value_t = BILLING.local_url(),
         value_parser = service_url
     )]
     pub billing_url: String,
@@ -93,7 +83,7 @@ pub struct Settings {
     #[arg(
         long,
         env = "OCTROI_NOTIFICATION_URL",
-        default_value = "http://127.0.0.1:50053",
+        default_value_t = NOTIFICATION.local_url(),
         value_parser = service_url
     )]
     pub notification_url: String,
@@ -103,6 +93,19 @@ pub struct Settings {
     /// A listener that is bound already, in place of `listen`.
     #[arg(skip)]
     pub listener: Option<Arc<std::net::TcpListener>>,
+}
+
+impl Settings {
+    /// Where a service answers.
+    pub(crate) fn url(&self, service: &str) -> Option<&str> {
+        let urls = [
+            &self.licensing_url,
+            &self.billing_url,
+            &self.notification_url,
+        ];
+        let mut known = SERVICES.iter().zip(urls);
+        known.find_map(|(known, url)| (known.name == service).then_some(url.as_str()))
+    }
 }
 
 fn pool_size(text: &str) -> Result<usize, &'static str> {
@@ -116,124 +119,4 @@ fn service_url(text: &str) -> Result<String, &'static str> {
     url.filter(|url| url.scheme_str() == Some("http") && url.path() == "/" && url.query().is_none())
         .map(|_| text.to_owned())
         .ok_or("must be an address such as http://billing:50052 (there is no TLS yet)")
-}
-
-/// The keys of a service, read.
-pub struct Keys {
-    /// Whose tokens are believed; taken when serving begins.
-    pub(crate) verifier: std::sync::Mutex<Option<Verifier>>,
-    /// Our own tokens.
-    pub(crate) token: Arc<ServiceToken>,
-    /// For request fingerprints.
-    pub(crate) fingerprint: Arc<aws_lc_rs::hmac::Key>,
-    /// Seals and opens passwords; given to licensing and notification only.
-    pub sealing: Option<Arc<SealingKeys>>,
-}
-
-impl Keys {
-    /// Reads every key file; each that is bad is named.
-    pub(crate) fn read(settings: &Settings, service: &Service) -> Result<Self, Vec<String>> {
-        let mut wrong = Vec::new();
-        if let (Some(why), None) = (service.seals, &settings.sealing_keys_file) {
-            wrong.push(format!("--sealing-keys-file is missing: {why}"));
-        }
-        let mut file = |flag: &str, path: &PathBuf| {
-            std::fs::read(path)
-                .map_err(|error| wrong.push(format!("{flag} {}: {error}", path.display())))
-                .ok()
-        };
-        let jwks = file("--jwks-file", &settings.jwks_file);
-        let signing = file("--signing-key-file", &settings.signing_key_file);
-        let fingerprint = file("--fingerprint-key-file", &settings.fingerprint_key_file);
-        let sealing = settings
-            .sealing_keys_file
-            .as_ref()
-            .and_then(|path| file("--sealing-keys-file", path));
-
-        let verifier = jwks.and_then(|jwks| {
-            Verifier::new(&jwks, &settings.issuer)
-                .map_err(|error| wrong.push(format!("--jwks-file {error}")))
-                .ok()
-        });
-        let signer = signing.and_then(|pem| {
-            key_id(&pem)
-                .and_then(|kid| Signer::new(&pem, &kid, &settings.issuer))
-                .map_err(|error| wrong.push(format!("--signing-key-file {error}")))
-                .ok()
-        });
-        let fingerprint = fingerprint.and_then(|text| {
-            let key = STANDARD.decode(text.trim_ascii()).ok();
-            if key.as_ref().is_none_or(|key| key.len() != 32) {
-                wrong.push("--fingerprint-key-file is not 32 bytes in base64".to_owned());
-            }
-            key
-        });
-        let sealing = sealing.and_then(|text| {
-            let text = SecretString::from(String::from_utf8_lossy(&text).into_owned());
-            SealingKeys::parse(&text)
-                .map_err(|error| wrong.push(format!("--sealing-keys-file: {error}")))
-                .ok()
-        });
-        match (verifier, signer, fingerprint) {
-            (Some(verifier), Some(signer), Some(fingerprint)) if wrong.is_empty() => Ok(Self {
-                verifier: std::sync::Mutex::new(Some(verifier)),
-                token: Arc::new(ServiceToken::new(signer, service.name)),
-                fingerprint: Arc::new(aws_lc_rs::hmac::Key::new(
-                    aws_lc_rs::hmac::HMAC_SHA256,
-                    &fingerprint,
-                )),
-                sealing: sealing.map(Arc::new),
-            }),
-            _ => Err(wrong),
-        }
-    }
-}
-
-/// The public half of an Ed25519 key (PKCS#8 PEM) as a JWK.
-///
-/// # Errors
-/// What is wrong, without the key.
-pub fn public_jwk(pem: &[u8]) -> Result<serde_json::Value, String> {
-    let public = public_key(pem)?;
-    Ok(serde_json::json!({
-        "kty": "OKP",
-        "crv": "Ed25519",
-        "alg": "EdDSA",
-        "use": "sig",
-        "kid": key_id(pem)?,
-        "x": URL_SAFE_NO_PAD.encode(public),
-    }))
-}
-
-/// The id of a key: a hash of its public half.
-///
-/// # Errors
-/// What is wrong, without the key.
-pub fn key_id(pem: &[u8]) -> Result<String, String> {
-    let public = public_key(pem)?;
-    let hash = digest::digest(&digest::SHA256, &public);
-    Ok(URL_SAFE_NO_PAD.encode(&hash.as_ref()[..12]))
-}
-
-fn public_key(pem: &[u8]) -> Result<Vec<u8>, String> {
-    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pkcs8(pem)?);
-    let pair = pair.map_err(|_| NO_KEY.to_owned())?;
-    Ok(pair.public_key().as_ref().to_vec())
-}
-
-/// The PKCS#8 document of an Ed25519 key in PEM.
-///
-/// # Errors
-/// What is wrong, without the key.
-pub(crate) fn pkcs8(pem: &[u8]) -> Result<Vec<u8>, String> {
-    let wrong = || NO_KEY.to_owned();
-    let text = std::str::from_utf8(pem).map_err(|_| wrong())?;
-    let body: String = text
-        .lines()
-        .filter(|line| !line.starts_with("-----"))
-        .map(str::trim)
-        .collect();
-    let der = STANDARD.decode(body).map_err(|_| wrong())?;
-    Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).map_err(|_| wrong())?;
-    Ok(der)
 }

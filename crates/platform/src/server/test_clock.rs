@@ -16,10 +16,11 @@ use crate::call::Call;
 use crate::clock::Clock;
 use crate::db::{Db, connect, row_get};
 use crate::error::Error;
-use crate::event::{from_proto, to_proto};
+use crate::panic::round;
 use crate::refusal::{Refusal, Violations};
-use crate::service::RelayHandle;
-use crate::work::{Works, round};
+use crate::relay::RelayHandle;
+use crate::time::{from_proto, to_proto};
+use crate::work::Works;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// How far the clock is moved at once: a day at a time takes a while.

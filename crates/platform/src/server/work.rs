@@ -1,19 +1,16 @@
 //! Background work: loops that run at intervals, on hints, and, with a test clock, at each of its steps.
 
-use std::any::Any;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::service::Shared;
+use crate::panic::round;
 
 /// The background work of a process.
 #[derive(Clone)]
@@ -22,7 +19,7 @@ pub(crate) struct Works {
     shutdown: CancellationToken,
     tracker: TaskTracker,
     /// One per loop: asks it to run until idle and to say how much it did.
-    requests: Shared<mpsc::Sender<oneshot::Sender<u64>>>,
+    requests: Arc<Mutex<Vec<mpsc::Sender<oneshot::Sender<u64>>>>>,
 }
 
 impl Works {
@@ -78,22 +75,6 @@ impl Works {
         }
         done
     }
-}
-
-/// One round of a loop. A panic in it is a failure like any other, and not the loop's end.
-///
-/// # Errors
-/// The work's, or what a panic said.
-pub async fn round<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let ended = AssertUnwindSafe(work).catch_unwind().await;
-    ended.unwrap_or_else(|panic| Err(told(&*panic)))
-}
-
-/// What a panic said.
-pub(crate) fn told(panic: &(dyn Any + Send)) -> anyhow::Error {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    anyhow::anyhow!("a panic: {}", text.unwrap_or_default())
 }
 
 struct Loop<F> {

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::call::{Caller, SYSTEM};
 use crate::clock::system_micros;
 use crate::error::Error;
+use crate::jwk::pkcs8;
 use crate::name::is_id;
-use crate::settings::pkcs8;
 use crate::text::is_unseen;
 
 /// The audience of every token.
@@ -66,7 +66,7 @@ impl Signer {
     /// What is wrong, without the key.
     pub fn new(pem: &[u8], kid: &str, issuer: &str) -> Result<Self, String> {
         Ok(Self {
-            key: EncodingKey::from_ed_der(&pkcs8(pem)?),
+            key: EncodingKey::from_ed_der(&pkcs8(pem)?.0),
             kid: kid.to_owned(),
             issuer: issuer.to_owned(),
         })

@@ -1,4 +1,4 @@
-//! Calls to the other services: with our own token, a deadline and the id of the call that causes them.
+//! Calls to the other services: with our own token and a deadline.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::auth::ServiceToken;
-use crate::error::{CALL_ID, Error};
+use crate::error::Error;
 
 /// A channel to another service.
 pub type Peer = InterceptedService<Channel, Credentials>;
 
-/// Adds our token to each call, a deadline of ten seconds where none is set, and the causing call's id.
+/// Adds our token to each call, and a deadline of ten seconds where none is set.
 #[derive(Clone)]
 pub struct Credentials(Arc<ServiceToken>);
 
@@ -27,11 +27,6 @@ impl Interceptor for Credentials {
         metadata.insert("authorization", bearer);
         if !metadata.contains_key("grpc-timeout") {
             metadata.insert("grpc-timeout", MetadataValue::from_static("10S"));
-        }
-        if let Ok(id) = CALL_ID.try_with(ToString::to_string)
-            && let Ok(id) = MetadataValue::try_from(id)
-        {
-            metadata.insert("octroi-cause", id);
         }
         Ok(request)
     }

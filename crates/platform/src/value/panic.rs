@@ -1,0 +1,22 @@
+//! A panic as an error like any other.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt as _;
+
+/// One round of a loop. A panic in it is a failure like any other, and not the loop's end.
+///
+/// # Errors
+/// The work's, or what a panic said.
+pub async fn round<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let ended = AssertUnwindSafe(work).catch_unwind().await;
+    ended.unwrap_or_else(|panic| Err(told(&*panic)))
+}
+
+/// What a panic said.
+pub(crate) fn told(panic: &(dyn Any + Send)) -> anyhow::Error {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    anyhow::anyhow!("a panic: {}", text.unwrap_or_default())
+}
