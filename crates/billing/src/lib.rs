@@ -51,6 +51,7 @@ pub mod usage {
 pub static SERVICE: Service = Service {
     name: services::BILLING.name,
     port: services::BILLING.port,
+    admin_port: services::BILLING.admin_port,
     subscribers: &["licensing", "notification"],
     migrations: &[
         (
@@ -125,6 +126,13 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
     let wake = shell.spawn_work("bill runs", BILL_EVERY, move |now| {
         let app = Arc::clone(&invoicing);
         async move { app.work_on_bill_runs(now).await }
+    });
+    let db = shell.db.clone();
+    let accounts =
+        "Accounts that bill runs went through, by what came of them; dry runs do not count";
+    shell.gauges("outcome", &[("bill_run_accounts", accounts)], move || {
+        let db = db.clone();
+        Box::pin(async move { store::bill_run::outcomes(&db).await })
     });
     let routes = Routes::new(AccountServiceServer::new(AccountApi(Arc::clone(&app))))
         .add_service(PaymentMethodServiceServer::new(PaymentMethodApi(

@@ -45,6 +45,7 @@ pub use crate::store::check;
 pub static SERVICE: Service = Service {
     name: services::LICENSING.name,
     port: services::LICENSING.port,
+    admin_port: services::LICENSING.admin_port,
     subscribers: &["billing", "notification"],
     migrations: &[
         (
@@ -86,6 +87,12 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
     let (shell, ()) = Shell::open(&SERVICE, &settings.platform, Ok(()), shutdown).await?;
     let sealing = shell.sealing()?;
     let hasher = Arc::new(Hasher::new().map_err(StartError::Internal)?);
+    let hashing = Arc::clone(&hasher);
+    let hashers = "Calls with a password: those whose hash is being made, and those that wait or are about to ask";
+    shell.gauges("state", &[("password_hashing", hashers)], move || {
+        let load = hashing.load();
+        Box::pin(async move { Ok(load) })
+    });
     let db = shell.db.clone();
     let billing = Billing::new(shell.peer("billing")?);
     let orders = Orders::new(db.clone(), billing.clone());

@@ -31,6 +31,7 @@ pub use crate::store::check;
 pub static SERVICE: Service = Service {
     name: services::NOTIFICATION.name,
     port: services::NOTIFICATION.port,
+    admin_port: services::NOTIFICATION.admin_port,
     subscribers: &[],
     migrations: &[
         ("V1__email.sql", include_str!("../migrations/V1__email.sql")),
@@ -76,6 +77,18 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
     shell.spawn_work("password erasure", ERASE_EVERY, move |now| {
         let db = db.clone();
         async move { app::erasure::erase(&db, now).await }
+    });
+    let db = shell.db.clone();
+    let gauges = [
+        ("emails_queued", "E-mails that are not sent yet"),
+        (
+            "email_overdue_seconds",
+            "How long ago the first of them was to be sent",
+        ),
+    ];
+    shell.gauges("state", &gauges, move || {
+        let db = db.clone();
+        Box::pin(async move { store::delivery::queue(&db).await })
     });
     let emails = Arc::new(Emails {
         db: shell.db.clone(),

@@ -20,7 +20,7 @@ use crate::interrupt::{unless_interrupted, until_interrupted};
 use crate::keys::{Keys, Tokens};
 use crate::output;
 use crate::place::{Place, PlaceArgs};
-use crate::system::{Listeners, POOL, Plan, ServiceName, System};
+use crate::system::{AdminListeners, Listeners, POOL, Plan, ServiceName, System};
 
 /// What e-mails of a specimen say of the portal and of their sender.
 const PORTAL_URL: &str = "https://portal.octroi.example/";
@@ -48,6 +48,15 @@ pub struct ServeArgs {
     /// Port of notification.
     #[arg(long, env = "OCTROI_NOTIFICATION_PORT", value_name = "PORT", default_value_t = ServiceName::Notification.port())]
     notification_port: u16,
+    /// First of three ports of this machine on which licensing, billing and notification tell their metrics and health
+    /// in plain HTTP; 0 for none.
+    #[arg(
+        long,
+        env = "OCTROI_ADMIN_PORT",
+        value_name = "PORT",
+        default_value_t = 9050
+    )]
+    admin_port: u16,
     /// Runs on a clock that ClockService moves; invoices are then specimens. A database is born with a test clock or
     /// without and stays so; the start counts at its birth only.
     #[arg(
@@ -83,10 +92,11 @@ pub async fn serve(args: ServeArgs) -> Result<ExitCode, Failure> {
     let shutdown = until_interrupted();
     // A taken port is reported at once, before the database starts.
     let listeners = Listeners::bind(args.listen_host, |service| args.port(service))?;
+    let admin = Listeners::admin(args.admin_port)?;
     let Some(place) = unless_interrupted(&shutdown, Place::open(&args.place)).await? else {
         return Ok(ExitCode::SUCCESS);
     };
-    let served = run(&args, &place, listeners, &shutdown).await;
+    let served = run(&args, &place, (listeners, admin), &shutdown).await;
     let closed = place.close().await;
     served?;
     closed?;
@@ -96,7 +106,7 @@ pub async fn serve(args: ServeArgs) -> Result<ExitCode, Failure> {
 async fn run(
     args: &ServeArgs,
     place: &Place,
-    listeners: Listeners,
+    listeners: (Listeners, AdminListeners),
     shutdown: &CancellationToken,
 ) -> Result<(), Failure> {
     if shutdown.is_cancelled() {
@@ -141,7 +151,7 @@ async fn run(
 async fn start(
     args: &ServeArgs,
     place: &Place,
-    listeners: Listeners,
+    (listeners, admin): (Listeners, AdminListeners),
 ) -> Result<(System, Tokens, Option<Timestamp>), Failure> {
     let keys = Keys::open(place.data_dir())?;
     let tokens = Tokens::renew(&keys, place.data_dir())?;
@@ -163,6 +173,7 @@ async fn start(
         test_clock: args.test_clock.is_some(),
         mail: complete_mail(args.mail.clone(), place.data_dir()),
         pool_size: POOL,
+        admin,
     };
     let system = System::start(plan, listeners).await?;
     Ok((system, tokens, time))

@@ -28,7 +28,7 @@ use crate::bootstrap::Databases;
 use crate::keys::{ISSUER, Keys};
 
 use self::listen::bind;
-pub use self::listen::{Listeners, ServiceName};
+pub use self::listen::{AdminListeners, Listeners, ServiceName};
 
 /// Connections to the database that each service holds at most, unless the plan says otherwise.
 pub const POOL: usize = 8;
@@ -55,6 +55,9 @@ pub enum SystemError {
         /// The system's answer.
         source: io::Error,
     },
+    /// The address of a service's metrics and health is taken.
+    #[error("cannot listen on {0}: choose another port with --admin-port, or 0 for none")]
+    Admin(SocketAddr, #[source] io::Error),
     /// A schema could not be brought up to date.
     #[error("cannot migrate the schema {0}")]
     Migrate(ServiceName, #[source] Error),
@@ -74,7 +77,7 @@ impl SystemError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Listen { .. } => 69,
+            Self::Listen { .. } | Self::Admin(..) => 69,
             Self::Migrate(..) | Self::NotReady(_) | Self::Ended(..) => 70,
             Self::Start(_, error) => error.exit_code(),
         }
@@ -96,6 +99,8 @@ pub struct Plan {
     pub mail: MailSettings,
     /// Connections to the database that each service holds at most.
     pub pool_size: usize,
+    /// Where each tells its metrics and health, if anywhere.
+    pub admin: AdminListeners,
 }
 
 impl Plan {
@@ -136,8 +141,11 @@ impl Plan {
             licensing_url: self.url(ServiceName::Licensing),
             billing_url: self.url(ServiceName::Billing),
             notification_url: self.url(ServiceName::Notification),
+            admin_port: Some(0),
+            admin_host: Ipv4Addr::LOCALHOST.into(),
             test_clock: self.test_clock,
             listener: listener.map(Arc::new),
+            admin_listener: self.admin[service.index()].clone(),
         }
     }
 

@@ -19,8 +19,10 @@ pub use trust::{auth, jwk, peer};
 pub use value::{call, clock, error, name, page, panic, refusal, seal, services, text, time};
 
 pub(crate) use db::trail;
-pub(crate) use event::event_service;
-pub(crate) use server::{connection, gate, held, message, reflection, sending, test_clock, work};
+pub(crate) use event::{backlog, event_service};
+pub(crate) use server::{
+    access, admin, connection, gate, held, message, metrics, reflection, sending, test_clock, work,
+};
 pub(crate) use value::limits;
 
 pub use call::{Call, Caller, IdempotencyKey, check_request_id};
@@ -30,6 +32,7 @@ pub use error::Error;
 pub use event::NewEvent;
 pub use gate::CALLS_AT_ONCE;
 pub use intake::{Applied, Intake};
+pub use metrics::{Reading, Shown};
 pub use page::Page;
 pub use panic::round;
 pub use peer::Peer;

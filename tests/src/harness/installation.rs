@@ -22,7 +22,7 @@ use super::mail::MailServer;
 use super::postgres::{Postgres, connect};
 use super::refusal::Answer as _;
 use super::time::{at, eventually, instant, within};
-use super::{coverage, wire::Wire};
+use super::{coverage, watched::Watched, wire::Wire};
 
 /// When a test begins, unless it says otherwise: a Monday morning in the middle of a quarter.
 const START: &str = "2026-02-02T08:00:00Z";
@@ -39,6 +39,8 @@ pub struct Options {
     pub pool_size: usize,
     /// Whether the services' wires to the database are tapped.
     pub tapped: bool,
+    /// Whether they tell their metrics and health.
+    pub watched: bool,
 }
 
 impl Default for Options {
@@ -47,6 +49,7 @@ impl Default for Options {
             start: at(START),
             pool_size: 8,
             tapped: false,
+            watched: false,
         }
     }
 }
@@ -110,6 +113,12 @@ impl Installation {
             smtp_tls: SmtpTls::None,
             ..MailSettings::default()
         };
+        if options.watched {
+            plan.admin = [(); 3].map(|()| {
+                let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+                Some(Arc::new(listener))
+            });
+        }
         let wires = <[Wire; 3]>::default();
         if options.tapped {
             let databases = &mut plan.databases;
@@ -217,6 +226,13 @@ impl Installation {
             ServiceName::Billing => &self.wires[1],
             ServiceName::Notification => &self.wires[2],
         }
+    }
+
+    /// Where a service tells its metrics and health, which was asked for.
+    #[must_use]
+    pub fn watched(&self, service: ServiceName) -> Watched {
+        let listener = self.plan().admin[service as usize].as_ref();
+        Watched(listener.unwrap().local_addr().unwrap())
     }
 
     /// What the services share.

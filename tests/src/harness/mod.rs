@@ -15,6 +15,7 @@ mod raw;
 mod refusal;
 mod stock;
 mod time;
+mod watched;
 mod wire;
 
 pub use billing::{Price, amount};
@@ -34,4 +35,5 @@ pub use raw::server;
 pub use refusal::{Answer, Refused};
 pub use stock::{StockClient, late_calls};
 pub use time::{at, eventually, instant, within};
+pub use watched::Watched;
 pub use wire::{Turn, Wire};

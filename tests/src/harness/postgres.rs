@@ -173,6 +173,7 @@ impl Postgres {
             test_clock: true,
             mail: octroi_notification::MailSettings::default(),
             pool_size,
+            admin: [None, None, None],
         }
     }
 

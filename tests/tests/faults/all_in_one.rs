@@ -36,7 +36,12 @@ impl AllInOne {
             .prefix("octroi-faults-")
             .tempdir()
             .unwrap();
-        let ports = ["licensing-port", "billing-port", "notification-port"];
+        let ports = [
+            "licensing-port",
+            "billing-port",
+            "notification-port",
+            "admin-port",
+        ];
         let new = Self {
             directory,
             settings: ports.map(|port| (port, "0".to_owned())).into(),

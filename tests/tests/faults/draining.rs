@@ -3,13 +3,19 @@
 use std::time::Duration;
 
 use octroi_api::licensing::v1::{ActivateLicenseRequest, LicenseUser, license};
-use octroi_tests::harness::{BUSINESS, CHOSEN, Installation, ServiceName, eventually};
+use octroi_tests::harness::{BUSINESS, CHOSEN, Installation, Options, ServiceName, eventually};
 use tokio_postgres::NoTls;
 
 /// A command whose caller has left is under way when the service is told to stop: it is waited for.
 #[tokio::test]
 async fn waits_for_commands_whose_callers_have_left() {
-    let mut octroi = Installation::start().await;
+    let mut octroi = Installation::with(Options {
+        watched: true,
+        ..Options::default()
+    })
+    .await;
+    let watched = octroi.watched(ServiceName::Licensing);
+    assert_eq!(watched.get("/readyz").await.0, 200);
     let acme = octroi.customer("acme").await;
     acme.buys("office", &[(BUSINESS, 1)]).await;
     let admin = octroi.plan().databases.admin.clone();
@@ -48,6 +54,9 @@ async fn waits_for_commands_whose_callers_have_left() {
         let mut stopping = std::pin::pin!(octroi.stop(ServiceName::Licensing));
         let early = tokio::time::timeout(Duration::from_secs(1), &mut stopping).await;
         assert!(early.is_err(), "it stopped over a running command");
+        // It is alive and takes no calls any more.
+        assert_eq!(watched.get("/readyz").await.0, 503);
+        assert_eq!(watched.get("/healthz").await.0, 200);
         lock.batch_execute("COMMIT").await.unwrap();
         stopping.await;
     }

@@ -212,6 +212,7 @@ impl Services {
             ("listen", format!("127.0.0.1:{}", port(service, ports))),
             ("database-url", self.site.url(service, &self.database)),
             ("pool-size", "6".to_owned()),
+            ("admin-port", "0".to_owned()),
             ("jwks-file", key("jwks.json")),
             ("signing-key-file", key(&format!("{service}.pem"))),
             ("fingerprint-key-file", key("fingerprint.key")),

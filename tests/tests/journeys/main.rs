@@ -49,3 +49,4 @@ mod thin;
 mod throttling;
 mod trusting;
 mod waiting;
+mod watching;

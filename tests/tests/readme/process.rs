@@ -55,6 +55,8 @@ impl AllInOne {
                 "0",
                 "--notification-port",
                 "0",
+                "--admin-port",
+                "0",
             ])
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null())

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use octroi_calendar::{Month, Span, Zones};
-use octroi_platform::{Db, Error, Rows, Tx, params, row_get};
+use octroi_platform::{Db, Error, Rows, Shown, Tx, params, row_get};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -313,4 +313,24 @@ fn read_month(row: &Row, id: &str) -> Result<Month, Error> {
             column: "month",
             id: id.to_owned(),
         })
+}
+
+/// How many accounts the bill runs went through, by what came of each.
+///
+/// # Errors
+/// The database's.
+pub async fn outcomes(db: &Db) -> Result<Vec<Shown>, Error> {
+    let sums = db.read(
+        "-- outcomes
+         SELECT coalesce(sum(invoices), 0) AS invoiced, coalesce(sum(skipped), 0) AS skipped,
+                coalesce(sum(not_due), 0) AS not_due, coalesce(sum(failed), 0) AS failed
+         FROM bill_run WHERE NOT dry_run",
+        &[],
+    );
+    let sums = sums.await?;
+    let outcomes = ["invoiced", "skipped", "not_due", "failed"];
+    let sums = sums.iter().flat_map(|row| {
+        outcomes.map(|outcome| Ok((outcome.to_owned(), vec![row_get(row, outcome)?])))
+    });
+    sums.collect()
 }

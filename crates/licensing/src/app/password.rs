@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use argon2::password_hash::phc::{Output, ParamsString, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, PasswordHash, Version};
 use aws_lc_rs::rand;
-use octroi_platform::{CALLS_AT_ONCE, Error};
+use octroi_platform::{CALLS_AT_ONCE, Error, Shown};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Semaphore;
 
@@ -42,6 +42,8 @@ pub(crate) struct Hasher {
     /// What is verified where there is no hash.
     nobody: &'static str,
     cores: Arc<Semaphore>,
+    /// How many there are.
+    size: usize,
     /// How many places each account has that has one.
     taken: Mutex<HashMap<String, usize>>,
 }
@@ -63,6 +65,7 @@ impl Hasher {
             params: Params::new(MEMORY, PASSES, LANES, Some(HASH_BYTES)).map_err(broken)?,
             nobody: NOBODY,
             cores: Arc::new(Semaphore::new(cores)),
+            size: cores,
             taken: Mutex::default(),
         })
     }
@@ -85,6 +88,18 @@ impl Hasher {
             hasher: Arc::clone(self),
             account: account.to_owned(),
         })
+    }
+
+    /// How many hashes are being made, and how many calls may want another.
+    pub(crate) fn load(&self) -> Vec<Shown> {
+        let busy = self.size.saturating_sub(self.cores.available_permits());
+        let places: usize = self.taken().values().sum();
+        let shown = [("busy", busy), ("waiting", places.saturating_sub(busy))];
+        let shown = shown.map(|(state, calls)| {
+            let calls = i64::try_from(calls).unwrap_or(i64::MAX);
+            (state.to_owned(), vec![calls])
+        });
+        shown.to_vec()
     }
 
     fn taken(&self) -> MutexGuard<'_, HashMap<String, usize>> {

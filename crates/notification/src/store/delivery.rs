@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use octroi_platform::{Call, Db, Error, Rows, Tx, params, row_get};
+use octroi_platform::{Call, Db, Error, Rows, Shown, Tx, params, row_get};
 use uuid::Uuid;
 
 use crate::domain::email::{Email, Next};
@@ -220,4 +220,27 @@ fn seconds(duration: Duration) -> i64 {
 
 fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The queue by state: how many e-mails, and for how many seconds the first was due.
+///
+/// # Errors
+/// The database's.
+pub async fn queue(db: &Db) -> Result<Vec<Shown>, Error> {
+    let states = db.read_planned(
+        "-- queue
+         SELECT s.state, count(e.id) AS emails,
+                greatest(extract(epoch FROM now() - min(e.next_attempt_at))::bigint, 0) AS overdue
+         FROM (VALUES ('new'), ('sending'), ('retrying')) AS s (state)
+         LEFT JOIN email e ON e.state = 'QUEUED' AND s.state = CASE
+             WHEN e.lease_expires_at > now() THEN 'sending' WHEN e.attempts > 0 THEN 'retrying' ELSE 'new' END
+         GROUP BY s.state",
+        &[],
+    );
+    let states = states.await?;
+    let states = states.iter().map(|row| {
+        let shown = vec![row_get(row, "emails")?, row_get(row, "overdue")?];
+        Ok((row_get(row, "state")?, shown))
+    });
+    states.collect()
 }

@@ -138,6 +138,7 @@ pub(crate) async fn set_up(
         test_clock: true,
         mail: complete_mail(MailSettings::default(), cluster.data_dir()),
         pool_size: POOL,
+        admin: [None, None, None],
     };
     let system = System::start(plan, listeners).await?;
     let api = Api::new(system.plan(), &tokens.operator)?;

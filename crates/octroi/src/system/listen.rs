@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 
 use octroi_platform::Service;
 
@@ -61,6 +62,9 @@ impl fmt::Display for ServiceName {
 #[derive(Debug)]
 pub struct Listeners(pub(super) [TcpListener; 3]);
 
+/// The sockets of the services' metrics and health.
+pub type AdminListeners = [Option<Arc<TcpListener>>; 3];
+
 impl Listeners {
     /// Binds the services' ports on a host; port 0 takes any that is free.
     ///
@@ -81,6 +85,23 @@ impl Listeners {
     /// [`SystemError::Listen`].
     pub fn free() -> Result<Self, SystemError> {
         Self::bind(Ipv4Addr::LOCALHOST.into(), |_| 0)
+    }
+
+    /// Binds three ports of this machine for metrics and health, from this one on; none for 0.
+    ///
+    /// # Errors
+    /// [`SystemError::Admin`].
+    pub fn admin(first: u16) -> Result<AdminListeners, SystemError> {
+        let mut bound = [None, None, None];
+        if first > 0 {
+            for (port, bound) in (first..=u16::MAX).zip(&mut bound) {
+                let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+                let listener = TcpListener::bind(address);
+                let listener = listener.map_err(|error| SystemError::Admin(address, error))?;
+                *bound = Some(Arc::new(listener));
+            }
+        }
+        Ok(bound)
     }
 
     pub(super) fn addresses(&self) -> Result<[SocketAddr; 3], SystemError> {

@@ -5,10 +5,11 @@ pub(crate) mod trail;
 pub mod tx;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
 use futures_util::future::join;
+use prometheus_client::metrics::histogram::Histogram;
 use prost::Message;
 use tokio::sync::Notify;
 use tokio_postgres::error::SqlState;
@@ -25,7 +26,9 @@ pub const DEFAULT_POOL: usize = 16;
 /// A service's database: a pool of connections whose search path is the service's schema.
 #[derive(Clone)]
 pub struct Db {
-    pool: Pool,
+    pub(crate) pool: Pool,
+    /// How long connections were waited for, in seconds.
+    pub(crate) waits: Histogram,
     pub(crate) clock: Clock,
     pub(crate) subscribers: Arc<[&'static str]>,
     pub(crate) hint: Arc<Notify>,
@@ -124,6 +127,7 @@ impl Db {
             .map_err(|error| Error::Internal(error.into()))?;
         Ok(Self {
             pool,
+            waits: Histogram::new([0.001, 0.01, 0.1, 1.0, 5.0]),
             clock,
             subscribers: subscribers.into(),
             hint: Arc::new(Notify::new()),
@@ -132,7 +136,10 @@ impl Db {
 
     /// A connection of the pool.
     pub(crate) async fn connection(&self) -> Result<Object, Error> {
-        self.pool.get().await.map_err(|error| {
+        let began = Instant::now();
+        let connection = self.pool.get().await;
+        self.waits.observe(began.elapsed().as_secs_f64());
+        connection.map_err(|error| {
             tracing::warn!(%error, "no database connection");
             Error::Unavailable("the database cannot be reached now; try again".to_owned())
         })

@@ -1,5 +1,6 @@
 //! Facts as a service writes them.
 
+pub(crate) mod backlog;
 pub mod check;
 pub(crate) mod event_service;
 pub mod intake;

@@ -90,7 +90,7 @@ pub(crate) async fn serve<S>(
 }
 
 /// The next connection, its caller's address and the place that it takes.
-async fn accept(
+pub(crate) async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
 ) -> (TcpStream, IpAddr, Option<OwnedSemaphorePermit>) {

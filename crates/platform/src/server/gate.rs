@@ -22,6 +22,8 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 use uuid::Uuid;
 
+use crate::access::{About, Access};
+use crate::admin::Admin;
 use crate::auth::Verifier;
 use crate::call::{Call, Caller, SERVICE_SCOPE};
 use crate::clock::Clock;
@@ -49,6 +51,7 @@ pub(crate) struct Gate {
     pub(crate) verifier: Verifier,
     pub(crate) fingerprint_key: Arc<hmac::Key>,
     commands: TaskTracker,
+    admin: Arc<Admin>,
     room: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
     memory: Arc<Memory>,
@@ -61,6 +64,7 @@ impl Gate {
         verifier: Verifier,
         fingerprint_key: Arc<hmac::Key>,
         commands: TaskTracker,
+        admin: Arc<Admin>,
     ) -> Arc<Self> {
         Arc::new(Self {
             service,
@@ -68,6 +72,7 @@ impl Gate {
             verifier,
             fingerprint_key,
             commands,
+            admin,
             room: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
             streams: Arc::new(Semaphore::new(STREAMS_AT_ONCE)),
             memory: Memory::new(ALL),
@@ -87,7 +92,9 @@ impl Gate {
             "testing" if self.clock.is_test() => return Ok(method),
             area => Known::named(area).ok_or_else(unknown)?,
         };
-        let Known { name: area, port } = known;
+        let Known {
+            name: area, port, ..
+        } = known;
         Err(Refusal::shared(
             Code::Unimplemented,
             ErrorReason::WrongService,
@@ -147,8 +154,14 @@ impl Gate {
         Ok(())
     }
 
-    fn admit(&self, id: Uuid, request: &Request<Body>) -> Result<(Call, &'static Method), Status> {
+    fn admit(
+        &self,
+        id: Uuid,
+        request: &Request<Body>,
+        about: &Arc<About>,
+    ) -> Result<(Call, &'static Method), Status> {
         let caller = self.caller(request.headers())?;
+        about.called_by(&caller);
         let method = self.method(request.uri().path())?;
         self.permit(&caller, method)?;
         let remote = request
@@ -188,7 +201,7 @@ impl Gate {
         (call, method): (Call, &Method),
         request: Request<Body>,
         until: Instant,
-        busy: Option<Busy>,
+        (busy, access): (Option<Busy>, Access),
     ) -> Response<Body>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
@@ -197,11 +210,9 @@ impl Gate {
         let (id, name) = (call.id, call.method);
         let (sending, gone) = oneshot::channel();
         let served = self.run(inner, (call, method), request, until, (busy, gone));
-        CALL_ID
-            .scope(id, served)
-            .await
-            .unwrap_or_else(Status::into_http)
-            .map(|body| Body::new(Sending::new(body, (id, name), until, sending)))
+        let served = CALL_ID.scope(id, served).await;
+        let answer = served.unwrap_or_else(Status::into_http);
+        Sending::start(answer, (id, name), until, access, sending)
     }
 
     /// It takes its place when the whole request has come: one that never ends holds none. One that streams has a place
@@ -356,16 +367,20 @@ where
             });
         }
         let id = Uuid::now_v7();
-        let (call, method) = match CALL_ID.sync_scope(id, || self.gate.admit(id, &request)) {
+        let mut access = Access::begin(&self.gate.admin, request.uri().path());
+        let admitted = CALL_ID.sync_scope(id, || self.gate.admit(id, &request, &access.about));
+        let (call, method) = match admitted {
             Ok(admitted) => admitted,
-            Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
+            Err(status) => {
+                access.code = status.code();
+                return Box::pin(async move { Ok(status.into_http()) });
+            }
         };
         let until = Instant::now() + deadline(&call, request.headers_mut());
         let gate = Arc::clone(&self.gate);
         Box::pin(async move {
-            Ok(gate
-                .serve(inner, (call, method), request, until, busy)
-                .await)
+            let served = gate.serve(inner, (call, method), request, until, (busy, access));
+            Ok(served.await)
         })
     }
 }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -14,6 +14,7 @@ use tonic::Status;
 use tonic::body::Body;
 use uuid::Uuid;
 
+use crate::access::Access;
 use crate::error::{CALL_ID, Error};
 use crate::held::late;
 use crate::panic::told;
@@ -23,23 +24,29 @@ pub(crate) struct Sending {
     /// Its call's id and method.
     call: (Uuid, &'static str),
     until: Pin<Box<Sleep>>,
+    access: Access,
     /// Dropped with the body, it tells whoever keeps something for as long.
     _gone: oneshot::Sender<()>,
 }
 
 impl Sending {
-    pub(crate) fn new(
-        body: Body,
+    pub(crate) fn start(
+        answer: Response<Body>,
         call: (Uuid, &'static str),
         until: Instant,
+        mut access: Access,
         gone: oneshot::Sender<()>,
-    ) -> Self {
-        Self {
-            body,
-            call,
-            until: Box::pin(sleep_until(until)),
-            _gone: gone,
-        }
+    ) -> Response<Body> {
+        access.note(answer.headers());
+        answer.map(|body| {
+            Body::new(Self {
+                body,
+                call,
+                until: Box::pin(sleep_until(until)),
+                access,
+                _gone: gone,
+            })
+        })
     }
 
     fn poll_next(
@@ -75,9 +82,17 @@ impl HttpBody for Sending {
                     self.body = Body::empty();
                     let mut trailers = HeaderMap::new();
                     status.add_header(&mut trailers)?;
+                    self.access.note(&trailers);
                     Some(Ok(Frame::trailers(trailers)))
                 }
-                frame => frame,
+                frame => {
+                    if let Some(Ok(frame)) = &frame
+                        && let Some(trailers) = frame.trailers_ref()
+                    {
+                        self.access.note(trailers);
+                    }
+                    frame
+                }
             })
         })
     }
@@ -106,7 +121,7 @@ mod tests {
 
     use aws_lc_rs::hmac;
     use futures_util::StreamExt as _;
-    use http::{Request, Response};
+    use http::Request;
     use http_body_util::{BodyExt as _, Full, StreamBody};
     use octroi_api::{METHODS, Method};
     use tokio::sync::mpsc;
@@ -116,6 +131,7 @@ mod tests {
     use tonic_types::StatusExt as _;
 
     use super::*;
+    use crate::admin::Admin;
     use crate::auth::Verifier;
     use crate::call::Call;
     use crate::clock::Clock;
@@ -138,7 +154,22 @@ mod tests {
         let keys = format!(r#"{{"keys": [{jwk}]}}"#);
         let verifier = Verifier::new(keys.as_bytes(), "us").unwrap();
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"key");
-        Gate::new("test", Clock::system(), verifier, key.into(), commands)
+        Gate::new(
+            "test",
+            Clock::system(),
+            verifier,
+            key.into(),
+            commands,
+            admin(),
+        )
+    }
+
+    fn admin() -> Arc<Admin> {
+        Arc::new(Admin::new("test"))
+    }
+
+    fn access() -> Access {
+        Access::begin(&admin(), METHODS[0].path)
     }
 
     type Given = Result<Frame<Bytes>, Status>;
@@ -170,9 +201,9 @@ mod tests {
         let call = Call::background(gate.clock.now(), "test");
         let link = Link::new([127, 0, 0, 1].into());
         let request = Request::new(Body::new(Full::new(MESSAGE)));
-        let (until, busy) = (Instant::now() + within, Some(link.begin()));
+        let (until, kept) = (Instant::now() + within, (Some(link.begin()), access()));
         let method = method(false, true);
-        let served = gate.serve(streaming(given), (call, &method), request, until, busy);
+        let served = gate.serve(streaming(given), (call, &method), request, until, kept);
         (giving, served.await, link)
     }
 
@@ -249,7 +280,13 @@ mod tests {
         let until = Instant::now() + LONG;
         let method = method(false, false);
         drop(_giving);
-        let answer = gate.serve(streaming(given), (call, &method), request, until, None);
+        let answer = gate.serve(
+            streaming(given),
+            (call, &method),
+            request,
+            until,
+            (None, access()),
+        );
         assert!(Status::from_header_map(answer.await.headers()).is_none());
     }
 
@@ -275,7 +312,7 @@ mod tests {
         let call = Call::background(gate.clock.now(), "test");
         let method = method(true, false);
         let until = Instant::now() + LONG;
-        let served = gate.serve(reads, (call, &method), request, until, None);
+        let served = gate.serve(reads, (call, &method), request, until, (None, access()));
         let talk = async {
             for message in [&b"\0\0\0\0\x02ab"[..], b"\0\0\0\0\0"] {
                 // In pieces, as the network likes.
@@ -336,7 +373,7 @@ mod tests {
         let method = method(false, in_the_stream);
         let (call_id, served) = (
             call.id,
-            gate.serve(panics, (call, &method), request, until, None),
+            gate.serve(panics, (call, &method), request, until, (None, access())),
         );
         let status = status(served.await).await;
         let info = status.get_details_error_info().unwrap();

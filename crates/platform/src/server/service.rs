@@ -2,6 +2,7 @@
 //! drains.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -13,11 +14,13 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tower::Layer as _;
 
+use crate::admin::Admin;
+use crate::backlog;
 use crate::clock::Clock;
 use crate::connection::{self, LIMITS};
 use crate::db::Db;
@@ -26,6 +29,7 @@ use crate::event_service::EventsApi;
 use crate::gate::{Gate, GateLayer};
 use crate::intake::{Intake, IntakeApi};
 use crate::keys::Keys;
+use crate::metrics::Reading;
 use crate::migrate;
 use crate::peer::{Peer, peer};
 use crate::reflection::add_reflection;
@@ -47,6 +51,8 @@ pub struct Service {
     pub name: &'static str,
     /// The port that it listens on by default.
     pub port: u16,
+    /// The port of its metrics and health by default.
+    pub admin_port: u16,
     /// The services that receive its events.
     pub subscribers: &'static [&'static str],
     /// Its migrations: file name and text, oldest first. Its schema must have them all; a newer one is fine.
@@ -112,6 +118,8 @@ pub struct Shell {
     pub shutdown: CancellationToken,
     /// Background tasks and commands under way, awaited when draining.
     pub tracker: TaskTracker,
+    admin: Arc<Admin>,
+    admin_task: Arc<AbortOnDropHandle<()>>,
     service: &'static Service,
     settings: Arc<Settings>,
     works: Works,
@@ -155,6 +163,8 @@ impl Shell {
                 return Err(StartError::Settings(wrong.flatten().collect()));
             }
         };
+        let admin = Arc::new(Admin::new(service.name));
+        let admin_task = tell(&admin, service.admin_port, settings)?;
         let config = &settings.database_url.0;
         let lacks = migrate::lacks(config, service.name, service.migrations.len())
             .await
@@ -192,6 +202,7 @@ impl Shell {
             service.subscribers,
         )
         .map_err(StartError::Internal)?;
+        admin.metrics.watch_pool(&db);
         let tracker = TaskTracker::new();
         let shell = Self {
             works: Works::new(clock.clone(), shutdown.clone(), tracker.clone()),
@@ -200,6 +211,8 @@ impl Shell {
             keys: Arc::new(keys),
             shutdown,
             tracker,
+            admin,
+            admin_task: Arc::new(admin_task),
             service,
             settings: Arc::new(settings.clone()),
         };
@@ -224,6 +237,17 @@ impl Shell {
         let url = self.settings.url(name).unwrap_or_default();
         peer(url, Arc::clone(&self.keys.token))
             .map_err(|error| StartError::Settings(vec![format!("--{name}-url {url}: {error}")]))
+    }
+
+    /// Shows gauges, each with its name and what it says, that are read whenever metrics are asked for: one for each
+    /// value of `label`, of which there must be few.
+    pub fn gauges(
+        &self,
+        label: &'static str,
+        gauges: &[(&str, &str)],
+        read: impl Fn() -> Reading + Send + Sync + 'static,
+    ) {
+        self.admin.metrics.at_scrape(label, gauges, read);
     }
 
     /// Runs `work` now, at every interval, after each [`Notify`] and at each step of a test clock, with business time;
@@ -302,10 +326,13 @@ impl Shell {
             self.verifier()?,
             Arc::clone(&self.keys.fingerprint),
             self.tracker.clone(),
+            Arc::clone(&self.admin),
         );
         let shutdown = self.shutdown.clone();
+        let admin = Arc::clone(&self.admin);
         let draining = async move {
             shutdown.cancelled().await;
+            admin.ready.store(false, Ordering::Relaxed);
             reporter
                 .set_service_status("", ServingStatus::NotServing)
                 .await;
@@ -315,6 +342,7 @@ impl Shell {
                     .await;
             }
         };
+        self.admin.ready.store(true, Ordering::Relaxed);
         let gated = GateLayer(gate).layer(routes.prepare());
         let serving = connection::serve(listener, gated, LIMITS, draining);
         let task = tokio::spawn(self.run(serving));
@@ -332,25 +360,22 @@ impl Shell {
         }
         self.tracker.close();
         let _ = tokio::time::timeout(DRAIN, self.tracker.wait()).await;
+        self.admin_task.abort();
     }
 
     fn listen(&self) -> Result<tokio::net::TcpListener, StartError> {
         let default = SocketAddr::from(([0, 0, 0, 0], self.service.port));
         let address = self.settings.listen.unwrap_or(default);
-        let bound = match &self.settings.listener {
-            Some(listener) => listener.try_clone(),
-            None => std::net::TcpListener::bind(address),
-        };
-        bound
-            .and_then(|listener| {
-                listener.set_nonblocking(true)?;
-                tokio::net::TcpListener::from_std(listener)
-            })
-            .map_err(|error| StartError::Listen(address, error))
+        listen(address, self.settings.listener.as_deref())
     }
 
     fn spawn_relays(&self, horizon: Option<Horizon>) -> Result<Vec<RelayHandle>, StartError> {
         let mut handles = Vec::new();
+        let (db, subscribers) = (self.db.clone(), self.service.subscribers.to_vec());
+        self.gauges("subscriber", &backlog::GAUGES, move || {
+            let (db, subscribers) = (db.clone(), subscribers.clone());
+            Box::pin(async move { backlog::read(&db, &subscribers).await })
+        });
         for subscriber in self.service.subscribers {
             let (told, receiver) = watch::channel(None);
             let nudge = Arc::new(Notify::new());
@@ -395,4 +420,38 @@ impl Shell {
         names.dedup();
         names
     }
+}
+
+/// Tells metrics and health, where that is wanted, until the task is dropped.
+fn tell(
+    admin: &Arc<Admin>,
+    port: u16,
+    settings: &Settings,
+) -> Result<AbortOnDropHandle<()>, StartError> {
+    let port = settings.admin_port.unwrap_or(port);
+    let listener = settings.admin_listener.as_deref();
+    let task = if port > 0 || listener.is_some() {
+        let listener = listen(SocketAddr::new(settings.admin_host, port), listener)?;
+        tokio::spawn(Arc::clone(admin).serve(listener))
+    } else {
+        tokio::spawn(async {})
+    };
+    Ok(AbortOnDropHandle::new(task))
+}
+
+/// Binds an address, unless there is a listener already.
+fn listen(
+    address: SocketAddr,
+    bound: Option<&std::net::TcpListener>,
+) -> Result<tokio::net::TcpListener, StartError> {
+    bound
+        .map_or_else(
+            || std::net::TcpListener::bind(address),
+            std::net::TcpListener::try_clone,
+        )
+        .and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            tokio::net::TcpListener::from_std(listener)
+        })
+        .map_err(|error| StartError::Listen(address, error))
 }

@@ -1,7 +1,7 @@
 //! The settings that every service has, from flags and environment. Each is documented once, here.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -87,12 +87,21 @@ pub struct Settings {
         value_parser = service_url
     )]
     pub notification_url: String,
+    /// Port of metrics and health, in plain HTTP; 0 for none; 9050, 9051 or 9052 by default.
+    #[arg(long, env = "OCTROI_ADMIN_PORT")]
+    pub admin_port: Option<u16>,
+    /// Address that they are answered on.
+    #[arg(long, env = "OCTROI_ADMIN_HOST", default_value = "127.0.0.1")]
+    pub admin_host: IpAddr,
     /// Serve a database that was born with a test clock. Never in production.
     #[arg(long, env = "OCTROI_TEST_CLOCK")]
     pub test_clock: bool,
     /// A listener that is bound already, in place of `listen`.
     #[arg(skip)]
     pub listener: Option<Arc<std::net::TcpListener>>,
+    /// Another, in place of `admin_host` and `admin_port`.
+    #[arg(skip)]
+    pub admin_listener: Option<Arc<std::net::TcpListener>>,
 }
 
 impl Settings {

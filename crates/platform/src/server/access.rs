@@ -1,0 +1,103 @@
+//! One call from its arrival to its answer's last byte: counted, and told in one line of the access log.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use http::HeaderMap;
+use octroi_api::Method;
+use tonic::{Code, Status};
+use uuid::Uuid;
+
+use crate::admin::Admin;
+use crate::call::Caller;
+
+/// What a call turned out to be about.
+#[derive(Debug, Default)]
+pub(crate) struct About {
+    pub(crate) caller: OnceLock<String>,
+    pub(crate) account: OnceLock<String>,
+    pub(crate) request_id: OnceLock<Uuid>,
+}
+
+impl About {
+    pub(crate) fn called_by(&self, caller: &Caller) {
+        // Each is told once.
+        let _ = self.caller.set(caller.subject.clone());
+        if let Some(account) = &caller.account {
+            let _ = self.account.set(account.clone());
+        }
+    }
+}
+
+pub(crate) struct Access {
+    pub(crate) about: Arc<About>,
+    /// How it ended; a call whose caller left before its answer's end was cancelled.
+    pub(crate) code: Code,
+    admin: Arc<Admin>,
+    /// A declared method, or "unknown".
+    method: &'static str,
+    quiet: bool,
+    began: Instant,
+}
+
+impl Access {
+    pub(crate) fn begin(admin: &Arc<Admin>, path: &str) -> Self {
+        let declared = Method::find(path);
+        let method = declared.map_or("unknown", |method| method.path.trim_start_matches('/'));
+        admin.metrics.began(method);
+        Self {
+            about: Arc::default(),
+            code: Code::Cancelled,
+            admin: Arc::clone(admin),
+            method,
+            // Services talk of events without a pause.
+            quiet: declared
+                .is_some_and(|method| method.scope == "service" && method.area() == "event"),
+            began: Instant::now(),
+        }
+    }
+
+    /// Takes the status of an answer's head or end, if it is there.
+    pub(crate) fn note(&mut self, headers: &HeaderMap) {
+        if let Some(code) = headers.get(Status::GRPC_STATUS) {
+            self.code = Code::from_bytes(code.as_bytes());
+        }
+    }
+}
+
+impl Drop for Access {
+    fn drop(&mut self) {
+        let took = self.began.elapsed();
+        self.admin.metrics.ended(self.method, self.code, took);
+        let (method, code) = (self.method, format!("{:?}", self.code));
+        let caller = self
+            .about
+            .caller
+            .get()
+            .map(String::as_str)
+            .unwrap_or_default();
+        let account = self
+            .about
+            .account
+            .get()
+            .map(String::as_str)
+            .unwrap_or_default();
+        let request_id = self
+            .about
+            .request_id
+            .get()
+            .map(Uuid::to_string)
+            .unwrap_or_default();
+        let duration = took.as_secs_f64();
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(target: "access", method, code, duration, caller, account, request_id)
+            };
+        }
+        if self.quiet {
+            line!(debug)
+        } else {
+            line!(info)
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What an operator's machines ask, in plain HTTP on a port of its own: metrics and health. It answers while the service
+//! starts and while it drains.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use prometheus_client::encoding::prometheus_text;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::connection::accept;
+use crate::metrics::Metrics;
+
+/// How many questions at once, and how long each may take.
+const AT_ONCE: usize = 16;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) struct Admin {
+    pub(crate) metrics: Metrics,
+    /// Whether calls are to come here: neither before the service serves nor from when it is told to stop.
+    pub(crate) ready: AtomicBool,
+}
+
+impl Admin {
+    pub(crate) fn new(service: &'static str) -> Self {
+        Self {
+            metrics: Metrics::new(service),
+            ready: AtomicBool::new(false),
+        }
+    }
+
+    /// Answers one question a connection, for ever.
+    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let room = Arc::new(Semaphore::new(AT_ONCE));
+        loop {
+            let (socket, _, place) = accept(&listener, &room).await;
+            let admin = Arc::clone(&self);
+            tokio::spawn(async move {
+                let _place = place;
+                let answers = service_fn(|request| admin.answer(request));
+                let mut http = http1::Builder::new();
+                let serving = http.keep_alive(false);
+                let serving = serving.serve_connection(TokioIo::new(socket), answers);
+                let _ = timeout(PATIENCE, serving).await;
+            });
+        }
+    }
+
+    async fn answer<B>(&self, request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let (status, text) = match request.uri().path() {
+            "/metrics" => match self.metrics.scrape().await {
+                Ok(text) => (StatusCode::OK, text),
+                Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            },
+            "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
+            "/readyz" if self.ready.load(Ordering::Relaxed) => (StatusCode::OK, "ok\n".to_owned()),
+            "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
+            _ => (StatusCode::NOT_FOUND, String::new()),
+        };
+        let mut answer = Response::new(Full::new(text.into()));
+        *answer.status_mut() = status;
+        let text = http::HeaderValue::from_static(prometheus_text::CONTENT_TYPE);
+        answer.headers_mut().insert(CONTENT_TYPE, text);
+        Ok(answer)
+    }
+}

@@ -1,0 +1,169 @@
+//! What a service counts, for Prometheus. Every label has a bound: methods are those that are declared, codes the 17 of
+//! gRPC, and what a service reads at a scrape is labelled by its own few words.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, join_all};
+use prometheus_client::encoding::prometheus_text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Metric, Registry};
+use tokio::time::timeout;
+use tonic::Code;
+
+use crate::db::Db;
+use crate::error::Error;
+
+/// From a read in memory to a deadline, in seconds.
+const BUCKETS: [f64; 11] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
+];
+/// How long a scrape waits for what is read at it.
+const READ: Duration = Duration::from_secs(2);
+
+type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
+type Gauges = Family<Labels<1>, Gauge>;
+
+/// What a scrape reads.
+pub type Reading = BoxFuture<'static, Result<Vec<Shown>, Error>>;
+
+/// A value of the label, and what the gauges show for it.
+pub type Shown = (String, Vec<i64>);
+
+struct Source {
+    label: &'static str,
+    gauges: Vec<Gauges>,
+    read: Box<dyn Fn() -> Reading + Send + Sync>,
+}
+
+/// What one service counts.
+pub(crate) struct Metrics {
+    registry: Mutex<Registry>,
+    sources: Mutex<Vec<Source>>,
+    handled: Family<Labels<2>, Counter>,
+    took: Family<Labels<1>, Histogram, fn() -> Histogram>,
+    under_way: Family<Labels<1>, Gauge>,
+}
+
+impl Metrics {
+    pub(crate) fn new(service: &'static str) -> Self {
+        let labels = [("service".into(), service.into())];
+        let metrics = Self {
+            registry: Registry::with_prefix_and_labels("octroi", labels.into_iter()).into(),
+            sources: Mutex::default(),
+            handled: Family::default(),
+            took: Family::new_with_constructor(seconds),
+            under_way: Family::default(),
+        };
+        metrics.register("calls", "Calls by how they ended", metrics.handled.clone());
+        let help = "How long calls took, until their answers' last byte";
+        metrics.register("call_duration_seconds", help, metrics.took.clone());
+        metrics.register(
+            "calls_in_flight",
+            "Calls under way",
+            metrics.under_way.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn register(&self, name: &str, help: &str, metric: impl Metric) {
+        own(&self.registry).register(name, help, metric);
+    }
+
+    /// Gauges, each with its name and what it says, that are read at every scrape.
+    pub(crate) fn at_scrape(
+        &self,
+        label: &'static str,
+        gauges: &[(&str, &str)],
+        read: impl Fn() -> Reading + Send + Sync + 'static,
+    ) {
+        let gauges = gauges.iter().map(|(name, help)| {
+            let family = Gauges::default();
+            self.register(name, help, family.clone());
+            family
+        });
+        let (gauges, read) = (gauges.collect(), Box::new(read));
+        own(&self.sources).push(Source {
+            label,
+            gauges,
+            read,
+        });
+    }
+
+    /// The pool's connections, and how long they are waited for.
+    pub(crate) fn watch_pool(&self, db: &Db) {
+        let help = "How long a database connection was waited for";
+        self.register("db_wait_seconds", help, db.waits.clone());
+        let help = "The pool's connections, by whether they are used, those who wait for one, and the most there may be";
+        let pool = db.pool.clone();
+        self.at_scrape("state", &[("db_connections", help)], move || {
+            let pool = pool.status();
+            let busy = pool.size.saturating_sub(pool.available);
+            let shown = [
+                ("busy", busy),
+                ("idle", pool.available),
+                ("waiting", pool.waiting),
+                ("max", pool.max_size),
+            ];
+            let shown = shown.map(|(state, count)| {
+                (
+                    state.to_owned(),
+                    vec![i64::try_from(count).unwrap_or(i64::MAX)],
+                )
+            });
+            Box::pin(async move { Ok(shown.to_vec()) })
+        });
+    }
+
+    pub(crate) fn began(&self, method: &'static str) {
+        let method = ("method", method.into());
+        self.under_way.get_or_create(&[method]).inc();
+    }
+
+    pub(crate) fn ended(&self, method: &'static str, code: Code, took: Duration) {
+        let method = [("method", method.into())];
+        self.under_way.get_or_create(&method).dec();
+        self.took.get_or_create(&method).observe(took.as_secs_f64());
+        let [method] = method;
+        let code = ("code", format!("{code:?}").into());
+        self.handled.get_or_create(&[method, code]).inc();
+    }
+
+    /// All of it, in the text format. What cannot be read in time is left out.
+    pub(crate) async fn scrape(&self) -> Result<String, fmt::Error> {
+        let reads: Vec<_> = own(&self.sources)
+            .iter()
+            .map(|source| timeout(READ, (source.read)()))
+            .collect();
+        let reads = join_all(reads).await;
+        for (source, rows) in own(&self.sources).iter().zip(reads) {
+            source.gauges.iter().for_each(Family::clear);
+            let Ok(Ok(rows)) = rows else {
+                tracing::warn!(source.label, ?rows, "a scrape lacks what it reads");
+                continue;
+            };
+            for (value, shown) in rows {
+                for (gauge, shown) in source.gauges.iter().zip(shown) {
+                    let label = (source.label, value.clone().into());
+                    gauge.get_or_create(&[label]).set(shown);
+                }
+            }
+        }
+        let mut text = String::new();
+        encode(&mut text, &own(&self.registry))?;
+        Ok(text)
+    }
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(BUCKETS)
+}
+
+fn own<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
