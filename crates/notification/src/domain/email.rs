@@ -336,10 +336,9 @@ mod tests {
         // What is fixed stays.
         let fixed = email(Secret::None);
         assert_eq!(fixed.clone().addressed(Some(&account)), fixed);
-        assert_eq!(
-            addressed.begin_try(instant(1)).unwrap().delivery,
-            Delivery::Sending
-        );
+        let sending = addressed.begin_try(instant(1)).unwrap();
+        assert_eq!((sending.delivery, sending.attempts), (Delivery::Sending, 1));
+        assert!(sending.name().starts_with("accounts/acme/emails/0000"));
     }
 
     #[test]
@@ -369,6 +368,13 @@ mod tests {
         };
         assert_eq!(error.chars().count(), LONGEST_ERROR);
         assert!(error.starts_with("451 busy  é"));
+    }
+
+    #[test]
+    fn a_secret_s_end_outlives_it() {
+        assert_eq!(readable(100).expires(), Some(instant(100)));
+        assert_eq!(readable(100).erased().expires(), Some(instant(100)));
+        assert_eq!(Secret::None.expires(), None);
     }
 
     #[test]

@@ -260,4 +260,14 @@ mod tests {
         assert_eq!(to, ["new@acme.example", "old@acme.example"]);
         assert_ne!(emails[0].id, emails[1].id);
     }
+
+    #[test]
+    fn an_event_s_emails_have_ids_of_their_own() {
+        for last in 0..=255 {
+            let event = Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0000 + last);
+            assert_eq!(email_id(event, 0), event);
+            assert_ne!(email_id(event, 1), event);
+            assert_eq!(email_id(email_id(event, 1), 1), event);
+        }
+    }
 }

@@ -172,6 +172,8 @@ mod tests {
             "1\u{202f}234\u{202f}567,00\u{a0}USD"
         );
         assert_eq!(written(Locale::En, "1234.50", "EUR"), "€1,234.50");
+        assert_eq!(written(Locale::En, "123.00", "EUR"), "€123.00");
+        assert_eq!(written(Locale::En, "123456.00", "EUR"), "€123,456.00");
         assert_eq!(written(Locale::En, "-3.00", "GBP"), "-£3.00");
         assert_eq!(written(Locale::En, "5000", "JPY"), "JPY\u{a0}5,000");
         assert_eq!(written(Locale::Fr, "?", "EUR"), "? EUR");
