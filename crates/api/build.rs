@@ -152,42 +152,59 @@ fn requests(pool: &DescriptorPool) -> Result<String, std::fmt::Error> {
     Ok(source.replace("mut _found", "_found"))
 }
 
-/// Writes what the contract says of each payload's type; a payload without a type does not build.
+/// Writes the table of the types of events. A payload does not build without a type that names its subscribers.
 fn event_types(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
+    const SERVICES: [&str; 3] = ["billing", "licensing", "notification"];
     let option = extension(pool, "octroi.event.v1.event_type")?;
     let event = pool.get_message_by_name("octroi.event.v1.Event");
     let event = event.ok_or("octroi.event.v1.Event is not declared")?;
-    let (mut names, mut sources) = (String::new(), String::new());
-    for field in event
+    let (mut rows, mut variants) = (String::new(), String::new());
+    let fields = event
         .oneofs()
-        .flat_map(|it| it.fields().collect::<Vec<_>>())
-    {
+        .flat_map(|it| it.fields().collect::<Vec<_>>());
+    for (at, field) in fields.enumerate() {
         let options = field.options();
         let given = options.get_extension(&option);
-        let told = |what| {
-            let value = given.as_message()?.get_field_by_name(what)?;
-            Some(value.as_str()?.to_owned()).filter(|value| !value.is_empty())
-        };
-        let (Some(name), Some(source)) = (told("name"), told("source")) else {
-            return Err(format!("{} declares no event_type", field.full_name()).into());
-        };
-        if !name.starts_with(&format!("{source}.")) {
-            return Err(format!("{name} does not begin with its source, {source}").into());
+        let of = |what| given.as_message()?.get_field_by_name(what);
+        let text = |what| Some(of(what)?.as_str()?.to_owned());
+        let name = text("name").unwrap_or_default();
+        let source = text("source").unwrap_or_default();
+        let subscribers = of("subscribers");
+        let subscribers = subscribers.as_ref().and_then(|it| it.as_list());
+        let subscribers = subscribers.unwrap_or_default().iter();
+        let subscribers: Vec<_> = subscribers.filter_map(Value::as_str).collect();
+        let holds = of("holds_everyone").is_some_and(|it| *it == Value::Bool(true));
+        let wrong = |what: &str| Err(format!("{} {what}", field.full_name()).into());
+        if !SERVICES.contains(&source.as_str()) || !name.starts_with(&format!("{source}.")) {
+            return wrong(
+                "declares no event_type whose name begins with the service that is its source",
+            );
         }
-        let words = field
-            .name()
-            .split('_')
-            .map(|word| word[..1].to_uppercase() + &word[1..]);
-        let variant: String = words.collect();
-        writeln!(names, "Self::{variant}(_) => {name:?},")?;
-        writeln!(sources, "Self::{variant}(_) => {source:?},")?;
+        let told = match subscribers.as_slice() {
+            [] => return wrong("names no subscribers"),
+            ["none"] => &[],
+            some => some,
+        };
+        if let Some(other) = told
+            .iter()
+            .find(|it| **it == source || !SERVICES.contains(*it))
+        {
+            return wrong(&format!("is for {other:?}, which is no other service"));
+        }
+        writeln!(
+            rows,
+            "EventType {{ name: {name:?}, source: {source:?}, subscribers: &{told:?}, holds_everyone: {holds} }},"
+        )?;
+        let words = field.name().split('_');
+        let words = words.map(|word| word[..1].to_uppercase() + &word[1..]);
+        writeln!(variants, "Self::{}(_) => {at},", words.collect::<String>())?;
     }
     Ok(format!(
-        "impl event::v1::event::Payload {{
-            /// The name of the type of the events that carry it.
-            pub fn type_name(&self) -> &'static str {{ match self {{ {names} }} }}
-            /// The service that records them.
-            pub fn source(&self) -> &'static str {{ match self {{ {sources} }} }}
+        "/// Every declared type of event.
+        pub static EVENT_TYPES: &[EventType] = &[{rows}];
+        impl event::v1::event::Payload {{
+            /// The type of the events that carry it.
+            pub fn event_type(&self) -> &'static EventType {{ &EVENT_TYPES[match self {{ {variants} }}] }}
         }}"
     ))
 }

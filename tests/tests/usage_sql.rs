@@ -270,7 +270,7 @@ async fn usage_is_counted_as_one_would_by_hand() {
     let octroi = Installation::start().await;
     let operator = octroi.customer("acme").await;
     let config = &octroi.plan().databases.billing;
-    let db = Db::new(config, "billing", 2, Clock::system(), &[]).unwrap();
+    let db = Db::new(config, "billing", 2, Clock::system()).unwrap();
     let mut runner = TestRunner::deterministic();
     for _ in 0..STATEMENTS {
         let cases = vec(case(), ACCOUNTS)

@@ -51,6 +51,19 @@ impl Method {
     }
 }
 
+/// A declared type of event.
+#[derive(Debug, Clone, Copy)]
+pub struct EventType {
+    /// Its name: "licensing.license.activated".
+    pub name: &'static str,
+    /// The service that records it.
+    pub source: &'static str,
+    /// The services that it is delivered to.
+    pub subscribers: &'static [&'static str],
+    /// Whether one that belongs to no account holds back `complete_through`.
+    pub holds_everyone: bool,
+}
+
 include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 include!(concat!(env!("OUT_DIR"), "/event_types.rs"));
 include!(concat!(env!("OUT_DIR"), "/requests.rs"));

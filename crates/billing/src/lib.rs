@@ -52,7 +52,6 @@ pub static SERVICE: Service = Service {
     name: services::BILLING.name,
     port: services::BILLING.port,
     admin_port: services::BILLING.admin_port,
-    subscribers: &["licensing", "notification"],
     migrations: &[
         (
             "V1__accounts_and_payments.sql",
@@ -77,6 +76,10 @@ pub static SERVICE: Service = Service {
         (
             "V6__quoted_orders.sql",
             include_str!("../migrations/V6__quoted_orders.sql"),
+        ),
+        (
+            "V7__routed_events.sql",
+            include_str!("../migrations/V7__routed_events.sql"),
         ),
     ],
     seals: None,

@@ -46,7 +46,6 @@ pub static SERVICE: Service = Service {
     name: services::LICENSING.name,
     port: services::LICENSING.port,
     admin_port: services::LICENSING.admin_port,
-    subscribers: &["billing", "notification"],
     migrations: &[
         (
             "V1__catalogue_orders_groups.sql",
@@ -67,6 +66,10 @@ pub static SERVICE: Service = Service {
         (
             "V5__attempt_age.sql",
             include_str!("../migrations/V5__attempt_age.sql"),
+        ),
+        (
+            "V6__routed_events.sql",
+            include_str!("../migrations/V6__routed_events.sql"),
         ),
     ],
     seals: Some("licensing seals the passwords that are mailed"),

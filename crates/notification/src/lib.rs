@@ -32,7 +32,6 @@ pub static SERVICE: Service = Service {
     name: services::NOTIFICATION.name,
     port: services::NOTIFICATION.port,
     admin_port: services::NOTIFICATION.admin_port,
-    subscribers: &[],
     migrations: &[
         ("V1__email.sql", include_str!("../migrations/V1__email.sql")),
         (

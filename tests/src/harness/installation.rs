@@ -15,6 +15,7 @@ use octroi_platform::clock::system_micros;
 use octroi_platform::event::to_proto;
 use octroi_platform::jwk::key_id;
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
 
 use super::caller::{Called, Caller};
@@ -310,15 +311,24 @@ impl Installation {
         row.get(0)
     }
 
-    /// The facts that a service has kept of an account, as its relay forwards them, in the order of their making.
-    pub async fn facts(&self, service: ServiceName, account: &str) -> Vec<Delivery> {
-        let kept =
-            format!("SELECT body, sequence FROM {service}.event WHERE account = $1 ORDER BY id");
-        let rows = self.sql.query(&kept, &[&account]).await.unwrap();
+    /// What a service delivered of an account to another one.
+    pub async fn facts(
+        &self,
+        service: ServiceName,
+        subscriber: ServiceName,
+        account: &str,
+    ) -> Vec<Delivery> {
+        let kept = format!(
+            "SELECT body, sequence, lag(sequence, 1, 0::bigint) OVER (PARTITION BY aggregate ORDER BY sequence)
+             FROM {service}.event WHERE account = $1 AND $2 = ANY (subscribers) ORDER BY id"
+        );
+        let params = [&account as &(dyn ToSql + Sync), &subscriber.as_str()];
+        let rows = self.sql.query(&kept, &params).await.unwrap();
         rows.iter()
             .map(|row| Delivery {
-                event: row.get("body"),
-                sequence: row.get("sequence"),
+                event: row.get(0),
+                sequence: row.get(1),
+                previous_sequence: row.get(2),
                 sealed_secret: Vec::new(),
             })
             .collect()

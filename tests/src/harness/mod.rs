@@ -26,7 +26,7 @@ pub use customer::{
     request_id,
 };
 pub use deploy::{deployed, documented_catalogue, openssl_signs, script};
-pub use earlier::{Earlier, present, written};
+pub use earlier::{Contents, Earlier, present, written};
 pub use installation::{Installation, Options, token};
 pub use mail::{Letter, MailServer};
 pub use octroi::system::ServiceName;

@@ -67,7 +67,7 @@ async fn goes_in_pieces_that_the_receiver_takes() {
     octroi.restart(ServiceName::Billing).await;
 
     // The pauses between its tries are cut short.
-    let hurry = "UPDATE licensing.delivery SET due_at = clock_timestamp() WHERE NOT parked";
+    let hurry = "UPDATE licensing.delivery SET due_at = clock_timestamp() WHERE NOT parked AND due_at > clock_timestamp()";
     let waiting = eventually("only the one too heavy is left, and parked", async || {
         octroi.sql.execute(hurry, &[]).await.unwrap();
         let waiting = open_to(&octroi, "billing").await;

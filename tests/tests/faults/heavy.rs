@@ -244,7 +244,7 @@ async fn long_offers(octroi: &Installation) -> Vec<String> {
 /// Many facts of 5 KB each.
 async fn record(octroi: &Installation) {
     let config = octroi.plan().databases.licensing.clone();
-    let db = Db::new(&config, "licensing", 1, Clock::system(), &[]).unwrap();
+    let db = Db::new(&config, "licensing", 1, Clock::system()).unwrap();
     let now = octroi.now().await;
     let call = Call::background(now, "octroi.event.v1.EventService/ListEvents");
     let (mut tx, _) = db.begin_work(&call, "SELECT 1", &[]).await.unwrap();

@@ -14,7 +14,7 @@ const EVENTS: usize = 50_000;
 async fn many_facts_of_one_transaction() {
     let octroi = Installation::start().await;
     let config = octroi.plan().databases.licensing.clone();
-    let db = Db::new(&config, "licensing", 1, Clock::system(), &[]).unwrap();
+    let db = Db::new(&config, "licensing", 1, Clock::system()).unwrap();
     octroi
         .sql
         .batch_execute("ANALYZE licensing.event")

@@ -2,7 +2,7 @@
 
 use octroi_api::event::v1::delivery_outcome::Result as Outcome;
 use octroi_api::event::v1::{DeliverEventsRequest, Delivery, Event};
-use octroi_api::licensing::v1::ChangePasswordRequest;
+use octroi_api::licensing::v1::ReleaseLicenseRequest;
 use octroi_platform::StartError;
 use octroi_tests::harness::{Answer as _, BUSINESS, Installation, ServiceName, eventually};
 use prost::Message as _;
@@ -41,12 +41,11 @@ async fn a_fact_from_a_newer_release_waits() {
     let body = first_of(&octroi.sql, &held).await;
     let newer = made_newer(&body);
     rewrite(&octroi.sql, &held, &newer).await;
-    let change = ChangePasswordRequest {
+    let release = ReleaseLicenseRequest {
         name: held.clone(),
-        password: "Green-Kettle-43".to_owned(),
-        ..ChangePasswordRequest::default()
+        ..ReleaseLicenseRequest::default()
     };
-    acme.by.licenses().change_password(change).await.got();
+    acme.by.licenses().release_license(release).await.got();
     octroi.restart(ServiceName::Billing).await;
     octroi.restart(ServiceName::Notification).await;
 
@@ -93,12 +92,12 @@ async fn delivered_by_hand(octroi: &Installation, event: &[u8]) {
     let delivery = |sequence| Delivery {
         event: event.to_vec(),
         sequence,
-        sealed_secret: Vec::new(),
+        ..Delivery::default()
     };
     let request = DeliverEventsRequest {
         source: "licensing".to_owned(),
         deliveries: vec![delivery(1), delivery(1), delivery(7)],
-        complete_through: None,
+        ..DeliverEventsRequest::default()
     };
     let licensing = octroi.service(ServiceName::Licensing);
     for receiver in [ServiceName::Billing, ServiceName::Notification] {

@@ -139,7 +139,7 @@ async fn joined_reads_tell_why_the_first_of_them_failed() {
     let octroi = Installation::start().await;
     octroi.customer("bert").await;
     let config = &octroi.plan().databases.billing;
-    let db = Db::new(config, "billing", 1, Clock::system(), &[]).unwrap();
+    let db = Db::new(config, "billing", 1, Clock::system()).unwrap();
     let lock = "SELECT FROM billing.account WHERE account = 'bert' FOR UPDATE";
     let (held, plain) = (
         "SELECT FROM account WHERE account = 'bert' FOR UPDATE",

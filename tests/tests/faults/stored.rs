@@ -120,11 +120,11 @@ async fn facts(sql: &Client) {
         sql,
         "WITH sent AS (
              SELECT subscriber, 'licensing' AS source, account, aggregate, max(sequence) AS last
-             FROM licensing.event, unnest(ARRAY['billing', 'notification']) AS s (subscriber)
+             FROM licensing.event, unnest(subscribers) AS s (subscriber)
              GROUP BY subscriber, account, aggregate
              UNION ALL
              SELECT subscriber, 'billing', account, aggregate, max(sequence)
-             FROM billing.event, unnest(ARRAY['licensing', 'notification']) AS s (subscriber)
+             FROM billing.event, unnest(subscribers) AS s (subscriber)
              GROUP BY subscriber, account, aggregate
          ), applied AS (
              SELECT 'licensing' AS subscriber, source, account, aggregate, sequence FROM licensing.inbox

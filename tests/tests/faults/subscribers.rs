@@ -58,7 +58,7 @@ async fn a_parked_event_holds_up_its_own_aggregate_alone() {
     octroi.restart(ServiceName::Billing).await;
 
     // The pauses between its tries are cut short.
-    let hurry = "UPDATE licensing.delivery SET due_at = clock_timestamp() WHERE NOT parked";
+    let hurry = "UPDATE licensing.delivery SET due_at = clock_timestamp() WHERE NOT parked AND due_at > clock_timestamp()";
     let waiting = eventually("the broken event is parked", async || {
         octroi.sql.execute(hurry, &[]).await.unwrap();
         let waiting = open_to(&octroi, "billing").await;
@@ -99,7 +99,7 @@ async fn a_parked_event_holds_up_its_own_aggregate_alone() {
 }
 
 /// The same activation of what is no offer.
-fn broken(body: &[u8]) -> Vec<u8> {
+pub fn broken(body: &[u8]) -> Vec<u8> {
     let mut event = Event::decode(body).unwrap();
     let Some(Payload::LicenseActivated(activated)) = &mut event.payload else {
         panic!("no activation: {event:?}");

@@ -115,14 +115,16 @@ fn facts(account: &str, prices: &BTreeMap<&str, String>) -> Vec<Vec<Event>> {
     ]
 }
 
-/// Delivers events as they come: shuffled, some twice, in batches; what waits comes again.
+/// Delivers events as they come: shuffled, some twice, in batches; what waits comes again. Of each aggregate two in three
+/// are not for the receiver.
 async fn deliver(intake: &Caller, events: &[Vec<Event>], runner: &mut TestRunner) {
     let mut open: Vec<Delivery> = events
         .iter()
         .flat_map(|aggregate| (1..).zip(aggregate))
-        .map(|(sequence, event)| Delivery {
+        .map(|(at, event): (i64, _)| Delivery {
             event: event.encode_to_vec(),
-            sequence,
+            sequence: 3 * at,
+            previous_sequence: 3 * (at - 1),
             sealed_secret: Vec::new(),
         })
         .collect();
@@ -139,7 +141,7 @@ async fn deliver(intake: &Caller, events: &[Vec<Event>], runner: &mut TestRunner
         let request = DeliverEventsRequest {
             source: "licensing".to_owned(),
             deliveries: batch.clone(),
-            complete_through: None,
+            ..DeliverEventsRequest::default()
         };
         let outcomes = intake
             .intake(ServiceName::Billing)

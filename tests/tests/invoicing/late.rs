@@ -10,7 +10,10 @@ use crate::figures;
 pub(crate) async fn hold_back(octroi: &Installation, license: i32) {
     let hold = format!(
         "CREATE FUNCTION licensing.hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-             NEW.parked := NEW.subscriber = 'billing' AND NEW.aggregate LIKE '%/licenses/{license}'; RETURN NEW;
+             IF NEW.subscriber = 'billing' AND NEW.aggregate LIKE '%/licenses/{license}' THEN
+                 NEW.due_at := 'infinity'; NEW.attempts := 8;
+             END IF;
+             RETURN NEW;
          END $$;
          CREATE TRIGGER hold BEFORE INSERT ON licensing.delivery
              FOR EACH ROW EXECUTE FUNCTION licensing.hold()"
@@ -36,7 +39,7 @@ pub(crate) async fn let_go(octroi: &Installation) {
         .sql
         .batch_execute(
             "DROP TRIGGER hold ON licensing.delivery;
-             UPDATE licensing.delivery SET parked = false, due_at = now()",
+             UPDATE licensing.delivery SET attempts = 0, due_at = clock_timestamp()",
         )
         .await
         .unwrap();

@@ -40,6 +40,7 @@ mod reading_again;
 mod recording;
 mod renewing;
 mod repeating;
+mod routing;
 mod sending;
 mod settling;
 mod starting;

@@ -104,14 +104,14 @@ async fn told_again() {
     acme.buys("office", &[(BUSINESS, 1)]).await;
     acme.activates("office", 1, "sales").await;
     octroi.drained().await;
-    let deliveries = octroi.facts(ServiceName::Licensing, "acme").await;
     let licensing = octroi.service(ServiceName::Licensing);
-    let request = DeliverEventsRequest {
+    let mut request = DeliverEventsRequest {
         source: "licensing".to_owned(),
-        deliveries: deliveries.clone(),
-        complete_through: None,
+        ..DeliverEventsRequest::default()
     };
-    for service in [ServiceName::Billing, ServiceName::Notification] {
+    for service in [ServiceName::Notification, ServiceName::Billing] {
+        let deliveries = octroi.facts(ServiceName::Licensing, service, "acme").await;
+        request.deliveries = deliveries.clone();
         let answer = licensing
             .intake(service)
             .deliver_events(request.clone())
@@ -127,6 +127,7 @@ async fn told_again() {
             vec![Outcome::Duplicate; deliveries.len()],
             "{service}"
         );
+        assert!(!results.is_empty());
     }
     // Nobody speaks for another service.
     let refused = octroi
@@ -137,7 +138,8 @@ async fn told_again() {
         .refused();
     refused.is(Code::PermissionDenied, "SERVICES_ONLY");
     let before = acme.preview("2026-02").await;
-    let mut early = deliveries.last().cloned().unwrap();
+    let mut early = request.deliveries.last().cloned().unwrap();
+    early.previous_sequence = early.sequence + 1;
     early.sequence += 2;
     let request = DeliverEventsRequest {
         deliveries: vec![early],

@@ -294,8 +294,11 @@ async fn a_service_tells_its_own_facts_alone() {
     acme.activates("office", 1, "sales").await;
     octroi.drained().await;
     octroi.mailed().await;
-    let billing = octroi.facts(ServiceName::Billing, "acme").await;
-    let licensing = octroi.facts(ServiceName::Licensing, "acme").await;
+    let notification = ServiceName::Notification;
+    let billing = octroi.facts(ServiceName::Billing, notification, "acme");
+    let billing = billing.await;
+    let licensing = octroi.facts(ServiceName::Licensing, notification, "acme");
+    let licensing = licensing.await;
     let mailed = acme.emails().await.len();
 
     // Notification moves acme's letters to itself.
@@ -390,7 +393,7 @@ async fn tells(
     let request = DeliverEventsRequest {
         source: source.as_str().to_owned(),
         deliveries: deliveries.to_vec(),
-        complete_through: None,
+        ..DeliverEventsRequest::default()
     };
     let mut intake = octroi.service(source).intake(to);
     intake.deliver_events(request).await.got().outcomes

@@ -228,10 +228,10 @@ async fn told_late(octroi: &Installation) -> Customer {
         id: "kiri".to_owned(),
         by: octroi.operator(),
     };
-    let hold = "UPDATE licensing.delivery SET parked = true WHERE subscriber = 'billing'";
+    let hold = "UPDATE licensing.delivery SET due_at = 'infinity', attempts = 8 WHERE subscriber = 'billing'";
     let keep = "
         CREATE FUNCTION licensing.hold() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN NEW.parked := NEW.subscriber = 'billing'; RETURN NEW; END $$;
+            $$ BEGIN IF NEW.subscriber = 'billing' THEN NEW.due_at := 'infinity'; END IF; RETURN NEW; END $$;
         CREATE TRIGGER hold BEFORE INSERT ON licensing.delivery FOR EACH ROW EXECUTE FUNCTION licensing.hold()";
     octroi.sql.batch_execute(keep).await.unwrap();
     kiri.activates("island", 2, "two").await;
@@ -245,7 +245,7 @@ async fn told_late(octroi: &Installation) -> Customer {
     octroi.tries_to_bill("2026-01").await;
     octroi.bills("2026-01").await;
     octroi.sql.execute(believe, &[&now]).await.unwrap();
-    let free = "UPDATE licensing.delivery SET parked = false, due_at = clock_timestamp()";
+    let free = "UPDATE licensing.delivery SET attempts = 0, due_at = clock_timestamp()";
     octroi.sql.execute(free, &[]).await.unwrap();
     octroi.drained().await;
     kiri

@@ -59,6 +59,10 @@ impl Slow {
     }
 }
 
+/// Why an account is parked whose usage is behind.
+const BEHIND: &str = "an event of licensing's that concerns the account cannot be taken, and what comes after it waits: \
+                      repair what refuses it, deliver it again (octroi replay), and a later run takes the account";
+
 /// Whose request ids a bill run's are: it is the installation's.
 const NOBODY: &str = "-";
 
@@ -224,7 +228,7 @@ impl App {
     ) -> Result<u64, Error> {
         let mut through = without.as_ref().map(|failure| failure.account.clone());
         let after = through.as_ref().unwrap_or(&run.done_through);
-        let Some((mut tx, rows)) = self.hold(run, after, size, now).await? else {
+        let Some((mut tx, rows, behind)) = self.hold(run, after, size, now).await? else {
             return Ok(0);
         };
         let mut accounts = Vec::with_capacity(rows.len());
@@ -243,7 +247,7 @@ impl App {
         if let Some(failure) = without {
             chunk.park(failure);
         }
-        let dues = chunk.due(&tx, run, accounts).await?;
+        let dues = chunk.due(&tx, run, accounts, &behind).await?;
         for computed in charge::compute(&tx, dues, self.clock.is_test()).await? {
             chunk.sort(run, computed, now)?;
         }
@@ -255,30 +259,32 @@ impl App {
         Ok(u64::from(tally.accounts().unsigned_abs()))
     }
 
-    /// Holds a run and the accounts after one; none when another process works on it.
+    /// Holds a run and the accounts after one, and finds of which accounts usage is behind; none when another process works
+    /// on it.
     async fn hold(
         &self,
         run: &UnderWay,
         after: &str,
         size: i64,
         now: Timestamp,
-    ) -> Result<Option<(Tx, Vec<Row>)>, Shared> {
+    ) -> Result<Option<(Tx, Vec<Row>, Vec<String>)>, Shared> {
         let call = Call::background(now, "octroi.billing.v1.BillRunService/CreateBillRun");
         let (tx, held) = self
             .db
             .begin_work(&call, store::bill_run::HOLD, &[&run.id, &run.done_through])
             .await?;
-        if held.is_empty() {
+        let Some(held) = held.first() else {
             tx.rollback().await;
             return Ok(None);
-        }
+        };
+        let behind = row_get(held, "behind")?;
         let next = async {
             let params = [&after as &(dyn ToSql + Sync), &size];
             tx.query(store::bill_run::HOLD_ACCOUNTS, &params).await
         };
         let planning = tx.query(store::bill_run::FORGET_PLANS, &[]);
         let (_, accounts) = tokio::try_join!(planning, next)?;
-        Ok(Some((tx, accounts)))
+        Ok(Some((tx, accounts, behind)))
     }
 
     /// Parks the next account, which stops a chunk alone. One that takes too long does so for a reason of its own only
@@ -347,12 +353,13 @@ struct Chunk {
 }
 
 impl Chunk {
-    /// Leaves out whose month has not ended at the cut-off, and whose month is closed.
+    /// Leaves out whose month has not ended at the cut-off, whose month is closed, and whose usage is behind.
     async fn due(
         &mut self,
         tx: &Tx,
         run: &UnderWay,
         accounts: Vec<(Account, Seller)>,
+        behind: &[String],
     ) -> Result<Vec<Due>, Error> {
         let mut ended = Vec::with_capacity(accounts.len());
         for (account, seller) in accounts {
@@ -379,6 +386,12 @@ impl Chunk {
             let closed = months.remove(&account.id).unwrap_or_default();
             if closed.iter().any(|closed| closed.month == run.month) {
                 self.tally.skipped += 1;
+            } else if behind.contains(&account.id) {
+                self.park(Failure {
+                    account: account.id,
+                    reason: "USAGE_BEHIND".to_owned(),
+                    message: BEHIND.to_owned(),
+                });
             } else {
                 let late: Vec<Month> = closed.iter().map(|closed| closed.month).collect();
                 dues.push(Due::new(account, seller, &zones, run.month, &late));

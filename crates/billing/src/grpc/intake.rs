@@ -19,23 +19,21 @@ impl Intake for UsageIntake {
     async fn apply(
         &self,
         tx: &mut Tx,
-        _source: &str,
         event: &pb::Event,
+        payload: &Payload,
         _secret: Option<&[u8]>,
     ) -> Result<Applied, Error> {
-        let Some(payload) = &event.payload else {
-            return Ok(Applied::Unknown);
-        };
         let read = fact(event, payload)
             .with_context(|| format!("event {} of type {}", event.id, event.r#type));
-        if let Some((account, fact)) = read.map_err(Error::Internal)? {
-            take(tx, &account, fact).await?;
-        }
+        let Some((account, fact)) = read.map_err(Error::Internal)? else {
+            return Ok(Applied::NotForUs);
+        };
+        take(tx, &account, fact).await?;
         Ok(Applied::Done)
     }
 }
 
-/// The account and the fact that an event tells of; none when billing has no use for it.
+/// The account and the fact that an event tells of; none when it is not for billing.
 fn fact(event: &pb::Event, payload: &Payload) -> anyhow::Result<Option<(String, Fact)>> {
     let at = event.effective_time.as_ref().and_then(from_proto);
     let at = at.context("no effective time")?;

@@ -27,14 +27,15 @@ pub const GET: &str = concat!(
 );
 
 /// One account, locked, with the seller that it names or, where `$2` is not null, that one; its columns are null when
-/// there is no such seller. Through when licensing's facts are complete is read with it: what is told up to then has been
-/// taken, and the row as it is locked has it.
+/// there is no such seller. Through when licensing's facts are complete, unless some of the account's are held, is read with
+/// it: what is told up to then has been taken, and the row as it is locked has it.
 pub const LOCK_WITH_SELLER: &str = concat!(
     "-- lock_account
      SELECT ",
     account_columns!(),
     ", s.id AS default_seller, s.currency AS default_currency, s.time_zone AS default_zone,
-        (SELECT complete_through FROM intake_progress WHERE source = 'licensing') AS complete_through
+        (SELECT complete_through FROM intake_progress
+         WHERE source = 'licensing' AND a.account <> ALL (held_accounts)) AS complete_through
      FROM account a LEFT JOIN seller s ON s.id = coalesce($2, a.seller)
      WHERE a.account = $1
      FOR NO KEY UPDATE OF a"

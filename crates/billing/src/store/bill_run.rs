@@ -13,9 +13,10 @@ use crate::domain::bill_run::{BillRun, Failure, State, Tally, Total};
 use crate::domain::money::Currency;
 
 /// Run `$1`, held until the transaction ends against whoever else would work on it; no row when somebody does, or has
-/// done so since it was seen with `$2` done.
+/// done so since it was seen with `$2` done. With it the accounts of which licensing has not told everything.
 pub const HOLD: &str = "-- hold_bill_run
-    SELECT FROM bill_run WHERE id = $1 AND done_through = $2 AND state = 'RUNNING'
+    SELECT coalesce((SELECT held_accounts FROM intake_progress WHERE source = 'licensing'), '{}') AS behind
+    FROM bill_run WHERE id = $1 AND done_through = $2 AND state = 'RUNNING'
     FOR NO KEY UPDATE SKIP LOCKED";
 
 /// Makes this connection plan its statements anew, those of foreign keys too: plans made while a table was small scan

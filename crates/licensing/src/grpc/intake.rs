@@ -7,19 +7,19 @@ use octroi_platform::{Applied, Error, Intake, Tx, name};
 use crate::billing::account_of;
 use crate::store;
 
-/// Takes billing's events: the account's snapshot is kept, what else billing tells is of no concern here.
+/// Keeps the snapshots of accounts that billing tells.
 pub(crate) struct LicensingIntake;
 
 impl Intake for LicensingIntake {
     async fn apply(
         &self,
         tx: &mut Tx,
-        _source: &str,
         event: &Event,
+        payload: &Payload,
         _secret: Option<&[u8]>,
     ) -> Result<Applied, Error> {
-        match &event.payload {
-            Some(Payload::AccountChanged(changed)) => {
+        match payload {
+            Payload::AccountChanged(changed) => {
                 let id = name::account_of(&event.account);
                 let account = account_of(id, changed.clone()).ok_or_else(|| {
                     Error::Internal(anyhow::anyhow!("billing told an account that cannot be"))
@@ -27,8 +27,15 @@ impl Intake for LicensingIntake {
                 store::account::keep(tx, account);
                 Ok(Applied::Done)
             }
-            Some(Payload::InvoiceIssued(_) | Payload::PaymentSettled(_)) => Ok(Applied::Done),
-            _ => Ok(Applied::Unknown),
+            Payload::InvoiceIssued(_)
+            | Payload::PaymentSettled(_)
+            | Payload::OrderCreated(_)
+            | Payload::OrderCompleted(_)
+            | Payload::LicenseGroupChanged(_)
+            | Payload::LicenseActivated(_)
+            | Payload::LicenseDeactivated(_)
+            | Payload::PasswordChanged(_)
+            | Payload::LicenseGroupTerminated(_) => Ok(Applied::NotForUs),
         }
     }
 }

@@ -55,8 +55,6 @@ pub enum What {
     GroupTerminated(Group),
     /// An invoice was issued.
     InvoiceIssued(Invoice),
-    /// Nothing that a customer is told of.
-    Nothing,
 }
 
 /// A fact whose password must be mailed came without one.
@@ -75,8 +73,7 @@ impl Fact {
             What::AccountChanged { .. }
             | What::OrderCompleted(_)
             | What::GroupTerminated(_)
-            | What::InvoiceIssued(_)
-            | What::Nothing => None,
+            | What::InvoiceIssued(_) => None,
         }
     }
 
@@ -118,8 +115,7 @@ impl Fact {
             What::InvoiceIssued(invoice) => Ok(plain(Content::InvoiceIssued(invoice.clone()))),
             What::AccountChanged { .. }
             | What::PasswordChanged { .. }
-            | What::LicenseDeactivated { .. }
-            | What::Nothing => Ok(Vec::new()),
+            | What::LicenseDeactivated { .. } => Ok(Vec::new()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use octroi_api::event::v1::event::Payload;
 use octroi_api::event::v1::{
     AccountChanged, Event, InvoiceIssued, LicenseActivated, OrderCompleted, PasswordChanged,
@@ -31,15 +32,15 @@ impl Intake for FactIntake {
     async fn apply(
         &self,
         tx: &mut Tx,
-        _source: &str,
         event: &Event,
+        payload: &Payload,
         secret: Option<&[u8]>,
     ) -> Result<Applied, Error> {
-        let Some(payload) = &event.payload else {
-            return Ok(Applied::Unknown);
+        let read = fact(event, payload)
+            .with_context(|| format!("event {} of type {}", event.id, event.r#type));
+        let Some(fact) = read.map_err(Error::Internal)? else {
+            return Ok(Applied::NotForUs);
         };
-        let fact = fact(event, payload)
-            .ok_or_else(|| Error::Internal(anyhow::anyhow!("event {} is malformed", event.id)))?;
         app::fact::apply(tx, &fact, secret, &self.message_id_domain).await?;
         Ok(Applied::Done)
     }
@@ -51,32 +52,33 @@ impl Intake for FactIntake {
     }
 }
 
-/// The fact that an event tells; none when it lacks what every one has.
-fn fact(event: &Event, payload: &Payload) -> Option<Fact> {
-    let [account] = parse(&event.account, ["accounts"])?;
+/// The fact that an event tells; none when it is not for notification.
+fn fact(event: &Event, payload: &Payload) -> anyhow::Result<Option<Fact>> {
     let what = match payload {
-        Payload::AccountChanged(changed) => account_changed(changed)?,
+        Payload::AccountChanged(changed) => account_changed(changed).context("a zone's time")?,
         Payload::LicenseActivated(activated) => license_activated(activated),
         Payload::PasswordChanged(changed) => password_changed(changed),
         Payload::LicenseDeactivated(deactivated) => What::LicenseDeactivated {
             license: license(&deactivated.license_group, deactivated.seat),
         },
-        Payload::OrderCompleted(completed) => order_completed(completed)?,
+        Payload::OrderCompleted(completed) => order_completed(completed).context("its order")?,
         Payload::LicenseGroupTerminated(terminated) => What::GroupTerminated(Group {
             group: terminated.display_name.clone(),
             licenses: terminated.licenses,
         }),
         Payload::InvoiceIssued(issued) => invoice_issued(issued),
         Payload::PaymentSettled(_) | Payload::OrderCreated(_) | Payload::LicenseGroupChanged(_) => {
-            What::Nothing
+            return Ok(None);
         }
     };
-    Some(Fact {
+    let [account] = parse(&event.account, ["accounts"]).context("no account")?;
+    let effective = event.effective_time.as_ref().and_then(from_proto);
+    Ok(Some(Fact {
         account: account.to_owned(),
-        event: Uuid::try_parse(&event.id).ok()?,
-        effective: event.effective_time.as_ref().and_then(from_proto)?,
+        event: Uuid::try_parse(&event.id).context("its id")?,
+        effective: effective.context("no effective time")?,
         what,
-    })
+    }))
 }
 
 fn account_changed(changed: &AccountChanged) -> Option<What> {

@@ -212,8 +212,8 @@ pub(super) const ORPHAN_ACCOUNTS: Check = Check {
             SELECT 'licensing.account' AS place, account FROM licensing.account
             UNION SELECT 'notification.account', account FROM notification.account
             UNION SELECT 'notification.email', account FROM notification.email
-            UNION SELECT 'licensing.event', account FROM licensing.event WHERE account <> '-'
-            UNION SELECT 'billing.event', account FROM billing.event WHERE account <> '-'
+            UNION SELECT 'licensing.event', account FROM licensing.event WHERE strpos(account, '/') = 0
+            UNION SELECT 'billing.event', account FROM billing.event WHERE strpos(account, '/') = 0
         ) named
         LEFT JOIN billing.account a USING (account)",
 };

@@ -41,14 +41,22 @@ pub(super) fn inbox_name(source: &str, subscriber: &str) -> String {
     format!("{source} to {subscriber}: each event was applied once or is on its way")
 }
 
-// A delivery that was applied and not yet acknowledged counts on both sides, so the inbox lies between the first
-// undelivered event and the last one.
+// A delivery that was applied and not yet acknowledged counts on both sides, so the inbox lies between the last event
+// that was delivered and the last one. Where an earlier release took more than what was for it, it may be past that.
 const INBOX: &str = "
-    WITH sent AS (
+    WITH event AS (
+        SELECT account, aggregate, sequence, '{subscriber}' = ANY (subscribers) AS sent,
+               max(sequence) FILTER (WHERE '{subscriber}' = ANY (subscribers)) OVER (
+                   PARTITION BY account, aggregate ORDER BY sequence ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+               ) AS previous
+        FROM {source}.event
+    ), sent AS (
         SELECT e.account, e.aggregate, max(e.sequence) AS last,
-               min(e.sequence) FILTER (WHERE d.event_id IS NOT NULL) AS first_undelivered,
-               count(d.event_id) AS undelivered
-        FROM {source}.event e
+               coalesce(max(e.sequence) FILTER (WHERE e.sent AND d.account IS NULL), 0) AS delivered,
+               min(d.sequence) AS undelivered,
+               bool_or(d.account IS NOT NULL AND (NOT e.sent OR d.previous_sequence <> coalesce(e.previous, 0)))
+               AS misled
+        FROM event e
         LEFT JOIN {source}.delivery d
             ON d.account = e.account AND d.subscriber = '{subscriber}' AND d.aggregate = e.aggregate
            AND d.sequence = e.sequence
@@ -57,8 +65,7 @@ const INBOX: &str = "
         SELECT account, aggregate, sequence FROM {subscriber}.inbox WHERE source = '{source}'
     )
     SELECT aggregate AS what,
-           sent.account IS NULL
-           OR coalesce(applied.sequence, 0) > sent.last
-           OR coalesce(applied.sequence, 0) < coalesce(sent.first_undelivered - 1, sent.last)
-           OR sent.undelivered > 0 AND sent.undelivered <> sent.last - sent.first_undelivered + 1 AS broken
+           sent.account IS NULL OR sent.misled
+           OR coalesce(applied.sequence, 0) NOT BETWEEN sent.delivered AND sent.last
+           OR coalesce(sent.undelivered < sent.delivered, false) AS broken
     FROM sent FULL JOIN applied USING (account, aggregate)";

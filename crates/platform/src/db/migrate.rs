@@ -11,7 +11,7 @@ const LOCK: i64 = 0x6f63_7472_6f69;
 const PLATFORM_HISTORY: &str = "platform_migration";
 const SERVICE_HISTORY: &str = "service_migration";
 /// The platform's own migrations. What they leave must be there in full.
-const OWN: [(&str, &str); 4] = [
+const OWN: [(&str, &str); 5] = [
     (
         "V1__platform",
         include_str!("../../migrations/V1__platform.sql"),
@@ -27,6 +27,10 @@ const OWN: [(&str, &str); 4] = [
     (
         "V4__positions",
         include_str!("../../migrations/V4__positions.sql"),
+    ),
+    (
+        "V5__routed_events",
+        include_str!("../../migrations/V5__routed_events.sql"),
     ),
 ];
 

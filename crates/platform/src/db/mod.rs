@@ -30,7 +30,6 @@ pub struct Db {
     /// How long connections were waited for, in seconds.
     pub(crate) waits: Histogram,
     pub(crate) clock: Clock,
-    pub(crate) subscribers: Arc<[&'static str]>,
     pub(crate) hint: Arc<Notify>,
 }
 
@@ -106,7 +105,6 @@ impl Db {
         schema: &str,
         size: usize,
         clock: Clock,
-        subscribers: &[&'static str],
     ) -> Result<Self, Error> {
         let manager = Manager::from_config(
             limited(config, schema),
@@ -129,7 +127,6 @@ impl Db {
             pool,
             waits: Histogram::new([0.001, 0.01, 0.1, 1.0, 5.0]),
             clock,
-            subscribers: subscribers.into(),
             hint: Arc::new(Notify::new()),
         })
     }

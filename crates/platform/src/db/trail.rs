@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::call::Call;
 use crate::db::Params;
-use crate::event::NewEvent;
+use crate::event::{NewEvent, key};
 use crate::name::account_of;
 use crate::params;
 
@@ -48,12 +48,7 @@ pub(crate) fn audited(changes: Vec<Change>, call: &Call) -> Params {
 }
 
 /// Values for [`APPEND`].
-pub(crate) fn appended(
-    events: &[NewEvent],
-    subscribers: &[&'static str],
-    call: &Call,
-    recorded: Timestamp,
-) -> Params {
+pub(crate) fn appended(events: &[NewEvent], call: &Call, recorded: Timestamp) -> Params {
     let column = |get: fn(&NewEvent) -> String| events.iter().map(get).collect::<Vec<_>>();
     let secrets: Vec<_> = events
         .iter()
@@ -65,9 +60,9 @@ pub(crate) fn appended(
         })
         .collect();
     params![
-        column(|event| event.account.clone()),
+        column(|event| key(&event.account, &event.aggregate).to_owned()),
         events.iter().map(|event| event.id).collect::<Vec<_>>(),
-        column(|event| event.payload.type_name().to_owned()),
+        column(|event| event.payload.event_type().name.to_owned()),
         column(|event| event.aggregate.clone()),
         events
             .iter()
@@ -78,9 +73,10 @@ pub(crate) fn appended(
             .iter()
             .map(|event| event.body(call, recorded))
             .collect::<Vec<_>>(),
-        subscribers
+        column(|event| event.payload.event_type().subscribers.join(",")),
+        events
             .iter()
-            .map(|name| (*name).to_owned())
+            .map(|event| !event.account.is_empty() || event.payload.event_type().holds_everyone)
             .collect::<Vec<_>>(),
         secrets.iter().map(|(event, ..)| *event).collect::<Vec<_>>(),
         secrets
@@ -102,29 +98,40 @@ pub(crate) const AUDIT: &str = "-- audit
 
 pub(crate) const APPEND: &str = "-- append
     WITH given AS (
-        SELECT account, id, type, aggregate, effective_at, body,
+        SELECT account, id, type, aggregate, effective_at, body, string_to_array(subscribers, ',') AS subscribers, holds,
                row_number() OVER (PARTITION BY account, aggregate ORDER BY place) AS place
-        FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $7::bytea[])
-             WITH ORDINALITY AS g (account, id, type, aggregate, effective_at, body, place)
-    ), last AS (
-        SELECT e.account, e.aggregate, max(e.sequence) AS sequence
+        FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $7::bytea[], $8::text[],
+                    $9::boolean[])
+             WITH ORDINALITY AS g (account, id, type, aggregate, effective_at, body, subscribers, holds, place)
+    ), known AS (
+        SELECT e.account, e.aggregate, s.name AS subscriber, max(e.sequence) AS sequence
         FROM (SELECT DISTINCT account, aggregate FROM given) g
         JOIN event e ON e.account = g.account AND e.aggregate = g.aggregate
-        GROUP BY e.account, e.aggregate
+        LEFT JOIN unnest(e.subscribers) AS s (name) ON true
+        GROUP BY e.account, e.aggregate, s.name
+    ), last AS (
+        SELECT account, aggregate, max(sequence) AS sequence FROM known GROUP BY account, aggregate
     ), appended AS (
-        INSERT INTO event (account, id, type, aggregate, sequence, effective_at, recorded_at, body)
-        SELECT g.account, g.id, g.type, g.aggregate, coalesce(l.sequence, 0) + g.place, g.effective_at, $6, g.body
+        INSERT INTO event (account, id, type, aggregate, sequence, effective_at, recorded_at, body, subscribers)
+        SELECT g.account, g.id, g.type, g.aggregate, coalesce(l.sequence, 0) + g.place, g.effective_at, $6, g.body,
+               g.subscribers
         FROM given g LEFT JOIN last l ON l.account = g.account AND l.aggregate = g.aggregate
-        RETURNING account, id, aggregate, sequence, effective_at
+        RETURNING account, id, aggregate, sequence, effective_at, subscribers
     )
-    INSERT INTO delivery (account, subscriber, aggregate, sequence, event_id, effective_at, secret)
-    SELECT a.account, s.name, a.aggregate, a.sequence, a.id, a.effective_at, x.secret
+    INSERT INTO delivery (account, subscriber, aggregate, sequence, previous_sequence, event_id, effective_at, holds,
+                          secret)
+    SELECT a.account, s.name, a.aggregate, a.sequence,
+           coalesce(lag(a.sequence) OVER (PARTITION BY a.account, a.aggregate, s.name ORDER BY a.sequence),
+                    k.sequence, 0),
+           a.id, a.effective_at, g.holds, x.secret
     FROM appended a
-    CROSS JOIN unnest($8::text[]) AS s (name)
-    LEFT JOIN unnest($9::uuid[], $10::text[], $11::bytea[]) AS x (event_id, subscriber, secret)
+    JOIN given g ON g.id = a.id
+    CROSS JOIN unnest(a.subscribers) AS s (name)
+    LEFT JOIN known k ON k.account = a.account AND k.aggregate = a.aggregate AND k.subscriber = s.name
+    LEFT JOIN unnest($10::uuid[], $11::text[], $12::bytea[]) AS x (event_id, subscriber, secret)
            ON x.event_id = a.id AND x.subscriber = s.name";
 
-pub(crate) const APPEND_TYPES: [Type; 11] = [
+pub(crate) const APPEND_TYPES: [Type; 12] = [
     Type::TEXT_ARRAY,
     Type::UUID_ARRAY,
     Type::TEXT_ARRAY,
@@ -133,6 +140,7 @@ pub(crate) const APPEND_TYPES: [Type; 11] = [
     Type::TIMESTAMPTZ,
     Type::BYTEA_ARRAY,
     Type::TEXT_ARRAY,
+    Type::BOOL_ARRAY,
     Type::UUID_ARRAY,
     Type::TEXT_ARRAY,
     Type::BYTEA_ARRAY,

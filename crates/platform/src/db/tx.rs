@@ -330,7 +330,7 @@ impl Tx {
         for events in std::mem::take(&mut self.events).chunks(APPENDED_AT_ONCE) {
             self.writes.push(Write {
                 sql: APPEND.to_owned(),
-                params: trail::appended(events, &self.db.subscribers, &self.call, recorded),
+                params: trail::appended(events, &self.call, recorded),
                 types: if events.len() < MANY {
                     &[]
                 } else {

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::call::Call;
 use crate::db::{Db, row_get};
 use crate::error::Error;
-use crate::name;
+use crate::name::may_be_id;
 use crate::page::{Page, TOKEN_RULE};
 use crate::refusal::Violations;
 
@@ -38,9 +38,10 @@ impl EventService for EventsApi {
     ) -> Result<Response<ListEventsResponse>, Status> {
         let (call, request) = Call::open(request)?;
         let mut violations = Violations::default();
-        let account = name::parse(&request.parent, ["accounts"]);
-        if account.is_none() {
-            violations.add("parent", "must be an account such as \"accounts/acme\"");
+        let key = parent(&request.parent);
+        if key.is_none() {
+            let rule = "must be an account such as \"accounts/acme\", or a resource of no account";
+            violations.add("parent", rule);
         }
         // Every service serves this method: a token of one means nothing to another.
         let log = format!("{} of {}", request.parent, self.service);
@@ -55,10 +56,10 @@ impl EventService for EventsApi {
         );
         let after: Option<i64> = page.key(&mut violations);
         violations.finish()?;
-        let [account] = account.unwrap_or_default();
-        call.caller.may_see(account, "account", &request.parent)?;
+        let key = key.unwrap_or_default();
+        call.caller.may_see(key, "account", &request.parent)?;
         let after = after.unwrap_or(0);
-        let (rows, last) = self.list(account, after, page.limit).await?;
+        let (rows, last) = self.list(key, after, page.limit).await?;
         if !(0..=last).contains(&after) {
             let mut violations = Violations::default();
             violations.add("page_token", TOKEN_RULE);
@@ -119,6 +120,17 @@ impl EventsApi {
         let rows = rows.into_iter().map(placed).collect::<Result<_, Error>>()?;
         let last = last.map(|row| row_get(&row, "last")).transpose()?;
         Ok((rows, last.unwrap_or(0)))
+    }
+}
+
+/// What a parent's events are kept by: see [`crate::event::key`].
+fn parent(name: &str) -> Option<&str> {
+    match name.split_once('/')? {
+        ("accounts", id) => may_be_id(id).then_some(id),
+        (collection, id) => {
+            let plain = collection.bytes().all(|byte| byte.is_ascii_alphabetic());
+            (plain && !collection.is_empty() && may_be_id(id)).then_some(name)
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use octroi_api::event::v1::delivery_outcome::Result as Outcome;
+use octroi_api::event::v1::event::Payload;
 use octroi_api::event::v1::event_intake_service_server::EventIntakeService;
 use octroi_api::event::v1::{
     DeliverEventsRequest, DeliverEventsResponse, Delivery, DeliveryOutcome, Event,
@@ -16,8 +17,8 @@ use tonic::{Code, Request, Response, Status};
 use crate::call::Call;
 use crate::db::{Db, row_get};
 use crate::error::Error;
-use crate::event::from_proto;
-use crate::name::account_of;
+use crate::event::{from_proto, key};
+use crate::name;
 use crate::params;
 use crate::refusal::{Refusal, Violations};
 use crate::tx::{Rows, Tx};
@@ -26,16 +27,18 @@ use crate::tx::{Rows, Tx};
 const AT_ONCE: usize = 4;
 /// The most events in one delivery.
 pub(crate) const MOST: usize = 500;
+/// The most accounts that a delivery names as held.
+pub(crate) const MOST_HELD: usize = 1_000;
 
 /// What a service does with other services' events.
 pub trait Intake: Send + Sync + 'static {
     /// Applies an event within `tx`: reads with [`Tx::query`], queues writes, does not commit. Between aggregates any
-    /// order of arrival must lead to the same state.
+    /// order of arrival must lead to the same state. Payloads are matched without `_`, so that none is forgotten.
     fn apply(
         &self,
         tx: &mut Tx,
-        source: &str,
         event: &Event,
+        payload: &Payload,
         secret: Option<&[u8]>,
     ) -> impl Future<Output = Result<Applied, Error>> + Send;
 
@@ -48,8 +51,9 @@ pub trait Intake: Send + Sync + 'static {
 pub enum Applied {
     /// Its writes are queued, or it needs none.
     Done,
-    /// Its type is not known here: a newer release sent it. It waits.
-    Unknown,
+    /// Its type does not name this service. It waits: a release that names it knows what to do with it, and a mistake
+    /// shows as a delivery that grows old.
+    NotForUs,
     /// It needs something that has not arrived yet. It waits.
     NotYet(&'static str),
 }
@@ -77,6 +81,15 @@ impl<I: Intake> EventIntakeService for IntakeApi<I> {
         if complete == Some(None) {
             violations.add("complete_through", "must be an instant");
         }
+        let held = request.held_accounts.iter();
+        let held = held.map(|name| name::parse(name, ["accounts"]).map(|[id]| id.to_owned()));
+        let held: Option<Vec<String>> = held.collect();
+        if held.as_ref().is_none_or(|held| held.len() > MOST_HELD) {
+            violations.add(
+                "held_accounts",
+                format!("must be at most {MOST_HELD} accounts"),
+            );
+        }
         violations.finish()?;
         if call.caller.subject != format!("service:{}", request.source) {
             let message = "a service delivers its own events only";
@@ -94,11 +107,11 @@ impl<I: Intake> EventIntakeService for IntakeApi<I> {
             self.db
                 .execute(
                     "-- progress
-                     INSERT INTO intake_progress (source, complete_through) VALUES ($1, $2)
+                     INSERT INTO intake_progress (source, complete_through, held_accounts) VALUES ($1, $2, $3)
                      ON CONFLICT (source) DO UPDATE
-                     SET complete_through = greatest(
-                         intake_progress.complete_through, excluded.complete_through)",
-                    &[&request.source, &complete],
+                     SET complete_through = excluded.complete_through, held_accounts = excluded.held_accounts
+                     WHERE intake_progress.complete_through <= excluded.complete_through",
+                    &[&request.source, &complete, &held.unwrap_or_default()],
                 )
                 .await?;
         }
@@ -168,11 +181,11 @@ impl<I: Intake> IntakeApi<I> {
         event: &Event,
     ) -> Result<DeliveryOutcome, Error> {
         let known = event.payload.as_ref();
-        let Some(payload) = known.filter(|it| it.type_name() == event.r#type) else {
+        let Some(payload) = known.filter(|it| it.event_type().name == event.r#type) else {
             return Ok(outcome(Outcome::Waiting, "its type is not known here"));
         };
         // Its own facts beside it are good, so the call is not refused.
-        if payload.source() != source {
+        if payload.event_type().source != source {
             tracing::warn!(
                 source,
                 r#type = event.r#type,
@@ -183,7 +196,8 @@ impl<I: Intake> IntakeApi<I> {
                 "events of its type are another service's to tell",
             ));
         }
-        let account = account_of(&event.account).to_owned();
+        let of = event.account.strip_prefix("accounts/").unwrap_or_default();
+        let account = key(of, &event.aggregate).to_owned();
         let effective = event.effective_time.as_ref().map(from_proto);
         let Some(now) = effective.unwrap_or_else(|| Some(self.db.clock.now())) else {
             return Ok(outcome(
@@ -207,17 +221,19 @@ impl<I: Intake> IntakeApi<I> {
             .first()
             .map(|row| row_get(row, "sequence"))
             .transpose()?;
-        let expected = last.unwrap_or(0) + 1;
-        if delivery.sequence != expected {
+        let had = last.unwrap_or(0);
+        let place = place(had, delivery.previous_sequence, delivery.sequence);
+        if place != Outcome::Applied {
             tx.rollback().await;
-            return Ok(if delivery.sequence < expected {
-                outcome(Outcome::Duplicate, "")
-            } else {
-                outcome(
-                    Outcome::Waiting,
-                    "an earlier event of the aggregate is missing",
-                )
-            });
+            let missing = "an earlier event of the aggregate is missing";
+            return Ok(outcome(
+                place,
+                if place == Outcome::Waiting {
+                    missing
+                } else {
+                    ""
+                },
+            ));
         }
         let secret =
             (!delivery.sealed_secret.is_empty()).then_some(delivery.sealed_secret.as_slice());
@@ -227,26 +243,25 @@ impl<I: Intake> IntakeApi<I> {
             source.to_owned(),
             event.aggregate.clone(),
             delivery.sequence,
+            had,
         ];
         let advance = if last.is_some() {
             "-- advance
-             UPDATE inbox SET sequence = $4::bigint
-             WHERE account = $1 AND source = $2 AND aggregate = $3 AND sequence = $4::bigint - 1"
+             UPDATE inbox SET sequence = $4
+             WHERE account = $1 AND source = $2 AND aggregate = $3 AND sequence = $5"
         } else {
             "-- open
-             INSERT INTO inbox (account, source, aggregate, sequence) VALUES ($1, $2, $3, $4)"
+             INSERT INTO inbox (account, source, aggregate, sequence) SELECT $1, $2, $3, $4 WHERE $5::bigint = 0"
         };
         tx.write(advance, key, Rows::Exactly(1));
-        match self.intake.apply(&mut tx, source, event, secret).await? {
-            Applied::Done => {}
-            Applied::Unknown => {
-                tx.rollback().await;
-                return Ok(outcome(Outcome::Waiting, "its type is not known here"));
-            }
-            Applied::NotYet(why) => {
-                tx.rollback().await;
-                return Ok(outcome(Outcome::Waiting, why));
-            }
+        let waits = match self.intake.apply(&mut tx, event, payload, secret).await? {
+            Applied::Done => None,
+            Applied::NotForUs => Some("events of its type are not for this service"),
+            Applied::NotYet(why) => Some(why),
+        };
+        if let Some(why) = waits {
+            tx.rollback().await;
+            return Ok(outcome(Outcome::Waiting, why));
         }
         match tx.commit_work().await {
             Ok(()) => Ok(outcome(Outcome::Applied, "")),
@@ -259,9 +274,46 @@ impl<I: Intake> IntakeApi<I> {
     }
 }
 
+/// What is to become of an event: whoever had its aggregate's events through `had` applies it when the last one that was
+/// for them, `previous`, is among those and it is not.
+fn place(had: i64, previous: i64, sequence: i64) -> Outcome {
+    if sequence <= had {
+        Outcome::Duplicate
+    } else if previous > had {
+        Outcome::Waiting
+    } else {
+        Outcome::Applied
+    }
+}
+
 fn outcome(result: Outcome, reason: &str) -> DeliveryOutcome {
     DeliveryOutcome {
         result: result.into(),
         reason: reason.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A receiver of events 2, 5 and 6 of an aggregate, one line for how far it has come.
+    #[test]
+    fn an_event_is_taken_after_the_one_before_it_and_once() {
+        use Outcome::{Applied, Duplicate, Waiting};
+        for (had, expected) in [
+            (0, [Applied, Waiting, Waiting]),
+            (2, [Duplicate, Applied, Waiting]),
+            // What an earlier release took was numbered without regard to whom it is for.
+            (1, [Applied, Waiting, Waiting]),
+            (3, [Duplicate, Applied, Waiting]),
+            (4, [Duplicate, Applied, Waiting]),
+            (5, [Duplicate, Duplicate, Applied]),
+            (6, [Duplicate; 3]),
+            (7, [Duplicate; 3]),
+        ] {
+            let places = [(0, 2), (2, 5), (5, 6)].map(|(previous, it)| place(had, previous, it));
+            assert_eq!(places, expected, "had {had}");
+        }
     }
 }

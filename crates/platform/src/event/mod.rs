@@ -4,6 +4,7 @@ pub(crate) mod backlog;
 pub mod check;
 pub(crate) mod event_service;
 pub mod intake;
+pub mod progress;
 pub mod relay;
 
 use jiff::Timestamp;
@@ -21,7 +22,7 @@ pub use crate::time::{from_proto, to_proto};
 pub struct NewEvent {
     /// UUIDv7.
     pub id: Uuid,
-    /// Account id; "-" where there is none.
+    /// Account id; empty for what belongs to no account.
     pub account: String,
     /// Resource name of what it happened to.
     pub aggregate: String,
@@ -50,9 +51,9 @@ impl NewEvent {
     pub(crate) fn body(&self, call: &Call, recorded: Timestamp) -> Vec<u8> {
         Event {
             id: self.id.to_string(),
-            r#type: self.payload.type_name().to_owned(),
+            r#type: self.payload.event_type().name.to_owned(),
             account: match self.account.as_str() {
-                "-" => String::new(),
+                "" => String::new(),
                 account => format!("accounts/{account}"),
             },
             aggregate: self.aggregate.clone(),
@@ -64,5 +65,15 @@ impl NewEvent {
             payload: Some(self.payload.clone()),
         }
         .encode_to_vec()
+    }
+}
+
+/// What the rows of an aggregate's events are kept and found by: the account that they belong to or, where that is
+/// empty, the aggregate itself. No account's id can be a resource's name, which holds a slash.
+pub(crate) fn key<'a>(account: &'a str, aggregate: &'a str) -> &'a str {
+    if account.is_empty() {
+        aggregate
+    } else {
+        account
     }
 }

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use octroi_api::event::v1::delivery_outcome::Result as Outcome;
 use octroi_api::event::v1::event_intake_service_client::EventIntakeServiceClient;
 use octroi_api::event::v1::{DeliverEventsRequest, Delivery, DeliveryOutcome};
@@ -19,14 +18,13 @@ use uuid::Uuid;
 
 use crate::db::{Db, row_get};
 use crate::error::Error;
+use crate::event::progress::{Horizon, complete_through};
 use crate::event::to_proto;
 use crate::intake::MOST;
 use crate::limits::MESSAGE;
 use crate::panic::round;
 use crate::peer::Peer;
 
-/// How far `complete_through` trails the clock: twice the age at which a command refuses its final write.
-const TRAIL: SignedDuration = SignedDuration::from_secs(60);
 /// How many aggregates are leased at once, and how many events of each: no more than one delivery may carry.
 const AGGREGATES: i64 = 62;
 const EVENTS_EACH: i64 = 8;
@@ -39,10 +37,6 @@ const POLL: Duration = Duration::from_secs(1);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// After so many refusals an event is parked until a person looks at it.
 const REFUSALS: i32 = 12;
-
-/// The earliest instant of scheduled work that is not done yet: `complete_through` stays before it.
-pub type Horizon =
-    Arc<dyn Fn() -> BoxFuture<'static, Result<Option<Timestamp>, Error>> + Send + Sync>;
 
 pub(crate) struct Relay {
     pub(crate) db: Db,
@@ -77,6 +71,7 @@ struct Leased {
     account: String,
     aggregate: String,
     sequence: i64,
+    previous: i64,
     event: Vec<u8>,
     secret: Vec<u8>,
 }
@@ -167,7 +162,7 @@ impl Relay {
         if leased.is_empty() && !beat {
             return Ok(Progress::Nothing);
         }
-        let complete = self.complete_through().await?;
+        let complete = complete_through(&self.db, self.subscriber, self.horizon.as_ref()).await?;
         let mut settled = Settled::default();
         let mut sent = false;
         // First things first: what comes behind of an aggregate waits for what goes before.
@@ -189,14 +184,15 @@ impl Relay {
                     }
                 }
                 sent = true;
-                match self.send(client, &batch, complete).await {
+                match self.send(client, &batch, &complete).await {
                     Ok(outcomes) => {
                         self.note(token, &batch, &outcomes, &mut settled).await?;
                         continue;
                     }
                     Err(status) if batch.is_empty() || !blames_the_events(&status) => {
-                        self.acknowledge(token, &settled.taken).await?;
-                        self.give_back(token, &leased).await?;
+                        self.acknowledge(token, &leased, &settled.taken).await?;
+                        let all: Vec<_> = leased.iter().collect();
+                        self.held(GIVE_BACK, token, &all).await?;
                         anyhow::bail!("{}: {}", status.code(), status.message());
                     }
                     Err(status) if batch.len() == 1 => {
@@ -212,8 +208,8 @@ impl Relay {
             let behind = batch.split_off(batch.len() / 2);
             batches.extend([behind, batch]);
         }
-        self.acknowledge(token, &settled.taken).await?;
-        self.told.send_replace(Some(complete));
+        self.acknowledge(token, &leased, &settled.taken).await?;
+        self.told.send_replace(Some(complete.0));
         Ok(if !settled.taken.is_empty() {
             Progress::Taken
         } else if !settled.stopped.is_empty() {
@@ -245,6 +241,7 @@ impl Relay {
                     account: row_get(row, "account")?,
                     aggregate: row_get(row, "aggregate")?,
                     sequence: row_get(row, "sequence")?,
+                    previous: row_get(row, "previous_sequence")?,
                     event: row_get(row, "body")?,
                     secret: row_get(row, "secret")?,
                 })
@@ -260,7 +257,9 @@ impl Relay {
         token: Uuid,
         leased: &'a [Leased],
     ) -> Result<Vec<(&'a str, &'a str)>, Error> {
-        let rows = self.held(RENEW, token, leased).await?;
+        let rows = self
+            .held(RENEW, token, &leased.iter().collect::<Vec<_>>())
+            .await?;
         let mut held = BTreeSet::new();
         for row in &rows {
             let aggregate: &str = row_get(row, "aggregate")?;
@@ -272,47 +271,23 @@ impl Relay {
         Ok(lost.map(Leased::key).collect())
     }
 
-    /// Nothing that took effect at or before this instant is undelivered.
-    async fn complete_through(&self) -> Result<Timestamp, Error> {
-        let tick = SignedDuration::from_micros(1);
-        // The clock is read first: what commits while we look took effect later than the trail.
-        let mut complete = self.db.clock.now() - TRAIL;
-        if let Some(horizon) = &self.horizon
-            && let Some(due) = horizon().await?
-        {
-            complete = complete.min(due - tick);
-        }
-        let row = self
-            .db
-            .read_planned(
-                "-- undelivered
-                 SELECT min(effective_at) AS earliest FROM delivery WHERE subscriber = $1",
-                &[(&self.subscriber, Type::TEXT)],
-            )
-            .await?;
-        if let Some(row) = row.first()
-            && let Some(earliest) = row_get::<Option<Timestamp>>(row, "earliest")?
-        {
-            complete = complete.min(earliest - tick);
-        }
-        Ok(complete)
-    }
-
     async fn send(
         &self,
         client: &mut EventIntakeServiceClient<Peer>,
         batch: &[&Leased],
-        complete: Timestamp,
+        (complete, held): &(Timestamp, Vec<String>),
     ) -> Result<Vec<DeliveryOutcome>, Status> {
         let deliveries = batch.iter().map(|leased| Delivery {
             event: leased.event.clone(),
             sequence: leased.sequence,
             sealed_secret: leased.secret.clone(),
+            previous_sequence: leased.previous,
         });
         let request = DeliverEventsRequest {
             source: self.source.to_owned(),
             deliveries: deliveries.collect(),
-            complete_through: Some(to_proto(complete)),
+            complete_through: Some(to_proto(*complete)),
+            held_accounts: held.clone(),
         };
         let answer = client.deliver_events(request).await?;
         Ok(answer.into_inner().outcomes)
@@ -347,30 +322,16 @@ impl Relay {
     async fn acknowledge(
         &self,
         token: Uuid,
+        leased: &[Leased],
         taken: &BTreeMap<(&str, &str), i64>,
     ) -> Result<(), Error> {
-        if taken.is_empty() {
-            return Ok(());
-        }
-        let accounts: Vec<&str> = taken.keys().map(|(account, _)| *account).collect();
-        let aggregates: Vec<&str> = taken.keys().map(|(_, aggregate)| *aggregate).collect();
-        let sequences: Vec<i64> = taken.values().copied().collect();
-        self.db
-            .read_planned(
-                "-- taken
-                 DELETE FROM delivery d
-                 USING unnest($2::text[], $3::text[], $4::bigint[]) AS t (account, aggregate, sequence)
-                 WHERE d.account = t.account AND d.subscriber = $1
-                   AND d.aggregate = t.aggregate AND d.sequence <= t.sequence AND d.lease_token = $5",
-                &[
-                    (&self.subscriber, Type::TEXT),
-                    (&accounts, Type::TEXT_ARRAY),
-                    (&aggregates, Type::TEXT_ARRAY),
-                    (&sequences, Type::INT8_ARRAY),
-                    (&token, Type::UUID),
-                ],
-            )
-            .await?;
+        let through = |one: &&Leased| {
+            taken
+                .get(&one.key())
+                .is_some_and(|last| one.sequence <= *last)
+        };
+        let taken: Vec<&Leased> = leased.iter().filter(through).collect();
+        self.held(TAKEN, token, &taken).await?;
         Ok(())
     }
 
@@ -411,21 +372,24 @@ impl Relay {
         Ok(())
     }
 
-    /// Ends the leases of a delivery that did not arrive.
-    async fn give_back(&self, token: Uuid, leased: &[Leased]) -> Result<(), Error> {
-        self.held(GIVE_BACK, token, leased).await?;
-        Ok(())
-    }
-
-    /// Runs a statement on those of the rows that still carry the token.
-    async fn held(&self, sql: &str, token: Uuid, leased: &[Leased]) -> Result<Vec<Row>, Error> {
-        let accounts: Vec<&str> = leased.iter().map(|one| one.account.as_str()).collect();
-        let aggregates: Vec<&str> = leased.iter().map(|one| one.aggregate.as_str()).collect();
-        let sequences: Vec<i64> = leased.iter().map(|one| one.sequence).collect();
+    /// Runs the rest of a statement on those of the rows that still carry the token.
+    async fn held(&self, sql: &str, token: Uuid, rows: &[&Leased]) -> Result<Vec<Row>, Error> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let accounts: Vec<&str> = rows.iter().map(|one| one.account.as_str()).collect();
+        let aggregates: Vec<&str> = rows.iter().map(|one| one.aggregate.as_str()).collect();
+        let sequences: Vec<i64> = rows.iter().map(|one| one.sequence).collect();
         self.db
-            .read(
-                sql,
-                &[&self.subscriber, &accounts, &aggregates, &sequences, &token],
+            .read_planned(
+                &format!("{HELD}{sql}"),
+                &[
+                    (&self.subscriber, Type::TEXT),
+                    (&accounts, Type::TEXT_ARRAY),
+                    (&aggregates, Type::TEXT_ARRAY),
+                    (&sequences, Type::INT8_ARRAY),
+                    (&token, Type::UUID),
+                ],
             )
             .await
     }
@@ -458,20 +422,32 @@ const LEASE: &str = "-- lease
     FROM batch b, event e
     WHERE d.account = b.account AND d.subscriber = $1 AND d.aggregate = b.aggregate AND d.sequence = b.sequence
       AND e.account = d.account AND e.id = d.event_id
-    RETURNING d.account, d.aggregate, d.sequence, coalesce(d.secret, '') AS secret, e.body";
+    RETURNING d.account, d.aggregate, d.sequence, d.previous_sequence, coalesce(d.secret, '') AS secret, e.body";
 
-const RENEW: &str = "-- renew
-    UPDATE delivery d SET lease_until = clock_timestamp() + interval '30 seconds'
-    FROM unnest($2::text[], $3::text[], $4::bigint[]) AS t (account, aggregate, sequence)
-    WHERE d.account = t.account AND d.subscriber = $1 AND d.aggregate = t.aggregate AND d.sequence = t.sequence
-      AND d.lease_token = $5
-    RETURNING d.aggregate, d.sequence";
+/// The beginning of the three below. Rows are locked in one order, so that whoever lost a lease and whoever has it now do
+/// not wait for each other.
+const HELD: &str = "-- held
+    WITH held AS (
+        SELECT d.account, d.subscriber, d.aggregate, d.sequence
+        FROM delivery d
+        JOIN unnest($2::text[], $3::text[], $4::bigint[]) AS t (account, aggregate, sequence)
+            ON d.account = t.account AND d.aggregate = t.aggregate AND d.sequence = t.sequence
+        WHERE d.subscriber = $1 AND d.lease_token = $5
+        ORDER BY d.account, d.aggregate, d.sequence
+        FOR UPDATE OF d
+    ) ";
 
-const GIVE_BACK: &str = "-- give_back
-    UPDATE delivery d SET lease_token = NULL, lease_until = NULL
-    FROM unnest($2::text[], $3::text[], $4::bigint[]) AS t (account, aggregate, sequence)
-    WHERE d.account = t.account AND d.subscriber = $1 AND d.aggregate = t.aggregate AND d.sequence = t.sequence
-      AND d.lease_token = $5";
+const RENEW: &str = "
+    UPDATE delivery SET lease_until = clock_timestamp() + interval '30 seconds'
+    WHERE (account, subscriber, aggregate, sequence) IN (SELECT * FROM held)
+    RETURNING aggregate, sequence";
+
+const GIVE_BACK: &str = "
+    UPDATE delivery SET lease_token = NULL, lease_until = NULL
+    WHERE (account, subscriber, aggregate, sequence) IN (SELECT * FROM held)";
+
+const TAKEN: &str = "
+    DELETE FROM delivery WHERE (account, subscriber, aggregate, sequence) IN (SELECT * FROM held)";
 
 const PUT_OFF: &str = "-- put_off
     UPDATE delivery

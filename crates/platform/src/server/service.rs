@@ -1,15 +1,16 @@
 //! The shell of a service: opens what it needs, runs its background work, serves its methods until told to stop, and
 //! drains.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use octroi_api::METHODS;
 use octroi_api::event::v1::event_intake_service_server::EventIntakeServiceServer;
 use octroi_api::event::v1::event_service_server::EventServiceServer;
 use octroi_api::testing::v1::clock_service_server::ClockServiceServer;
+use octroi_api::{EVENT_TYPES, METHODS};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -25,6 +26,7 @@ use crate::clock::Clock;
 use crate::connection::{self, LIMITS};
 use crate::db::Db;
 use crate::error::Error;
+use crate::event::progress::Horizon;
 use crate::event_service::EventsApi;
 use crate::gate::{Gate, GateLayer};
 use crate::intake::{Intake, IntakeApi};
@@ -33,7 +35,7 @@ use crate::metrics::Reading;
 use crate::migrate;
 use crate::peer::{Peer, peer};
 use crate::reflection::add_reflection;
-use crate::relay::{Horizon, Relay, RelayHandle};
+use crate::relay::{Relay, RelayHandle};
 use crate::seal::SealingKeys;
 use crate::settings::Settings;
 use crate::test_clock::{ClockApi, Follower, read_offset};
@@ -53,8 +55,6 @@ pub struct Service {
     pub port: u16,
     /// The port of its metrics and health by default.
     pub admin_port: u16,
-    /// The services that receive its events.
-    pub subscribers: &'static [&'static str],
     /// Its migrations: file name and text, oldest first. Its schema must have them all; a newer one is fine.
     pub migrations: &'static [(&'static str, &'static str)],
     /// Why it needs the keys that seal passwords; none when it never sees one.
@@ -194,14 +194,8 @@ impl Shell {
                 ]));
             }
         };
-        let db = Db::new(
-            config,
-            service.name,
-            settings.pool_size,
-            clock.clone(),
-            service.subscribers,
-        )
-        .map_err(StartError::Internal)?;
+        let db = Db::new(config, service.name, settings.pool_size, clock.clone())
+            .map_err(StartError::Internal)?;
         admin.metrics.watch_pool(&db);
         let tracker = TaskTracker::new();
         let shell = Self {
@@ -370,13 +364,19 @@ impl Shell {
     }
 
     fn spawn_relays(&self, horizon: Option<Horizon>) -> Result<Vec<RelayHandle>, StartError> {
+        let of_ours = EVENT_TYPES
+            .iter()
+            .filter(|it| it.source == self.service.name);
+        let subscribers: BTreeSet<&'static str> =
+            of_ours.flat_map(|it| it.subscribers).copied().collect();
+        let subscribers: Vec<&'static str> = subscribers.into_iter().collect();
         let mut handles = Vec::new();
-        let (db, subscribers) = (self.db.clone(), self.service.subscribers.to_vec());
+        let (db, to) = (self.db.clone(), subscribers.clone());
         self.gauges("subscriber", &backlog::GAUGES, move || {
-            let (db, subscribers) = (db.clone(), subscribers.clone());
-            Box::pin(async move { backlog::read(&db, &subscribers).await })
+            let (db, to) = (db.clone(), to.clone());
+            Box::pin(async move { backlog::read(&db, &to).await })
         });
-        for subscriber in self.service.subscribers {
+        for subscriber in subscribers {
             let (told, receiver) = watch::channel(None);
             let nudge = Arc::new(Notify::new());
             let relay = Relay {

@@ -332,4 +332,20 @@ pub(super) const INBOX_BREACHES: &[&str] = &[
     "UPDATE {subscriber}.inbox SET sequence = sequence + 1 WHERE source = '{source}'",
     "DELETE FROM {subscriber}.inbox WHERE source = '{source}'",
     "INSERT INTO {subscriber}.inbox (account, source, aggregate, sequence) VALUES ('acme', '{source}', 'x', 1)",
+    // It is for nobody.
+    "WITH event AS (
+         INSERT INTO {source}.event (account, id, type, aggregate, sequence, effective_at, recorded_at, body)
+         VALUES ('acme', gen_random_uuid(), 'x', 'x', 1, now(), now(), '') RETURNING *
+     )
+     INSERT INTO {source}.delivery (account, subscriber, aggregate, sequence, event_id, effective_at)
+     SELECT account, '{subscriber}', aggregate, sequence, id, effective_at FROM event",
+    // The second does not wait for the first.
+    "WITH event AS (
+         INSERT INTO {source}.event
+             (account, id, type, aggregate, sequence, effective_at, recorded_at, body, subscribers)
+         SELECT 'acme', gen_random_uuid(), 'x', 'x', n, now(), now(), '', ARRAY['{subscriber}']
+         FROM generate_series(1, 2) AS n RETURNING *
+     )
+     INSERT INTO {source}.delivery (account, subscriber, aggregate, sequence, event_id, effective_at)
+     SELECT account, '{subscriber}', aggregate, sequence, id, effective_at FROM event",
 ];

@@ -1,0 +1,74 @@
+//! How far a service has told another one everything.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use tokio_postgres::types::Type;
+
+use crate::db::{Db, row_get};
+use crate::error::Error;
+use crate::intake::MOST_HELD;
+
+/// How far `complete_through` trails the clock: twice the age at which a command refuses its final write.
+const TRAIL: SignedDuration = SignedDuration::from_secs(60);
+
+/// The earliest instant of scheduled work that is not done yet: `complete_through` stays before it.
+pub type Horizon =
+    Arc<dyn Fn() -> BoxFuture<'static, Result<Option<Timestamp>, Error>> + Send + Sync>;
+
+/// Nothing that took effect at or before this instant is undelivered, but for events of these accounts, of which some
+/// are dead letters. An account that is held is judged by all that waits of it, which is what lies behind its dead
+/// letters and what will be delivered again.
+pub(crate) async fn complete_through(
+    db: &Db,
+    subscriber: &str,
+    horizon: Option<&Horizon>,
+) -> Result<(Timestamp, Vec<String>), Error> {
+    let tick = SignedDuration::from_micros(1);
+    // The clock is read first: what commits while we look took effect later than the trail.
+    let mut complete = db.clock.now() - TRAIL;
+    if let Some(horizon) = horizon
+        && let Some(due) = horizon().await?
+    {
+        complete = complete.min(due - tick);
+    }
+    let limit = i64::try_from(MOST_HELD).unwrap_or(i64::MAX);
+    let one_more = limit.saturating_add(1);
+    let params = [(&subscriber as _, Type::TEXT), (&one_more as _, Type::INT8)];
+    let mut dead = db.read_planned(DEAD, &params).await?;
+    if dead.len() > MOST_HELD {
+        // Too many to name: the instant stays before them.
+        dead.clear();
+    }
+    let held = dead.iter().map(|row| row_get(row, "account"));
+    let held: Vec<&str> = held.collect::<Result<_, _>>()?;
+    let params = [
+        (&subscriber as _, Type::TEXT),
+        (&held as _, Type::TEXT_ARRAY),
+    ];
+    let waiting = db.read_planned(UNDELIVERED, &params).await?;
+    if let Some(row) = waiting.first() {
+        complete = complete.min(row_get::<Timestamp>(row, "effective_at")? - tick);
+    }
+    let mut before = Vec::new();
+    for (row, account) in dead.iter().zip(held) {
+        if row_get::<Timestamp>(row, "earliest")? <= complete {
+            before.push(format!("accounts/{account}"));
+        }
+    }
+    Ok((complete, before))
+}
+
+/// Accounts of which a delivery is a dead letter, each with when the first that waits of it took effect.
+const DEAD: &str = "-- dead
+    SELECT account, min(effective_at) AS earliest FROM delivery
+    WHERE subscriber = $1 AND account IN (
+        SELECT DISTINCT account FROM delivery WHERE subscriber = $1 AND parked AND strpos(account, '/') = 0 LIMIT $2)
+    GROUP BY account";
+
+/// The first delivery to take effect of those that hold back the instant.
+const UNDELIVERED: &str = "-- undelivered
+    SELECT effective_at FROM delivery
+    WHERE subscriber = $1 AND holds AND account <> ALL ($2)
+    ORDER BY effective_at LIMIT 1";
