@@ -77,6 +77,12 @@ impl Caller {
         self.with("octroi-session", session)
     }
 
+    /// The same with a trace context.
+    #[must_use]
+    pub fn with_trace(&self, traceparent: &str) -> Self {
+        self.with("traceparent", traceparent)
+    }
+
     fn with(&self, key: &'static str, value: &str) -> Self {
         let mut same = self.clone();
         same.headers.insert(key, value.parse().unwrap());

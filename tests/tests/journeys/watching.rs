@@ -1,8 +1,22 @@
 //! What operators' machines see: metrics, health, and the access log.
 
-use octroi_api::licensing::v1::GetOfferRequest;
-use octroi_tests::harness::{BUSINESS, Installation, Options, ServiceName, eventually};
+use std::io::{Result, Write};
+use std::sync::Mutex;
+
+use octroi_api::licensing::v1::{ActivateLicenseRequest, GetOfferRequest};
+use octroi_tests::harness::{
+    Answer as _, BUSINESS, CHOSEN, Customer, Installation, Options, ServiceName, eventually,
+};
+use serde_json::{Value, json};
 use tonic::Code;
+use uuid::Uuid;
+
+/// The lines of the access log that tell of [`WATCHED`] or [`TRACE`].
+static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// Who calls in the test of the log, and nobody else in this program.
+const WATCHED: &str = "somebody-watched";
+/// The only trace.
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 async fn watched() -> Installation {
     Installation::with(Options {
@@ -118,5 +132,109 @@ async fn each_service_shows_what_it_works_on() {
         assert_eq!(watched.get("/readyz").await.0, 200);
         assert_eq!(watched.get("/").await.0, 404);
     }
+    octroi.finish().await;
+}
+
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, line: &[u8]) -> Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        if text.contains(WATCHED) || text.contains(TRACE) {
+            LOG.lock().unwrap().push(text.into_owned());
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn keep_the_log() {
+    // Whichever test comes first.
+    let _ = tracing_subscriber::fmt()
+        .json()
+        .with_env_filter("access=info,octroi_platform=info")
+        .with_writer(|| Log)
+        .try_init();
+}
+
+/// The one line about a method's only call by somebody.
+async fn logged(method: &str, caller: &str) -> Value {
+    eventually("the call is logged", async || {
+        let log = LOG.lock().unwrap();
+        let lines = log.iter().map(|line| serde_json::from_str(line).unwrap());
+        let mut lines = lines.filter(|line: &Value| {
+            let fields = &line["fields"];
+            line["target"] == "access" && fields["method"] == method && fields["caller"] == caller
+        });
+        let line = lines.next()?;
+        assert_eq!(lines.next(), None, "one line a call");
+        Some(line)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_call_is_one_line_of_the_access_log() {
+    keep_the_log();
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 1)]).await;
+    let token = octroi.token_named(WATCHED);
+    let watched = octroi.stranger().with_token(&token);
+    let request_id = Uuid::now_v7().to_string();
+    let request = ActivateLicenseRequest {
+        password: CHOSEN.to_owned(),
+        request_id: request_id.clone(),
+        ..acme.activation("office", 1, "sales")
+    };
+    watched.licenses().activate_license(request).await.got();
+    let name = "offers/none".to_owned();
+    let _ = watched.offers().get_offer(GetOfferRequest { name }).await;
+    for (method, code, account, request_id) in [
+        ("LicenseService/ActivateLicense", "Ok", "acme", &*request_id),
+        ("OfferService/GetOffer", "NotFound", "", ""),
+    ] {
+        let method = format!("octroi.licensing.v1.{method}");
+        let mut line = logged(&method, WATCHED).await["fields"].take();
+        let duration = line["duration"].take();
+        assert!(duration.as_f64().is_some_and(|it| it > 0.0), "{duration}");
+        let told = json!({
+            "method": method,
+            "code": code,
+            "duration": null,
+            "caller": WATCHED,
+            "account": account,
+            "request_id": request_id,
+        });
+        assert_eq!(line, told);
+    }
+    let log = LOG.lock().unwrap().concat();
+    assert!(!log.contains(CHOSEN) && !log.contains(&token), "{log}");
+    octroi.finish().await;
+}
+
+/// Licensing hands it to billing, and tells it with what happened.
+#[tokio::test]
+async fn a_trace_goes_through_calls_and_events() {
+    keep_the_log();
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    let traced = Customer {
+        id: acme.id.clone(),
+        by: acme.by.with_trace(TRACE),
+    };
+    traced.buys("office", &[(BUSINESS, 1)]).await;
+    let settle = "octroi.billing.v1.SettlementService/SettleOrder";
+    let settled = logged(settle, "service:licensing").await;
+    assert_eq!(settled["span"]["traceparent"], TRACE);
+    let events = acme.events(ServiceName::Licensing).await;
+    assert!(!events.is_empty());
+    assert!(
+        events.iter().all(|event| event.traceparent == TRACE),
+        "{events:?}"
+    );
     octroi.finish().await;
 }

@@ -79,6 +79,8 @@ pub struct Tx {
     writes: Vec<Write>,
     events: Vec<NewEvent>,
     changes: Vec<Change>,
+    /// Lasts as long.
+    _span: tracing::Span,
 }
 
 impl Db {
@@ -164,6 +166,7 @@ impl Tx {
             writes: Vec::new(),
             events: Vec::new(),
             changes: Vec::new(),
+            _span: tracing::debug_span!("transaction", call.method),
         }
     }
 

@@ -14,7 +14,7 @@ use octroi_api::r#type::v1::ErrorReason;
 use prost::Message as _;
 use tonic::{Code, Request, Response, Status};
 
-use crate::call::Call;
+use crate::call::{Call, TRACEPARENT};
 use crate::db::{Db, row_get};
 use crate::error::Error;
 use crate::event::{from_proto, key};
@@ -254,7 +254,9 @@ impl<I: Intake> IntakeApi<I> {
              INSERT INTO inbox (account, source, aggregate, sequence) SELECT $1, $2, $3, $4 WHERE $5::bigint = 0"
         };
         tx.write(advance, key, Rows::Exactly(1));
-        let waits = match self.intake.apply(&mut tx, event, payload, secret).await? {
+        let traceparent = event.traceparent.clone();
+        let applied = self.intake.apply(&mut tx, event, payload, secret);
+        let waits = match TRACEPARENT.scope(traceparent, applied).await? {
             Applied::Done => None,
             Applied::NotForUs => Some("events of its type are not for this service"),
             Applied::NotYet(why) => Some(why),

@@ -14,6 +14,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::db::{Db, row_get};
@@ -122,7 +123,11 @@ impl Relay {
             hint.as_mut().enable();
             let pause;
             let beat = told_at.is_none_or(|at| at.elapsed() >= HEARTBEAT);
-            match round(self.deliver(&mut client, beat)).await {
+            let span = tracing::info_span!("relay", subscriber = self.subscriber);
+            match round(self.deliver(&mut client, beat))
+                .instrument(span)
+                .await
+            {
                 Ok(progress) => {
                     failures = 0;
                     if beat {

@@ -1,38 +1,23 @@
 //! One call from its arrival to its answer's last byte: counted, and told in one line of the access log.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::HeaderMap;
 use octroi_api::Method;
 use tonic::{Code, Status};
+use tracing::Span;
+use tracing::field::Empty;
 use uuid::Uuid;
 
 use crate::admin::Admin;
-use crate::call::Caller;
-
-/// What a call turned out to be about.
-#[derive(Debug, Default)]
-pub(crate) struct About {
-    pub(crate) caller: OnceLock<String>,
-    pub(crate) account: OnceLock<String>,
-    pub(crate) request_id: OnceLock<Uuid>,
-}
-
-impl About {
-    pub(crate) fn called_by(&self, caller: &Caller) {
-        // Each is told once.
-        let _ = self.caller.set(caller.subject.clone());
-        if let Some(account) = &caller.account {
-            let _ = self.account.set(account.clone());
-        }
-    }
-}
+use crate::call::About;
 
 pub(crate) struct Access {
     pub(crate) about: Arc<About>,
     /// How it ended; a call whose caller left before its answer's end was cancelled.
     pub(crate) code: Code,
+    pub(crate) span: Span,
     admin: Arc<Admin>,
     /// A declared method, or "unknown".
     method: &'static str,
@@ -41,13 +26,14 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    pub(crate) fn begin(admin: &Arc<Admin>, path: &str) -> Self {
+    pub(crate) fn begin(admin: &Arc<Admin>, id: Uuid, path: &str) -> Self {
         let declared = Method::find(path);
         let method = declared.map_or("unknown", |method| method.path.trim_start_matches('/'));
         admin.metrics.began(method);
         Self {
             about: Arc::default(),
             code: Code::Cancelled,
+            span: tracing::info_span!("call", %id, method, traceparent = Empty),
             admin: Arc::clone(admin),
             method,
             // Services talk of events without a pause.
@@ -67,6 +53,7 @@ impl Access {
 
 impl Drop for Access {
     fn drop(&mut self) {
+        let _in_call = self.span.enter();
         let took = self.began.elapsed();
         self.admin.metrics.ended(self.method, self.code, took);
         let (method, code) = (self.method, format!("{:?}", self.code));

@@ -20,12 +20,13 @@ use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::access::{About, Access};
+use crate::access::Access;
 use crate::admin::Admin;
 use crate::auth::Verifier;
-use crate::call::{Call, Caller, SERVICE_SCOPE};
+use crate::call::{About, Call, Caller, SERVICE_SCOPE, TRACEPARENT};
 use crate::clock::Clock;
 use crate::connection::{Busy, Link};
 use crate::error::{CALL_ID, Error};
@@ -173,7 +174,7 @@ impl Gate {
             .headers()
             .get("traceparent")
             .and_then(|value| value.to_str().ok())
-            .filter(|value| value.len() == 55 && value.is_ascii())
+            .filter(|value| is_traceparent(value))
             .unwrap_or_default()
             .to_owned();
         let call = Call {
@@ -189,6 +190,7 @@ impl Gate {
             lasting: method.lasting,
             fingerprint_key: Some(Arc::clone(&self.fingerprint_key)),
             metadata: MetadataMap::new(),
+            about: Arc::clone(about),
         };
         Ok((call, method))
     }
@@ -210,7 +212,8 @@ impl Gate {
         let (id, name) = (call.id, call.method);
         let (sending, gone) = oneshot::channel();
         let served = self.run(inner, (call, method), request, until, (busy, gone));
-        let served = CALL_ID.scope(id, served).await;
+        let served = CALL_ID.scope(id, served).instrument(access.span.clone());
+        let served = served.await;
         let answer = served.unwrap_or_else(Status::into_http);
         Sending::start(answer, (id, name), until, access, sending)
     }
@@ -246,11 +249,11 @@ impl Gate {
             let message = message::plain(framed, MESSAGE, &mut held)?;
             (place, Body::new(Full::new(message)), Some(held))
         };
-        let (id, method) = (call.id, call.method);
+        let (id, method, traceparent) = (call.id, call.method, call.traceparent.clone());
         head.extensions.insert(call);
         let served = inner.call(Request::from_parts(head, body));
         let (answered, answer) = oneshot::channel();
-        self.commands.spawn(CALL_ID.scope(id, async move {
+        let work = async move {
             let _kept = (place, busy);
             let served = round(async {
                 match served.await {
@@ -263,7 +266,9 @@ impl Gate {
             if answered.send(served).is_ok() {
                 let _ = timeout_at(until, gone).await;
             }
-        }));
+        };
+        let work = TRACEPARENT.scope(traceparent, CALL_ID.scope(id, work));
+        self.commands.spawn(work.in_current_span());
         let answer = timeout_at(until, answer)
             .await
             .map_err(|_| late("the answer was not ready in time; the command goes on"))?;
@@ -367,7 +372,7 @@ where
             });
         }
         let id = Uuid::now_v7();
-        let mut access = Access::begin(&self.gate.admin, request.uri().path());
+        let mut access = Access::begin(&self.gate.admin, id, request.uri().path());
         let admitted = CALL_ID.sync_scope(id, || self.gate.admit(id, &request, &access.about));
         let (call, method) = match admitted {
             Ok(admitted) => admitted,
@@ -376,6 +381,9 @@ where
                 return Box::pin(async move { Ok(status.into_http()) });
             }
         };
+        if !call.traceparent.is_empty() {
+            access.span.record("traceparent", &call.traceparent);
+        }
         let until = Instant::now() + deadline(&call, request.headers_mut());
         let gate = Arc::clone(&self.gate);
         Box::pin(async move {
@@ -396,6 +404,17 @@ fn deadline(call: &Call, headers: &mut http::HeaderMap) -> Duration {
         .remove("grpc-timeout")
         .and_then(|value| parse_timeout(value.to_str().ok()?))
         .map_or(default, |given| given.min(default))
+}
+
+/// Whether a header is a trace context of W3C's: version, trace, parent and flags in hexadecimal digits.
+fn is_traceparent(text: &str) -> bool {
+    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let mut bytes = text.bytes().enumerate();
+    text.len() == 55
+        && bytes.all(|(at, byte)| match at {
+            2 | 35 | 52 => byte == b'-',
+            _ => hex(byte),
+        })
 }
 
 /// Reads the gRPC wire format's timeout: up to eight digits and a unit.
@@ -419,6 +438,21 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trace_context_is_known_by_its_form() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert!(is_traceparent(good));
+        for bad in [
+            "",
+            &good[1..],
+            &good.to_uppercase(),
+            &good.replace('-', "_"),
+            &good.replace('b', " "),
+        ] {
+            assert!(!is_traceparent(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn timeouts_are_read_as_the_wire_format_has_them() {

@@ -76,6 +76,8 @@ impl HttpBody for Sending {
         if self.body.is_end_stream() {
             return Poll::Ready(None);
         }
+        let span = self.access.span.clone();
+        let _in_call = span.enter();
         CALL_ID.sync_scope(self.call.0, || {
             Poll::Ready(match ready!(self.poll_next(context)) {
                 Some(Err(status)) => {
@@ -168,8 +170,8 @@ mod tests {
         Arc::new(Admin::new("test"))
     }
 
-    fn access() -> Access {
-        Access::begin(&admin(), METHODS[0].path)
+    fn access(call: &Call) -> Access {
+        Access::begin(&admin(), call.id, METHODS[0].path)
     }
 
     type Given = Result<Frame<Bytes>, Status>;
@@ -201,7 +203,7 @@ mod tests {
         let call = Call::background(gate.clock.now(), "test");
         let link = Link::new([127, 0, 0, 1].into());
         let request = Request::new(Body::new(Full::new(MESSAGE)));
-        let (until, kept) = (Instant::now() + within, (Some(link.begin()), access()));
+        let (until, kept) = (Instant::now() + within, (Some(link.begin()), access(&call)));
         let method = method(false, true);
         let served = gate.serve(streaming(given), (call, &method), request, until, kept);
         (giving, served.await, link)
@@ -280,13 +282,8 @@ mod tests {
         let until = Instant::now() + LONG;
         let method = method(false, false);
         drop(_giving);
-        let answer = gate.serve(
-            streaming(given),
-            (call, &method),
-            request,
-            until,
-            (None, access()),
-        );
+        let kept = (None, access(&call));
+        let answer = gate.serve(streaming(given), (call, &method), request, until, kept);
         assert!(Status::from_header_map(answer.await.headers()).is_none());
     }
 
@@ -312,7 +309,8 @@ mod tests {
         let call = Call::background(gate.clock.now(), "test");
         let method = method(true, false);
         let until = Instant::now() + LONG;
-        let served = gate.serve(reads, (call, &method), request, until, (None, access()));
+        let kept = (None, access(&call));
+        let served = gate.serve(reads, (call, &method), request, until, kept);
         let talk = async {
             for message in [&b"\0\0\0\0\x02ab"[..], b"\0\0\0\0\0"] {
                 // In pieces, as the network likes.
@@ -371,9 +369,10 @@ mod tests {
         let call = Call::background(gate.clock.now(), "test");
         let until = Instant::now() + LONG;
         let method = method(false, in_the_stream);
+        let kept = (None, access(&call));
         let (call_id, served) = (
             call.id,
-            gate.serve(panics, (call, &method), request, until, (None, access())),
+            gate.serve(panics, (call, &method), request, until, kept),
         );
         let status = status(served.await).await;
         let info = status.get_details_error_info().unwrap();

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::clock::Clock;
 use crate::panic::round;
@@ -123,7 +124,9 @@ where
     async fn until_idle(&self, shutdown: &CancellationToken) -> (u64, bool) {
         let mut total = 0;
         while !shutdown.is_cancelled() {
-            match round(async { (self.work)(self.clock.now()).await }).await {
+            let work = round(async { (self.work)(self.clock.now()).await });
+            let span = tracing::info_span!("work", name = self.name);
+            match work.instrument(span).await {
                 Ok(0) => return (total, false),
                 Ok(done) => total += done,
                 Err(error) => {

@@ -1,4 +1,4 @@
-//! Calls to the other services: with our own token and a deadline.
+//! Calls to the other services: with our own token, a deadline, and the trace context of what makes them.
 
 use std::sync::Arc;
 
@@ -9,12 +9,13 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::auth::ServiceToken;
+use crate::call::TRACEPARENT;
 use crate::error::Error;
 
 /// A channel to another service.
 pub type Peer = InterceptedService<Channel, Credentials>;
 
-/// Adds our token to each call, and a deadline of ten seconds where none is set.
+/// Adds our token to each call, a deadline of ten seconds where none is set, and the trace context.
 #[derive(Clone)]
 pub struct Credentials(Arc<ServiceToken>);
 
@@ -27,6 +28,12 @@ impl Interceptor for Credentials {
         metadata.insert("authorization", bearer);
         if !metadata.contains_key("grpc-timeout") {
             metadata.insert("grpc-timeout", MetadataValue::from_static("10S"));
+        }
+        if let Ok(traceparent) = TRACEPARENT.try_with(|it| MetadataValue::try_from(it))
+            && let Ok(traceparent) = traceparent
+            && !traceparent.is_empty()
+        {
+            metadata.insert("traceparent", traceparent);
         }
         Ok(request)
     }

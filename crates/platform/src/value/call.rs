@@ -1,7 +1,7 @@
 //! Who calls, with what request id, and at what instant.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use aws_lc_rs::hmac;
@@ -53,6 +53,38 @@ impl Caller {
     }
 }
 
+tokio::task_local! {
+    /// W3C trace context of what is being done, for the calls that it makes.
+    pub(crate) static TRACEPARENT: String;
+}
+
+/// What a call turns out to be about, for the access log. Each is told once.
+#[derive(Debug, Default)]
+pub(crate) struct About {
+    pub(crate) caller: OnceLock<String>,
+    pub(crate) account: OnceLock<String>,
+    pub(crate) request_id: OnceLock<Uuid>,
+}
+
+impl About {
+    pub(crate) fn called_by(&self, caller: &Caller) {
+        let _ = self.caller.set(caller.subject.clone());
+        if let Some(account) = &caller.account {
+            let _ = self.account.set(account.clone());
+        }
+    }
+
+    /// The account of the first resource that is named, if that can be one.
+    fn names(&self, name: &str) {
+        let account = name.strip_prefix("accounts/").unwrap_or_default();
+        let account = account.split('/').next().unwrap_or_default();
+        let id = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if (2..64).contains(&account.len()) && account.bytes().all(id) {
+            let _ = self.account.set(account.to_owned());
+        }
+    }
+}
+
 /// One call being served.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -76,6 +108,7 @@ pub struct Call {
     pub(crate) lasting: bool,
     pub(crate) fingerprint_key: Option<Arc<hmac::Key>>,
     pub(crate) metadata: MetadataMap,
+    pub(crate) about: Arc<About>,
 }
 
 /// Where the answer to a request id is kept.
@@ -105,14 +138,15 @@ impl Call {
             .remove()
             .ok_or_else(|| Error::Internal(anyhow::anyhow!("a request without a call")))?;
         call.metadata = metadata;
-        if let Some(own) = &call.caller.account {
-            message.names(|name| {
-                let rest = name.strip_prefix("accounts/-");
-                if let Some(rest) = rest.filter(|rest| rest.is_empty() || rest.starts_with('/')) {
-                    *name = format!("accounts/{own}{rest}");
-                }
-            });
-        }
+        message.names(|name| {
+            call.about.names(name);
+            let rest = name.strip_prefix("accounts/-");
+            if let Some(rest) = rest.filter(|rest| rest.is_empty() || rest.starts_with('/'))
+                && let Some(own) = &call.caller.account
+            {
+                *name = format!("accounts/{own}{rest}");
+            }
+        });
         Ok((call, message))
     }
 
@@ -134,6 +168,7 @@ impl Call {
             lasting: false,
             fingerprint_key: None,
             metadata: MetadataMap::new(),
+            about: Arc::default(),
         }
     }
 
@@ -163,6 +198,7 @@ impl Call {
         context.update(&(about.len() as u64).to_be_bytes());
         context.update(about.as_bytes());
         context.update(&message.encode_to_vec());
+        let _ = self.about.request_id.set(id);
         self.repeatable = Some((id, context.sign().as_ref().to_vec()));
         Ok(self)
     }
