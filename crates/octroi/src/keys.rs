@@ -4,13 +4,13 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use aws_lc_rs::rand::{self, SystemRandom};
 use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use octroi_platform::auth::Signer;
+use octroi_platform::clock::system_seconds;
 use octroi_platform::jwk::{key_id, public_jwk};
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -21,7 +21,7 @@ use crate::system::ServiceName;
 /// Issuer of every token of an all-in-one.
 pub const ISSUER: &str = "octroi";
 /// How long the tokens in the data directory are valid; each start renews them.
-const TOKEN_VALID: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const TOKEN_VALID: i64 = 365 * 24 * 60 * 60;
 const OPERATOR: &str = "operator";
 
 /// Why the keys could not be made or read.
@@ -144,7 +144,7 @@ impl Keys {
         let kid = key_id(&pem).map_err(bad)?;
         let signer = Signer::new(&pem, &kid, ISSUER).map_err(bad)?;
         signer
-            .sign(subject, scope, None, TOKEN_VALID)
+            .sign(subject, scope, None, system_seconds() + TOKEN_VALID)
             .map(SecretString::from)
             .map_err(|error| bad(error.to_string()))
     }

@@ -11,7 +11,7 @@ use octroi_api::testing::v1::{GetClockRequest, SetClockRequest};
 use octroi_notification::{MailSettings, SmtpTls};
 use octroi_platform::Running;
 use octroi_platform::auth::Signer;
-use octroi_platform::clock::system_micros;
+use octroi_platform::clock::system_seconds;
 use octroi_platform::event::to_proto;
 use octroi_platform::jwk::key_id;
 use tokio_postgres::Client;
@@ -30,7 +30,7 @@ const START: &str = "2026-02-02T08:00:00Z";
 /// The domain that the all-in-one puts activation e-mails under.
 const ACTIVATION_DOMAIN: &str = "users.octroi.example";
 /// How long a test's tokens are valid.
-const TOKEN: Duration = Duration::from_secs(3600);
+const TOKEN: i64 = 3600;
 
 /// How an installation is to be.
 pub struct Options {
@@ -178,7 +178,9 @@ impl Installation {
     pub fn token_of_another_issuer(&self) -> String {
         let pem = std::fs::read(self.postgres.operator_key()).unwrap();
         let signer = Signer::new(&pem, &key_id(&pem).unwrap(), "elsewhere").unwrap();
-        signer.sign("test", "*", None, TOKEN).unwrap()
+        signer
+            .sign("test", "*", None, system_seconds() + TOKEN)
+            .unwrap()
     }
 
     /// A token with every scope for somebody who calls themselves this.
@@ -192,8 +194,9 @@ impl Installation {
     pub fn expired_token(&self) -> String {
         let pem = std::fs::read(self.postgres.operator_key()).unwrap();
         let signer = Signer::new(&pem, &key_id(&pem).unwrap(), octroi::keys::ISSUER).unwrap();
-        let until = system_micros() / 1_000_000 - 1;
-        signer.sign_until("test", "*", None, until).unwrap()
+        signer
+            .sign("test", "*", None, system_seconds() - 1)
+            .unwrap()
     }
 
     /// Somebody with every scope, for one account alone.
@@ -404,5 +407,7 @@ pub fn token(key: &std::path::Path, subject: &str, scopes: &str, account: Option
     let pem = std::fs::read(key).unwrap();
     let kid = key_id(&pem).unwrap();
     let signer = Signer::new(&pem, &kid, octroi::keys::ISSUER).unwrap();
-    signer.sign(subject, scopes, account, TOKEN).unwrap()
+    signer
+        .sign(subject, scopes, account, system_seconds() + TOKEN)
+        .unwrap()
 }

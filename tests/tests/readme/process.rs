@@ -104,7 +104,7 @@ impl AllInOne {
         path.join(".octroi").display().to_string()
     }
 
-    fn port(&self, service: &str) -> String {
+    pub fn port(&self, service: &str) -> String {
         let lines = self.greeting.lines();
         let mut lines = lines.filter_map(|line| line.trim_start().strip_prefix(service));
         let address = lines.next().expect("the service's address").trim();

@@ -248,3 +248,82 @@ fn words(line: &str) -> Vec<String> {
     }
     words
 }
+
+/// The platform's folders, each with those that it may know beside itself; `event`, the folder's own file, is a fact as
+/// it is written, which the others may know too.
+const FOLDERS: [(&str, &[&str]); 5] = [
+    ("value", &[]),
+    ("trust", &["value"]),
+    ("db", &["value"]),
+    ("event", &["value", "trust", "db"]),
+    ("server", &["value", "trust", "db", "event"]),
+];
+
+/// Each file of the platform with the modules of the platform that it names, tests aside.
+fn platform() -> Vec<(String, String, Vec<String>)> {
+    let mut files = Vec::new();
+    for file in sources("crates/platform/src", ".rs") {
+        let Some((folder, name)) = file
+            .path
+            .trim_start_matches("crates/platform/src/")
+            .trim_end_matches(".rs")
+            .split_once('/')
+        else {
+            continue;
+        };
+        let module = if name == "mod" { folder } else { name };
+        let folder = if module == "event" { "value" } else { folder };
+        let named = file.code_without_tests().flat_map(|(_, line)| {
+            let named = line.split("crate::").skip(1);
+            named.map(|path| {
+                path.split(|c: char| !(c.is_alphanumeric() || c == '_'))
+                    .next()
+            })
+        });
+        let named = named.flatten().map(str::to_owned).collect();
+        files.push((folder.to_owned(), module.to_owned(), named));
+    }
+    files
+}
+
+#[test]
+fn the_platforms_folders_lie_upon_each_other() {
+    let files = platform();
+    let mut breaches = Vec::new();
+    for (folder, module, named) in &files {
+        let (_, below) = FOLDERS.iter().find(|(name, _)| name == folder).unwrap();
+        for other in named {
+            let there = files.iter().find(|(_, module, _)| module == other);
+            let Some((there, ..)) = there else { continue };
+            if there != folder && !below.contains(&there.as_str()) {
+                breaches.push(format!("{folder}/{module} knows {there}/{other}"));
+            }
+        }
+    }
+    none("value < trust, db < event < server", breaches);
+}
+
+/// Files are taken away that know none of those left, until none is or all that are left know each other.
+#[test]
+fn no_files_of_the_platform_know_each_other_in_a_circle() {
+    let mut files = platform();
+    assert!(files.len() > 20);
+    loop {
+        let left: Vec<String> = files.iter().map(|(_, module, _)| module.clone()).collect();
+        files.retain(|(_, module, named)| {
+            named
+                .iter()
+                .any(|other| other != module && left.contains(other))
+        });
+        if files.len() == left.len() {
+            break;
+        }
+    }
+    let circle = files
+        .into_iter()
+        .map(|(folder, module, _)| format!("{folder}/{module}"));
+    none(
+        "the platform's files know each other in one direction",
+        circle.collect(),
+    );
+}

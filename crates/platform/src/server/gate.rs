@@ -4,17 +4,17 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use octroi_api::r#type::v1::ErrorReason;
 use octroi_api::{Method, Reach};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
@@ -34,6 +34,7 @@ use crate::held::{ALL, Memory, late, overloaded};
 use crate::limits::{CLOCK_DEADLINE, MESSAGE, STRANGERS_DEADLINE, STRANGERS_MESSAGE};
 use crate::message;
 use crate::panic::round;
+use crate::reflection::readable;
 use crate::refusal::Refusal;
 use crate::sending::{Sending, panicked};
 use crate::services::Known;
@@ -238,7 +239,7 @@ impl Gate {
         let takes_gzip = message::takes_gzip(&head.headers) && !method.server_streaming;
         let mut held = self.memory.hold();
         let (place, body, held) = if method.client_streaming {
-            let body = message::stream(body, compressed, held, until);
+            let body = message::stream(body, compressed, MESSAGE, held, until);
             (self.place(method)?, body, None)
         } else {
             let read = message::read(body, compressed, MESSAGE, &mut held);
@@ -291,30 +292,35 @@ async fn serve_stranger<S>(mut inner: S, request: Request<Body>) -> Result<Respo
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
-    let (mut head, mut body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let compressed = message::may_be_compressed(&head.headers)?;
-    // Its streams bound themselves.
-    let whole = !head.uri.path().starts_with("/grpc.reflection.");
-    if whole {
-        head.headers.remove(message::ENCODING);
-        // All that callers may hold is not a stranger's to take: each has a little of its own.
-        let mut held = Memory::new(usize::MAX).hold();
-        let read = message::read(body, compressed, STRANGERS_MESSAGE, &mut held);
-        let framed = timeout(STRANGERS_DEADLINE, read)
-            .await
-            .map_err(|_| late("the request was not complete in time"))??;
-        let message = message::plain(framed, STRANGERS_MESSAGE, &mut held)?;
-        body = Body::new(Full::new(message));
+    head.headers.remove(message::ENCODING);
+    // All that callers may hold is not a stranger's to take: each has a little of its own.
+    let held = Memory::new(usize::MAX).hold();
+    let until = Instant::now() + STRANGERS_DEADLINE;
+    let mut body = message::stream(body, compressed, STRANGERS_MESSAGE, held, until);
+    if head.uri.path().starts_with("/grpc.reflection.") {
+        body = readable(body);
     }
+    let refused = Arc::<OnceLock<Status>>::default();
+    let noted = Arc::clone(&refused);
+    let body = Body::new(body.map_err(move |status| noted.get_or_init(|| status).clone()));
     let served = match inner.call(Request::from_parts(head, body)).await {
         Ok(served) => served,
         Err(never) => match never {},
     };
     // Nothing but bytes that are no message is INTERNAL there.
     match served.extensions().get::<Status>() {
-        Some(status) if status.code() == Code::Internal => Err(message::unreadable(status)),
-        _ => Ok(served),
+        Some(status) if status.code() == Code::Internal => return Err(message::unreadable(status)),
+        _ => {}
     }
+    // The framework's reflection ends without a word on what it cannot read.
+    Ok(served.map(|body| {
+        Body::new(body.map_frame(move |frame| match refused.get() {
+            Some(refused) if frame.is_trailers() => message::trailers(refused).unwrap_or(frame),
+            _ => frame,
+        }))
+    }))
 }
 
 /// Puts a [`Gate`] before every method.

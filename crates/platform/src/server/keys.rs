@@ -1,7 +1,7 @@
 //! The keys of a service, read from its files.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -15,8 +15,8 @@ use crate::settings::Settings;
 
 /// The keys of a service.
 pub struct Keys {
-    /// Whose tokens are believed; taken when serving begins.
-    pub(crate) verifier: Mutex<Option<Verifier>>,
+    /// Whose tokens are believed.
+    pub(crate) verifier: Verifier,
     /// Our own tokens.
     pub(crate) token: Arc<ServiceToken>,
     /// For request fingerprints.
@@ -59,7 +59,7 @@ impl Keys {
         });
         match (verifier, signer, fingerprint) {
             (Some(verifier), Some(signer), Some(fingerprint)) if wrong.is_empty() => Ok(Self {
-                verifier: Mutex::new(Some(verifier)),
+                verifier,
                 token: Arc::new(ServiceToken::new(signer, service)),
                 fingerprint: Arc::new(fingerprint),
                 sealing: sealing.map(Arc::new),

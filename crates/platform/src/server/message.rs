@@ -20,11 +20,10 @@ use tonic::{Code, Status};
 
 use crate::error::Error;
 use crate::held::{Held, late};
-use crate::limits::{MESSAGE, STRANGERS_MESSAGE};
 use crate::refusal::{Refusal, Violations};
 
 /// What the wire puts before a message: whether it is compressed, and its length.
-const PREFIX: usize = 5;
+pub(crate) const PREFIX: usize = 5;
 /// The smallest answer worth compressing: one that goes in a packet or three gains nothing.
 const WORTHWHILE: usize = 4096;
 
@@ -144,11 +143,17 @@ pub(crate) async fn read(
 }
 
 /// A request that streams: each message is admitted when the method asks for it, and held until it asks for the next.
-pub(crate) fn stream(body: Body, may_be_compressed: bool, held: Held, until: Instant) -> Body {
+pub(crate) fn stream(
+    body: Body,
+    may_be_compressed: bool,
+    limit: usize,
+    held: Held,
+    until: Instant,
+) -> Body {
     let messages = Messages {
         body,
         may_be_compressed,
-        limit: MESSAGE,
+        limit,
         came: Vec::new(),
     };
     let admitted = try_unfold(
@@ -162,7 +167,7 @@ pub(crate) fn stream(body: Body, may_be_compressed: bool, held: Held, until: Ins
             let Some(framed) = framed else {
                 return Ok(None);
             };
-            let message = plain(framed, MESSAGE, &mut held)?;
+            let message = plain(framed, limit, &mut held)?;
             Ok::<_, Status>(Some((Frame::data(message), (messages, held))))
         },
     );
@@ -249,24 +254,32 @@ pub(crate) async fn answer(answer: Response<Body>, gzip: bool) -> Response<Body>
     }
 }
 
-/// The refusal of what the framework could not read of a stream, which it refuses in its own words.
+/// The refusal of what the framework could not read, which it refuses in its own words.
 pub(crate) fn unreadable(status: &Status) -> Status {
-    match status.code() {
-        Code::OutOfRange | Code::ResourceExhausted => too_large(STRANGERS_MESSAGE),
-        _ => no_such_message(status).unwrap_or_else(|| no_message("cannot be read")),
-    }
+    no_such_message(status).unwrap_or_else(|| no_message("cannot be read"))
+}
+
+fn no_such_message(status: &Status) -> Option<Status> {
+    let source = std::error::Error::source(status)?;
+    source.downcast_ref::<DecodeError>().map(undecodable)
 }
 
 /// The refusal of bytes that could not be decoded, naming the field where that is known.
-fn no_such_message(status: &Status) -> Option<Status> {
-    let source = std::error::Error::source(status)?;
-    let field = field(source.downcast_ref::<DecodeError>()?);
+pub(crate) fn undecodable(error: &DecodeError) -> Status {
+    let field = field(error);
     if field.is_empty() {
-        return Some(no_message("cannot be decoded"));
+        return no_message("cannot be decoded");
     }
     let mut violations = Violations::default();
     violations.add(field, "is not validly encoded (text must be UTF-8)");
-    violations.finish().err().map(Status::from)
+    Error::Invalid(violations).into()
+}
+
+/// The end of an answer that was begun.
+pub(crate) fn trailers(status: &Status) -> Result<Frame<Bytes>, Status> {
+    let mut trailers = HeaderMap::new();
+    status.add_header(&mut trailers)?;
+    Ok(Frame::trailers(trailers))
 }
 
 /// The path of the field that could not be decoded. prost tells it in words alone, the innermost field first:
@@ -332,6 +345,7 @@ mod tests {
 
     use super::*;
     use crate::held::{ALL, Memory};
+    use crate::limits::MESSAGE;
 
     fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
         let length = u32::try_from(message.len()).unwrap();
@@ -437,7 +451,7 @@ mod tests {
             .map(|it| Ok::<_, Status>(Frame::data(it)));
         let body = Body::new(StreamBody::new(tokio_stream::iter(pieces)));
         let until = Instant::now() + std::time::Duration::from_secs(3600);
-        let mut admitted = stream(body, true, memory.hold(), until).into_data_stream();
+        let mut admitted = stream(body, true, MESSAGE, memory.hold(), until).into_data_stream();
         for _ in 0..4 {
             assert_eq!(admitted.next().await.unwrap().unwrap(), plain);
         }
@@ -452,7 +466,7 @@ mod tests {
         let silent = futures_util::stream::pending::<Result<Frame<Bytes>, Status>>();
         let body = Body::new(StreamBody::new(silent));
         let held = Memory::new(ALL).hold();
-        let mut admitted = stream(body, false, held, Instant::now()).into_data_stream();
+        let mut admitted = stream(body, false, MESSAGE, held, Instant::now()).into_data_stream();
         let refused = admitted.next().await.unwrap().unwrap_err();
         assert_eq!(refused.code(), Code::DeadlineExceeded);
     }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::Response;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::access::Access;
 use crate::error::{CALL_ID, Error};
 use crate::held::late;
+use crate::message::trailers;
 use crate::panic::told;
 
 pub(crate) struct Sending {
@@ -79,23 +80,19 @@ impl HttpBody for Sending {
         let span = self.access.span.clone();
         let _in_call = span.enter();
         CALL_ID.sync_scope(self.call.0, || {
-            Poll::Ready(match ready!(self.poll_next(context)) {
+            let frame = match ready!(self.poll_next(context)) {
                 Some(Err(status)) => {
                     self.body = Body::empty();
-                    let mut trailers = HeaderMap::new();
-                    status.add_header(&mut trailers)?;
-                    self.access.note(&trailers);
-                    Some(Ok(Frame::trailers(trailers)))
+                    Some(trailers(&status))
                 }
-                frame => {
-                    if let Some(Ok(frame)) = &frame
-                        && let Some(trailers) = frame.trailers_ref()
-                    {
-                        self.access.note(trailers);
-                    }
-                    frame
-                }
-            })
+                frame => frame,
+            };
+            if let Some(Ok(frame)) = &frame
+                && let Some(trailers) = frame.trailers_ref()
+            {
+                self.access.note(trailers);
+            }
+            Poll::Ready(frame)
         })
     }
 

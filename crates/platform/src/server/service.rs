@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use octroi_api::event::v1::event_intake_service_server::EventIntakeServiceServer;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 use tower::Layer as _;
 
 use crate::admin::Admin;
@@ -184,14 +185,12 @@ impl Shell {
             (Some(offset), true) => Clock::test(offset),
             (None, false) => Clock::system(),
             (Some(_), false) => {
-                return Err(StartError::Settings(vec![
-                    "--test-clock is missing: this database was born with a test clock".to_owned(),
-                ]));
+                let wrong = "--test-clock is missing: this database was born with a test clock";
+                return Err(StartError::Settings(vec![wrong.to_owned()]));
             }
             (None, true) => {
-                return Err(StartError::Settings(vec![
-                    "--test-clock: this database was born without a test clock".to_owned(),
-                ]));
+                let wrong = "--test-clock: this database was born without a test clock";
+                return Err(StartError::Settings(vec![wrong.to_owned()]));
             }
         };
         let db = Db::new(config, service.name, settings.pool_size, clock.clone())
@@ -218,9 +217,8 @@ impl Shell {
     /// # Errors
     /// [`StartError::Internal`] for any other.
     pub fn sealing(&self) -> Result<Arc<SealingKeys>, StartError> {
-        let none = || Error::Internal(anyhow::anyhow!("{} seals nothing", self.service.name));
-        let sealing = self.keys.sealing.clone();
-        sealing.ok_or_else(|| StartError::Internal(none()))
+        let none = || anyhow::anyhow!("{} seals nothing", self.service.name);
+        self.keys.sealing.clone().ok_or_else(|| internal(none()))
     }
 
     /// A channel to another service, by its name.
@@ -266,9 +264,7 @@ impl Shell {
         horizon: Option<Horizon>,
     ) -> Result<Running, StartError> {
         let listener = self.listen()?;
-        let address = listener
-            .local_addr()
-            .map_err(|error| StartError::Internal(Error::Internal(error.into())))?;
+        let address = listener.local_addr().map_err(internal)?;
         let relays = self.spawn_relays(horizon)?;
         let db = self.db.clone();
         self.spawn_work("request ids", FORGETTING, move |_| {
@@ -301,23 +297,14 @@ impl Shell {
         }
         let names = self.service_names();
         let (reporter, health) = tonic_health::server::health_reporter();
-        reporter
-            .set_service_status("", ServingStatus::Serving)
-            .await;
-        for name in &names {
-            reporter
-                .set_service_status(*name, ServingStatus::Serving)
-                .await;
-        }
-        let routes = routes.add_service(health);
-        let mut told = names.clone();
-        told.push("grpc.health.v1.Health");
-        let routes = add_reflection(routes, &told);
+        report(&reporter, &names, ServingStatus::Serving).await;
+        let shown = [&names[..], &["grpc.health.v1.Health"]].concat();
+        let routes = add_reflection(routes.add_service(health), &shown).map_err(internal)?;
 
         let gate = Gate::new(
             self.service.name,
             self.clock.clone(),
-            self.verifier()?,
+            self.keys.verifier.clone(),
             Arc::clone(&self.keys.fingerprint),
             self.tracker.clone(),
             Arc::clone(&self.admin),
@@ -327,14 +314,7 @@ impl Shell {
         let draining = async move {
             shutdown.cancelled().await;
             admin.ready.store(false, Ordering::Relaxed);
-            reporter
-                .set_service_status("", ServingStatus::NotServing)
-                .await;
-            for name in names {
-                reporter
-                    .set_service_status(name, ServingStatus::NotServing)
-                    .await;
-            }
+            report(&reporter, &names, ServingStatus::NotServing).await;
         };
         self.admin.ready.store(true, Ordering::Relaxed);
         let gated = GateLayer(gate).layer(routes.prepare());
@@ -397,15 +377,6 @@ impl Shell {
         Ok(handles)
     }
 
-    fn verifier(&self) -> Result<crate::auth::Verifier, StartError> {
-        self.keys
-            .verifier
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-            .ok_or_else(|| StartError::Internal(Error::Internal(anyhow::anyhow!("served twice"))))
-    }
-
     /// Full names of the gRPC services that this process serves.
     fn service_names(&self) -> Vec<&'static str> {
         let mut names: Vec<_> = METHODS
@@ -454,4 +425,15 @@ fn listen(
             tokio::net::TcpListener::from_std(listener)
         })
         .map_err(|error| StartError::Listen(address, error))
+}
+
+fn internal(error: impl Into<anyhow::Error>) -> StartError {
+    StartError::Internal(Error::Internal(error.into()))
+}
+
+/// Tells health of the whole and of each gRPC service.
+async fn report(reporter: &HealthReporter, names: &[&str], status: ServingStatus) {
+    for name in names.iter().chain(&[""]) {
+        reporter.set_service_status(*name, status).await;
+    }
 }

@@ -197,15 +197,12 @@ impl ClockService for ClockApi {
         request: Request<SetClockRequest>,
     ) -> Result<Response<ClockAnswer>, Status> {
         let (_, request) = Call::open(request)?;
-        let mut violations = Violations::default();
         let farthest = self.clock.now().checked_add(FARTHEST);
         let farthest = farthest.unwrap_or(Timestamp::MAX);
         let target = request.time.as_ref().and_then(from_proto);
-        if target.is_none_or(|target| target > farthest) {
-            violations.add("time", "must be an instant, at most ten years away");
-        }
-        violations.finish()?;
-        let target = target.unwrap_or_default();
+        let target = target.filter(|target| *target <= farthest);
+        let target =
+            target.ok_or_else(|| bad("time", "must be an instant, at most ten years away"))?;
         if target < self.clock.now() {
             return Err(Refusal::shared(
                 Code::FailedPrecondition,
@@ -227,14 +224,15 @@ impl ClockService for ClockApi {
             .filter(|duration| (0..=FARTHEST.as_secs()).contains(&duration.seconds))
             .filter(|duration| (0..1_000_000_000).contains(&duration.nanos))
             .map(|duration| SignedDuration::new(duration.seconds, duration.nanos));
-        let mut violations = Violations::default();
-        if duration.is_none() {
-            violations.add("duration", "must be from 0 to ten years");
-        }
-        violations.finish()?;
-        self.move_to(self.clock.now() + duration.unwrap_or_default())
-            .await
+        let duration = duration.ok_or_else(|| bad("duration", "must be from 0 to ten years"))?;
+        self.move_to(self.clock.now() + duration).await
     }
+}
+
+fn bad(field: &str, rule: &str) -> Error {
+    let mut violations = Violations::default();
+    violations.add(field, rule);
+    Error::Invalid(violations)
 }
 
 impl ClockApi {

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
-use crate::call::{Caller, SYSTEM};
-use crate::clock::system_micros;
+use crate::call::{Caller, SERVICE_SCOPE, SYSTEM};
+use crate::clock::system_seconds;
 use crate::error::Error;
 use crate::jwk::pkcs8;
 use crate::name::is_id;
@@ -18,13 +17,9 @@ use crate::text::is_unseen;
 /// The audience of every token.
 pub const AUDIENCE: &str = "octroi";
 /// How long a service's own token is valid.
-const SERVICE_TOKEN: Duration = Duration::from_secs(600);
+const SERVICE_TOKEN: i64 = 600;
 /// How far, in seconds, an issuer's clock may be ahead of ours.
 const SKEW: i64 = 30;
-/// How many verified tokens are remembered. When they are that many, whoever has the most of them loses theirs, so that
-/// nobody makes the service forget another's.
-const REMEMBERED: usize = 1024;
-
 /// What a token says beside its issuer and its audience.
 #[derive(Serialize, Deserialize)]
 struct Claims {
@@ -72,27 +67,12 @@ impl Signer {
         })
     }
 
-    /// Signs a token for a subject with scopes, perhaps bound to an account.
+    /// Signs a token for a subject with scopes, perhaps bound to an account, that ends at an instant in seconds since
+    /// 1970.
     ///
     /// # Errors
     /// [`Error::Internal`] when signing fails.
     pub fn sign(
-        &self,
-        subject: &str,
-        scope: &str,
-        account: Option<&str>,
-        valid: Duration,
-    ) -> Result<String, Error> {
-        let valid = i64::try_from(valid.as_secs()).unwrap_or(i64::MAX);
-        let until = (system_micros() / 1_000_000).saturating_add(valid);
-        self.sign_until(subject, scope, account, until)
-    }
-
-    /// [`Self::sign`] for a token that ends at an instant, in seconds since 1970.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] when signing fails.
-    pub fn sign_until(
         &self,
         subject: &str,
         scope: &str,
@@ -139,24 +119,24 @@ impl ServiceToken {
     /// # Errors
     /// [`Error::Internal`] when signing fails.
     pub fn get(&self) -> Result<String, Error> {
-        let now = system_micros() / 1_000_000;
+        let now = system_seconds();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.1 <= now {
+            let until = now + SERVICE_TOKEN;
             let token = self
                 .signer
-                .sign(&self.subject, "service", None, SERVICE_TOKEN)?;
-            let half = i64::try_from(SERVICE_TOKEN.as_secs() / 2).unwrap_or_default();
-            *current = (token, now + half);
+                .sign(&self.subject, SERVICE_SCOPE, None, until)?;
+            *current = (token, now + SERVICE_TOKEN / 2);
         }
         Ok(current.0.clone())
     }
 }
 
 /// Believes tokens signed by the keys of a JWKS.
+#[derive(Clone)]
 pub struct Verifier {
     keys: HashMap<String, (DecodingKey, Algorithm)>,
     issuer: String,
-    remembered: Mutex<HashMap<String, (Caller, i64)>>,
 }
 
 impl Verifier {
@@ -190,7 +170,6 @@ impl Verifier {
         Ok(Self {
             keys,
             issuer: issuer.to_owned(),
-            remembered: Mutex::default(),
         })
     }
 
@@ -199,39 +178,12 @@ impl Verifier {
     /// # Errors
     /// [`Error::Unauthenticated`], with words that a stranger learns nothing from.
     pub fn verify(&self, token: &str) -> Result<Caller, Error> {
-        let now = system_micros() / 1_000_000;
-        let remembered = self
-            .remembered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(token)
-            .filter(|(_, until)| *until > now)
-            .map(|(caller, _)| caller.clone());
-        if let Some(caller) = remembered {
-            return Ok(caller);
-        }
-        let (caller, until) = self.check(token).ok_or_else(|| {
+        self.check(token).ok_or_else(|| {
             Error::Unauthenticated("the token is malformed, expired or not trusted".to_owned())
-        })?;
-        let mut memory = self
-            .remembered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if memory.len() >= REMEMBERED {
-            let mut owners: HashMap<_, usize> = HashMap::new();
-            for (caller, _) in memory.values() {
-                *owners.entry(owner(caller)).or_default() += 1;
-            }
-            let most = owners.into_iter().max_by_key(|(_, tokens)| *tokens);
-            if let Some(most) = most.map(|((bound, name), _)| (bound, name.to_owned())) {
-                memory.retain(|_, (caller, _)| owner(caller) != (most.0, most.1.as_str()));
-            }
-        }
-        memory.insert(token.to_owned(), (caller.clone(), until));
-        Ok(caller)
+        })
     }
 
-    fn check(&self, token: &str) -> Option<(Caller, i64)> {
+    fn check(&self, token: &str) -> Option<Caller> {
         let header = jsonwebtoken::decode_header(token).ok()?;
         let (key, algorithm) = self.keys.get(header.kid.as_deref()?)?;
         let mut validation = Validation::new(*algorithm);
@@ -250,8 +202,10 @@ impl Verifier {
         if claims.sub == SYSTEM || claims.sub.contains(is_unseen) {
             return None;
         }
-        let now = system_micros() / 1_000_000;
-        if claims.nbf.is_some_and(|from| from > now + SKEW) {
+        if claims
+            .nbf
+            .is_some_and(|from| from > system_seconds() + SKEW)
+        {
             return None;
         }
         let scopes: BTreeSet<String> = claims
@@ -259,20 +213,11 @@ impl Verifier {
             .split_ascii_whitespace()
             .map(ToOwned::to_owned)
             .collect();
-        let caller = Caller {
+        Some(Caller {
             subject: claims.sub,
             account: claims.account,
             scopes: Arc::new(scopes),
-        };
-        Some((caller, claims.exp))
-    }
-}
-
-/// Whose tokens are counted together: an account's, or those of a subject that is bound to none.
-fn owner(caller: &Caller) -> (bool, &str) {
-    match &caller.account {
-        Some(account) => (true, account),
-        None => (false, &caller.subject),
+        })
     }
 }
 
@@ -327,31 +272,5 @@ mod tests {
         ] {
             assert!(caller(wrong.clone()).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn nobody_makes_the_memory_forget_anothers_tokens() {
-        let pair = Ed25519KeyPair::generate().unwrap();
-        let key = EncodingKey::from_ed_der(pair.to_pkcs8v1().unwrap().as_ref());
-        let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
-        let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x});
-        let verifier = Verifier::new(json!({"keys": [jwk]}).to_string().as_bytes(), "us").unwrap();
-        let remembered = |token: &str| verifier.remembered.lock().unwrap().contains_key(token);
-        let others: Vec<_> = [json!({"sub": "ops"}), json!({"account": "acme"})]
-            .into_iter()
-            .map(|claims| token(&key, claims))
-            .collect();
-        for other in &others {
-            verifier.verify(other).unwrap();
-        }
-        // Each is another token, whatever the subject says.
-        for at in 0..2 * REMEMBERED {
-            let sub = format!("robot-{at}");
-            let one = token(&key, json!({"account": "other", "sub": sub}));
-            verifier.verify(&one).unwrap();
-            assert!(remembered(&one));
-        }
-        assert!(others.iter().all(|other| remembered(other)));
-        assert!(verifier.remembered.lock().unwrap().len() <= REMEMBERED);
     }
 }

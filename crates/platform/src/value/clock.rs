@@ -48,6 +48,11 @@ impl Clock {
     }
 }
 
+/// System time in seconds since 1970, as tokens count it.
+pub fn system_seconds() -> i64 {
+    system_micros() / 1_000_000
+}
+
 /// System time in microseconds since 1970, for machine time and for offsets.
 pub fn system_micros() -> i64 {
     #[expect(clippy::disallowed_methods, reason = "the one reading of system time")]

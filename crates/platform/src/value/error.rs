@@ -167,6 +167,19 @@ impl Error {
     }
 }
 
+impl Violations {
+    /// Ends the collection.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a field was bad.
+    pub fn finish(self) -> Result<(), Error> {
+        match self.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Invalid(self)),
+        }
+    }
+}
+
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         use ErrorReason as R;

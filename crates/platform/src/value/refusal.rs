@@ -8,8 +8,6 @@ use octroi_api::r#type::v1::ErrorReason;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::error::Error;
-
 /// The domain of every reason.
 pub const DOMAIN: &str = "octroi";
 
@@ -50,18 +48,6 @@ impl Violations {
     /// Whether every field is good so far.
     pub fn is_empty(&self) -> bool {
         self.first.is_empty()
-    }
-
-    /// Ends the collection.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when a field was bad.
-    pub fn finish(self) -> Result<(), Error> {
-        if self.first.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Invalid(self))
-        }
     }
 }
 
@@ -218,6 +204,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::error::Error;
 
     /// Text that is long, and takes more room on the wire than in memory.
     fn hostile() -> impl Strategy<Value = String> {
