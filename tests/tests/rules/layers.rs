@@ -166,6 +166,28 @@ fn every_statement_names_its_function() {
     );
 }
 
+/// `verify` runs those that are listed; a breach is planted for each of them.
+#[test]
+fn every_check_is_listed() {
+    let listed = [
+        ("licensing/src/store", octroi_licensing::check::CHECKS.len()),
+        ("billing/src/store", octroi_billing::check::CHECKS.len()),
+        (
+            "notification/src/store",
+            octroi_notification::check::CHECKS.len(),
+        ),
+        ("platform/src", octroi_platform::check::CHECKS.len()),
+    ];
+    for (below, listed) in listed {
+        let files = sources(&format!("crates/{below}"), ".rs");
+        let declared: usize = files
+            .iter()
+            .map(|file| file.text.matches(": Check = ").count())
+            .sum();
+        assert_eq!(declared, listed, "checks of crates/{below}");
+    }
+}
+
 #[test]
 fn no_service_depends_on_another() {
     let mut breaches = Vec::new();
