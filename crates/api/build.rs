@@ -148,6 +148,20 @@ fn requests(pool: &DescriptorPool) -> Result<String, std::fmt::Error> {
             source,
             "impl Request for {path} {{ fn names(&mut self, mut {found}: impl FnMut(&mut String)) {{ {body} }} }}"
         )?;
+        if input.get_field_by_name("request_id").is_some() {
+            writeln!(
+                source,
+                "impl Mutation for {path} {{ fn take_request_id(&mut self) -> String {{ take(&mut self.request_id) }} }}"
+            )?;
+        }
+        if input.get_field_by_name("page_token").is_some() {
+            writeln!(
+                source,
+                "impl Listing for {path} {{ fn take_paging(&mut self) -> Paging {{ Paging {{
+                    size: take(&mut self.page_size), token: take(&mut self.page_token),
+                    filter: self.filter.clone(), order_by: self.order_by.clone() }} }} }}"
+            )?;
+        }
     }
     Ok(source.replace("mut _found", "_found"))
 }

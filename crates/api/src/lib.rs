@@ -70,10 +70,33 @@ include!(concat!(env!("OUT_DIR"), "/requests.rs"));
 include!(concat!(env!("OUT_DIR"), "/redacted.rs"));
 
 /// A method's request.
-pub trait Request {
+pub trait Request: prost::Message {
     /// Gives each name of a resource that it holds, in its own fields and in those of the resource that it brings.
     fn names(&mut self, found: impl FnMut(&mut String));
 }
+
+/// A request that changes something: it has a `request_id`.
+pub trait Mutation: Request {
+    /// Takes its request id out, without which it tells what is asked for from everything else.
+    fn take_request_id(&mut self) -> String;
+}
+
+/// A request for a page of a list.
+pub trait Listing: Request {
+    /// Takes out which page is asked for, without which it tells the list from every other.
+    fn take_paging(&mut self) -> Paging;
+}
+
+/// Which page of a list is asked for, and the two fields that every list has to choose and to order its rows.
+#[derive(Debug)]
+pub struct Paging {
+    pub size: i32,
+    pub token: String,
+    pub filter: String,
+    pub order_by: String,
+}
+
+use std::mem::take;
 
 pub use auth::v1::Reach;
 

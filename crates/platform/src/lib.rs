@@ -12,11 +12,13 @@ mod server;
 mod trust;
 mod value;
 
-pub use db::{migrate, tx};
+pub use db::{change, migrate, tx};
 pub use event::{check, intake, relay};
 pub use server::{keys, process, service, settings};
 pub use trust::{auth, jwk, peer};
-pub use value::{call, clock, error, name, page, panic, refusal, seal, services, text, time};
+pub use value::{
+    call, clock, error, name, page, panic, refusal, request, seal, services, text, time,
+};
 
 pub(crate) use db::trail;
 pub(crate) use event::{backlog, event_service};
@@ -26,6 +28,7 @@ pub(crate) use server::{
 pub(crate) use value::limits;
 
 pub use call::{Call, Caller, IdempotencyKey, check_request_id};
+pub use change::{Aggregate, Held};
 pub use clock::Clock;
 pub use db::{Db, Params, Reads, row_get};
 pub use error::Error;
@@ -34,11 +37,13 @@ pub use event::progress::Horizon;
 pub use gate::CALLS_AT_ONCE;
 pub use intake::{Applied, Intake};
 pub use metrics::{Reading, Shown};
+pub use name::{AccountId, Name};
 pub use page::Page;
 pub use panic::round;
 pub use peer::Peer;
 pub use refusal::{Refusal, Violations};
+pub use request::{Answer, Fields, answer, command, open};
 pub use service::{Running, Service, Shell, StartError};
 pub use settings::Settings;
 pub use tokio_postgres::types::ToSql;
-pub use tx::{Begun, Rows, Tx};
+pub use tx::{Rows, Tx};

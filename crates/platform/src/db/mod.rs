@@ -1,5 +1,6 @@
 //! The pool and reads. Writes are in `tx`.
 
+pub mod change;
 pub mod migrate;
 pub(crate) mod trail;
 pub mod tx;
@@ -10,7 +11,6 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
 use futures_util::future::join;
 use prometheus_client::metrics::histogram::Histogram;
-use prost::Message;
 use tokio::sync::Notify;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, ToSql, Type};
@@ -19,6 +19,7 @@ use tokio_postgres::{NoTls, Row};
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::name::Name;
 
 /// How many connections a service holds unless told otherwise.
 pub const DEFAULT_POOL: usize = 16;
@@ -194,48 +195,67 @@ impl Db {
         Ok(client.execute(&statement, params).await?)
     }
 
-    /// The stored answer of this request, if it came before.
+    /// Reads a list's rows in one round trip. They are left-joined to the list's parent, and their first column is their
+    /// account: no row means no parent, and a row without an account means that the parent has none.
     ///
     /// # Errors
-    /// [`Error::RequestIdReused`] when it came with another body.
-    pub async fn replay(&self, call: &Call, account: &str) -> Result<Option<Vec<u8>>, Error> {
+    /// [`Error::NotFound`] for the parent; the database's.
+    pub async fn list<N: Name, T>(
+        &self,
+        call: &Call,
+        parent: &N,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+        row: impl Fn(&Row) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        let rows = self.read(sql, params).await?;
+        let first = rows.first().ok_or_else(|| call.not_found(parent))?;
+        if first.try_get::<_, Option<&str>>(0)?.is_none() {
+            return Ok(Vec::new());
+        }
+        rows.iter().map(row).collect()
+    }
+
+    /// Goes on when this request did not come before.
+    ///
+    /// # Errors
+    /// [`Error::Replayed`] when it did, [`Error::RequestIdReused`] when it came with another body; the database's.
+    pub async fn replay(&self, call: &Call, account: &str) -> Result<(), Error> {
         let Some(key) = call.key(account) else {
-            return Ok(None);
+            return Ok(());
         };
         let row = self
             .read_opt(REPLAY, &[&key.account, &key.method, &key.request_id])
             .await?;
-        row.map_or(Ok(None), |row| replayed(&row, &key.fingerprint))
+        row.map_or(Ok(()), |row| replayed(&row, &key.fingerprint))
     }
 
-    /// What [`Db::begin`] would find, in one round trip and in no transaction: the read, and the answer of the same request
-    /// if it came before. For a command that does much before it begins, so that it does so for nothing less often. The
-    /// read runs first: what the same request did is not seen without its answer.
+    /// What [`Db::begin`] would find, in one round trip and in no transaction. For a command that does much before it
+    /// begins, so that it does so for nothing less often. The read runs first: what the same request did is not seen
+    /// without its answer.
     ///
     /// # Errors
-    /// [`Error::RequestIdReused`], or the database's.
-    pub async fn look<R: Message + Default>(
+    /// As [`Db::begin`].
+    pub async fn look(
         &self,
         call: &Call,
         account: &str,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
-    ) -> Result<Result<Vec<Row>, R>, Error> {
+    ) -> Result<Vec<Row>, Error> {
         let client = self.connection().await?;
         let read = client.prepare_cached(sql).await?;
         let Some(key) = call.key(account) else {
-            return Ok(Ok(client.query(&read, params).await?));
+            return Ok(client.query(&read, params).await?);
         };
         let replay = client.prepare_cached(REPLAY).await?;
         let id: [&(dyn ToSql + Sync); 3] = [&key.account, &key.method, &key.request_id];
         let (rows, earlier) =
             join(client.query(&read, params), client.query_opt(&replay, &id)).await;
-        match earlier?.map_or(Ok(None), |row| replayed(&row, &key.fingerprint))? {
-            Some(answer) => R::decode(answer.as_slice())
-                .map(Err)
-                .map_err(|error| Error::Internal(error.into())),
-            None => Ok(Ok(rows?)),
+        if let Some(row) = earlier? {
+            replayed(&row, &key.fingerprint)?;
         }
+        Ok(rows?)
     }
 
     /// Deletes some of the request ids whose time is over; answers how many.
@@ -259,13 +279,19 @@ const FORGET: &str = "-- forget
     DELETE FROM idempotency i USING old
     WHERE i.account = old.account AND i.method = old.method AND i.request_id = old.request_id";
 
-/// Reads a record that [`REPLAY`] found.
-pub(crate) fn replayed(row: &Row, fingerprint: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+/// Goes on when a record that [`REPLAY`] found has no answer yet.
+///
+/// # Errors
+/// [`Error::Replayed`], or [`Error::RequestIdReused`].
+pub(crate) fn replayed(row: &Row, fingerprint: &[u8]) -> Result<(), Error> {
     let stored: &[u8] = row_get(row, "fingerprint")?;
     if stored != fingerprint {
         return Err(Error::RequestIdReused);
     }
-    row_get(row, "answer")
+    match row_get(row, "answer")? {
+        Some(answer) => Err(Error::Replayed(answer)),
+        None => Ok(()),
+    }
 }
 
 /// A column of a row, by name.

@@ -24,33 +24,6 @@ use crate::trail::{self, APPEND, APPEND_TYPES, APPENDED_AT_ONCE, AUDIT, Change, 
 /// A command older than this refuses its final write: `complete_through` trails the clock by twice as much.
 const COMMAND_AGE: Duration = Duration::from_secs(30);
 
-/// What a command's beginning found.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one is made per command and taken apart at once"
-)]
-pub enum Begun {
-    /// A request that did not come before: the open transaction and what the read found.
-    Fresh(Tx, Vec<Row>),
-    /// A request that came before: its answer, encoded.
-    Replay(Vec<u8>),
-}
-
-impl Begun {
-    /// The open transaction, or the decoded answer of the same request.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] when the stored answer cannot be read.
-    pub fn fresh<R: Message + Default>(self) -> Result<Result<(Tx, Vec<Row>), R>, Error> {
-        match self {
-            Self::Fresh(tx, rows) => Ok(Ok((tx, rows))),
-            Self::Replay(answer) => R::decode(answer.as_slice())
-                .map(Err)
-                .map_err(|error| Error::Internal(error.into())),
-        }
-    }
-}
-
 /// How many rows a write must touch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rows {
@@ -88,17 +61,16 @@ impl Db {
     /// here for the first one's outcome.
     ///
     /// # Errors
-    /// [`Error::RequestIdReused`], or the database's.
+    /// [`Error::Replayed`] when the same request was answered before, [`Error::RequestIdReused`], or the database's.
     pub async fn begin(
         &self,
         call: &Call,
         account: &str,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
-    ) -> Result<Begun, Error> {
+    ) -> Result<(Tx, Vec<Row>), Error> {
         let Some(key) = call.key(account) else {
-            let (tx, rows) = self.begin_work(call, sql, params).await?;
-            return Ok(Begun::Fresh(tx, rows));
+            return self.begin_work(call, sql, params).await;
         };
         let client = self.connection().await?;
         let claim = client.prepare_cached(CLAIM).await?;
@@ -121,17 +93,14 @@ impl Db {
         if claimed? == 1 {
             let rows = rows?;
             tx.key = Some(key);
-            return Ok(Begun::Fresh(tx, rows));
+            return Ok((tx, rows));
         }
         let earlier = earlier?;
         tx.rollback().await;
-        let answer = match earlier {
-            Some(row) => replayed(&row, &key.fingerprint)?,
-            None => None,
-        };
-        answer
-            .map(Begun::Replay)
-            .ok_or(Error::Conflict("the same request was under way"))
+        if let Some(row) = earlier {
+            replayed(&row, &key.fingerprint)?;
+        }
+        Err(Error::Conflict("the same request was under way"))
     }
 
     /// Begins without idempotency, for background work and for the steps of a command in between.

@@ -5,7 +5,10 @@
 //! next: only a list shows one, so nothing need give it earlier, each list shows all that was committed before it, and
 //! accounts that nobody lists cost nothing.
 
+use std::fmt::{self, Display};
+
 use futures_util::future::{join, join3};
+use octroi_api::Listing as _;
 use octroi_api::event::v1::event_service_server::EventService;
 use octroi_api::event::v1::{Event, ListEventsRequest, ListEventsResponse};
 use prost::Message as _;
@@ -17,9 +20,10 @@ use uuid::Uuid;
 use crate::call::Call;
 use crate::db::{Db, row_get};
 use crate::error::Error;
-use crate::name::may_be_id;
-use crate::page::{Page, TOKEN_RULE};
+use crate::name::{Name, may_be_id};
+use crate::page::{Page, TOKEN_RULE, hash};
 use crate::refusal::Violations;
+use crate::request::fields;
 
 /// How many events are placed at once: more than a page holds, so that a page is never short of those that wait.
 const PLACED_AT_ONCE: i64 = 2_000;
@@ -36,30 +40,17 @@ impl EventService for EventsApi {
         &self,
         request: Request<ListEventsRequest>,
     ) -> Result<Response<ListEventsResponse>, Status> {
-        let (call, request) = Call::open(request)?;
-        let mut violations = Violations::default();
-        let key = parent(&request.parent);
-        if key.is_none() {
-            let rule = "must be an account such as \"accounts/acme\", or a resource of no account";
-            violations.add("parent", rule);
-        }
+        let (call, mut request) = Call::open(request)?;
         // Every service serves this method: a token of one means nothing to another.
         let log = format!("{} of {}", request.parent, self.service);
-        let page = Page::parse(
-            &call,
-            request.page_size,
-            &request.page_token,
-            &log,
-            &request.filter,
-            &request.order_by,
-            &mut violations,
-        );
-        let after: Option<i64> = page.key(&mut violations);
-        violations.finish()?;
-        let key = key.unwrap_or_default();
-        call.caller.may_see(key, "account", &request.parent)?;
-        let after = after.unwrap_or(0);
-        let (rows, last) = self.list(key, after, page.limit).await?;
+        let list = hash(call.method, log.as_bytes());
+        let paging = request.take_paging();
+        let (parent, page) = fields(&call, |fields| {
+            let page = Page::<i64>::read(paging, list, fields);
+            Some((fields.name::<Parent>("parent", &request.parent)?, page))
+        })?;
+        let after = page.after.unwrap_or(0);
+        let (rows, last) = self.list(&parent.key, after, page.limit).await?;
         if !(0..=last).contains(&after) {
             let mut violations = Violations::default();
             violations.add("page_token", TOKEN_RULE);
@@ -123,14 +114,50 @@ impl EventsApi {
     }
 }
 
-/// What a parent's events are kept by: see [`crate::event::key`].
-fn parent(name: &str) -> Option<&str> {
-    match name.split_once('/')? {
-        ("accounts", id) => may_be_id(id).then_some(id),
-        (collection, id) => {
-            let plain = collection.bytes().all(|byte| byte.is_ascii_alphabetic());
-            (plain && !collection.is_empty() && may_be_id(id)).then_some(name)
+/// Whose events are listed: an account's, or those of a resource of no account.
+struct Parent {
+    /// What they are kept by: see [`crate::event::key`].
+    key: String,
+    name: String,
+}
+
+impl Name for Parent {
+    const KIND: &'static str = "account";
+    const COLLECTIONS: &'static [&'static str] = &["accounts"];
+
+    fn of(ids: &[&str]) -> Option<Self> {
+        let [id] = ids else { return None };
+        Some(Self {
+            key: (*id).to_owned(),
+            name: format!("accounts/{id}"),
+        })
+    }
+
+    /// A token that is bound to an account sees that account's alone.
+    fn account(&self) -> Option<&str> {
+        Some(&self.key)
+    }
+
+    fn parse(given: &str) -> Option<Self> {
+        let (collection, id) = given.split_once('/')?;
+        let plain = collection.bytes().all(|byte| byte.is_ascii_alphabetic());
+        match collection {
+            "accounts" => may_be_id(id).then(|| Self::of(&[id]))?,
+            _ => (plain && !collection.is_empty() && may_be_id(id)).then(|| Self {
+                key: given.to_owned(),
+                name: given.to_owned(),
+            }),
         }
+    }
+
+    fn rule() -> String {
+        "must be an account such as \"accounts/acme\", or a resource of no account".to_owned()
+    }
+}
+
+impl Display for Parent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
     }
 }
 

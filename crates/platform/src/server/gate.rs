@@ -39,6 +39,9 @@ use crate::refusal::Refusal;
 use crate::sending::{Sending, panicked};
 use crate::services::Known;
 
+/// The service that accounts belong to; the others follow it.
+const ACCOUNTS: &str = "billing";
+
 /// How many calls a service works on at once; more are refused with OVERLOADED.
 pub const CALLS_AT_ONCE: usize = 512;
 /// How many calls that stream it works on beside them.
@@ -185,6 +188,7 @@ impl Gate {
             id,
             remote,
             traceparent,
+            follows_accounts: self.service != ACCOUNTS,
             started: std::time::Instant::now(),
             background: false,
             repeatable: None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use jiff::Timestamp;
@@ -11,11 +11,14 @@ use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::name::parse_uuid;
+use crate::name::{AccountId, Name, parse_uuid};
 use crate::refusal::Violations;
 
 /// The scope that Octroi's own services alone hold.
 pub const SERVICE_SCOPE: &str = "service";
+
+/// How soon a service that follows accounts usually knows one that is there.
+const ACCOUNTS_FOLLOW_WITHIN: Duration = Duration::from_secs(1);
 
 const REQUEST_ID_RULE: &str = "must be a UUID, written as 8-4-4-4-12 hexadecimal digits";
 
@@ -47,6 +50,7 @@ impl Caller {
             Some(own) if own != account => Err(Error::NotFound {
                 kind,
                 name: name.to_owned(),
+                retry_after: None,
             }),
             _ => Ok(()),
         }
@@ -100,6 +104,8 @@ pub struct Call {
     pub remote: String,
     /// W3C trace context, or empty.
     pub traceparent: String,
+    /// Whether the service learns of accounts from another one, and so may know them a little later.
+    pub(crate) follows_accounts: bool,
     pub(crate) started: Instant,
     /// Whether nobody calls.
     pub(crate) background: bool,
@@ -162,6 +168,7 @@ impl Call {
             id: Uuid::now_v7(),
             remote: String::new(),
             traceparent: String::new(),
+            follows_accounts: false,
             started: Instant::now(),
             background: true,
             repeatable: None,
@@ -172,34 +179,46 @@ impl Call {
         }
     }
 
-    /// Makes the call repeatable under the request's id. The message must come without it (take it out before);
-    /// `about` adds to the fingerprint what the message does not say, such as the session's licence.
+    /// Makes the call repeatable under the request's id, if it has one. The message must come without it; `about` adds to
+    /// the fingerprint what the message does not say, such as the session's licence.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the id is not a UUID.
+    /// The rule, when the id is not a UUID.
+    pub(crate) fn make_repeatable<M: prost::Message>(
+        &mut self,
+        request_id: &str,
+        about: &str,
+        message: &M,
+    ) -> Result<(), &'static str> {
+        if let Some(key) = self
+            .fingerprint_key
+            .as_ref()
+            .filter(|_| !request_id.is_empty())
+        {
+            let id = parse_uuid(request_id).ok_or(REQUEST_ID_RULE)?;
+            let mut context = hmac::Context::with_key(key);
+            context.update(&(about.len() as u64).to_be_bytes());
+            context.update(about.as_bytes());
+            context.update(&message.encode_to_vec());
+            let _ = self.about.request_id.set(id);
+            self.repeatable = Some((id, context.sign().as_ref().to_vec()));
+        }
+        Ok(())
+    }
+
+    /// As `command` does it.
     pub fn idempotent<M: prost::Message>(
         mut self,
         request_id: &str,
         about: &str,
         message: &M,
     ) -> Result<Self, Error> {
-        if request_id.is_empty() {
-            return Ok(self);
-        }
-        let Some(id) = parse_uuid(request_id) else {
-            let mut violations = Violations::default();
-            violations.add("request_id", REQUEST_ID_RULE);
-            return Err(Error::Invalid(violations));
-        };
-        let Some(key) = &self.fingerprint_key else {
-            return Err(Error::Internal(anyhow::anyhow!("no fingerprint key")));
-        };
-        let mut context = hmac::Context::with_key(key);
-        context.update(&(about.len() as u64).to_be_bytes());
-        context.update(about.as_bytes());
-        context.update(&message.encode_to_vec());
-        let _ = self.about.request_id.set(id);
-        self.repeatable = Some((id, context.sign().as_ref().to_vec()));
+        let mut violations = Violations::default();
+        violations.check(
+            "request_id",
+            self.make_repeatable(request_id, about, message),
+        );
+        violations.finish()?;
         Ok(self)
     }
 
@@ -214,6 +233,16 @@ impl Call {
                 fingerprint: fingerprint.clone(),
                 lasting: self.lasting,
             })
+    }
+
+    /// The failure of what is not there, or may not be seen: a stranger learns which from neither.
+    pub fn not_found<N: Name>(&self, name: &N) -> Error {
+        let follows = self.follows_accounts && N::KIND == AccountId::KIND;
+        Error::NotFound {
+            kind: N::KIND,
+            name: name.to_string(),
+            retry_after: follows.then_some(ACCOUNTS_FOLLOW_WITHIN),
+        }
     }
 
     /// The request id, when the caller gave one.

@@ -21,9 +21,16 @@ tokio::task_local! {
     pub(crate) static CALL_ID: Uuid;
 }
 
-/// A failure that any service may meet. A service's own refusals are its own enum's variants.
+/// Why a call does not do what it asks for. What only one service refuses is a [`Refusal`] of that service's own.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The service's own refusal.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// No failure, but the way out of a command that the same request did before: its answer, encoded, which
+    /// [`answer`](crate::request::answer) gives.
+    #[error("the same request was answered before")]
+    Replayed(Vec<u8>),
     /// Bad fields, every one of them.
     #[error("{0}")]
     Invalid(Violations),
@@ -34,6 +41,8 @@ pub enum Error {
         kind: &'static str,
         /// Its resource name, as asked for.
         name: String,
+        /// When it may be there, if another service is to tell of it first.
+        retry_after: Option<Duration>,
     },
     /// The id is taken.
     #[error("{name} exists already; ids are never reused")]
@@ -154,6 +163,14 @@ impl Error {
             if error.as_db_error().and_then(|db| db.constraint()) == Some(constraint))
     }
 
+    /// The reason of a service's own refusal; none for what any service may meet.
+    pub fn refused(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.reason()),
+            _ => None,
+        }
+    }
+
     /// Whether a repetition may succeed without anyone changing anything.
     pub fn is_transient(&self) -> bool {
         matches!(
@@ -189,9 +206,17 @@ impl From<Error> for Status {
             Error::Invalid(violations) => refusal(Code::InvalidArgument, R::InvalidFields)
                 .bad_request(violations)
                 .status(),
-            Error::NotFound { kind, name } => refusal(Code::NotFound, R::NotFound)
-                .resource(kind, name)
-                .status(),
+            Error::NotFound {
+                kind,
+                name,
+                retry_after,
+            } => {
+                let refusal = refusal(Code::NotFound, R::NotFound).resource(kind, name);
+                match retry_after {
+                    Some(delay) => refusal.retry_after(delay).status(),
+                    None => refusal.status(),
+                }
+            }
             Error::AlreadyExists { kind, name } => refusal(Code::AlreadyExists, R::AlreadyExists)
                 .resource(kind, name)
                 .status(),
@@ -224,7 +249,10 @@ impl From<Error> for Status {
             )
             .meta("scope", scope)
             .status(),
-            Error::Corrupt { .. } | Error::Database(_) => internal(&anyhow::Error::msg(message)),
+            Error::Refused(refusal) => refusal.status(),
+            Error::Corrupt { .. } | Error::Database(_) | Error::Replayed(_) => {
+                internal(&anyhow::Error::msg(message))
+            }
             Error::Internal(error) => internal(&error),
         }
     }

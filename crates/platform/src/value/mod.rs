@@ -8,6 +8,7 @@ pub mod name;
 pub mod page;
 pub mod panic;
 pub mod refusal;
+pub mod request;
 pub mod seal;
 pub mod services;
 pub mod text;

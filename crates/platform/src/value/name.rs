@@ -1,5 +1,8 @@
 //! Resource names, ids and etags.
 
+use std::fmt::{self, Display};
+
+use postgres_types::{FromSql, ToSql};
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -17,6 +20,88 @@ pub fn parse<'a, const N: usize>(name: &'a str, collections: [&str; N]) -> Optio
         *id = segments.next().filter(|id| may_be_id(id))?;
     }
     segments.next().is_none().then_some(ids)
+}
+
+/// A resource's name, as its type: what it names cannot be mixed up with anything else. It is displayed as it is written
+/// on the wire, such as "accounts/acme/orders/first".
+pub trait Name: Sized + Display {
+    /// What it names, for people: "order".
+    const KIND: &'static str;
+    /// The collections that it is made of: "accounts", "orders".
+    const COLLECTIONS: &'static [&'static str];
+
+    /// The name of these ids, one for each collection; none where an id cannot be one of its collection.
+    fn of(ids: &[&str]) -> Option<Self>;
+
+    /// The id of the account that it belongs to; none where it belongs to none.
+    fn account(&self) -> Option<&str>;
+
+    /// Reads a name as it is written on the wire.
+    fn parse(given: &str) -> Option<Self> {
+        let mut ids = Vec::with_capacity(Self::COLLECTIONS.len());
+        let mut segments = given.split('/');
+        for collection in Self::COLLECTIONS {
+            if segments.next()? != *collection {
+                return None;
+            }
+            ids.push(segments.next().filter(|id| may_be_id(id))?);
+        }
+        segments.next().is_none().then(|| Self::of(&ids))?
+    }
+
+    /// How it is written, for people.
+    fn rule() -> String {
+        let shape: Vec<_> = Self::COLLECTIONS
+            .iter()
+            .map(|collection| format!("{collection}/{{id}}"))
+            .collect();
+        format!("must be a name such as {}", shape.join("/"))
+    }
+
+    /// The failure of what is there already.
+    fn already_exists(&self) -> Error {
+        Error::AlreadyExists {
+            kind: Self::KIND,
+            name: self.to_string(),
+        }
+    }
+}
+
+/// The id of an account, the tenant that a resource belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, FromSql, ToSql)]
+#[postgres(transparent)]
+pub struct AccountId(String);
+
+impl AccountId {
+    /// An id that is known to be one: a stored one, or one that was just made.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self(id.into())
+    }
+
+    /// The id alone: "acme".
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Name for AccountId {
+    const KIND: &'static str = "account";
+    const COLLECTIONS: &'static [&'static str] = &["accounts"];
+
+    fn of(ids: &[&str]) -> Option<Self> {
+        let [id] = ids else { return None };
+        Some(Self::new(*id))
+    }
+
+    fn account(&self) -> Option<&str> {
+        Some(&self.0)
+    }
+}
+
+impl Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "accounts/{}", self.0)
+    }
 }
 
 /// Whether a resource can have this id at all, be it chosen, a number or a UUID.
@@ -46,12 +131,12 @@ pub fn parse_uuid(text: &str) -> Option<Uuid> {
 ///
 /// # Errors
 /// [`Error::EtagMismatch`] when they differ.
-pub fn check_etag(given: &str, version: i64, name: &str) -> Result<(), Error> {
+pub fn check_etag(given: &str, version: i64, name: &impl Display) -> Result<(), Error> {
     if given.is_empty() || given == version.to_string() {
         Ok(())
     } else {
         Err(Error::EtagMismatch {
-            name: name.to_owned(),
+            name: name.to_string(),
         })
     }
 }

@@ -6,11 +6,14 @@ use std::str::FromStr;
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use octroi_api::{Listing, Paging};
 use prost::Message as _;
 
 use crate::call::Call;
+use crate::error::Error;
 use crate::name::may_be_id;
 use crate::refusal::Violations;
+use crate::request::{Fields, fields};
 
 const VERSION: u32 = 1;
 const DEFAULT_SIZE: i32 = 50;
@@ -22,15 +25,15 @@ const HEAVY: usize = 512 * 1024;
 const FRAME: usize = 6;
 pub(crate) const TOKEN_RULE: &str = "must be a token that was given for this query";
 
-/// One page asked for.
+/// One page asked for, of rows in the order of their keys.
 #[derive(Debug, Clone)]
-pub struct Page {
+pub struct Page<K> {
     /// How many rows to ask the database for: one more than the page holds, to know whether another follows.
     pub limit: i64,
     /// Key of the last row of the page before; none for the first.
-    pub after: Option<String>,
-    /// Tells the query from every other.
-    query: Vec<u8>,
+    pub after: Option<K>,
+    /// Tells the list from every other.
+    list: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -43,24 +46,34 @@ struct Token {
     after: String,
 }
 
-impl Page {
-    /// Reads a list request's fields. The method, `parent` and everything else that chooses rows is hashed into the
-    /// token, so that a token cannot be used with another query.
-    pub fn parse(
-        call: &Call,
-        size: i32,
-        token: &str,
-        parent: &str,
-        filter: &str,
-        order_by: &str,
-        violations: &mut Violations,
-    ) -> Self {
-        for (field, value) in [("filter", filter), ("order_by", order_by)] {
+impl<K: FromStr> Page<K> {
+    /// Reads a request for a page of a list; `read` takes the rest of it apart.
+    ///
+    /// # Errors
+    /// As [`request::open`](crate::request::open).
+    pub fn open<M: Listing, T>(
+        request: tonic::Request<M>,
+        read: impl FnOnce(M, &mut Fields<'_>) -> Option<T>,
+    ) -> Result<(Call, T, Self), Error> {
+        let (call, mut message) = Call::open(request)?;
+        let paging = message.take_paging();
+        let list = hash(call.method, &message.encode_to_vec());
+        let (page, read) = fields(&call, |fields| {
+            let page = Self::read(paging, list, fields);
+            Some((page, read(message, fields)?))
+        })?;
+        Ok((call, read, page))
+    }
+
+    /// Reads which page of a list is asked for. A token is good for the list that it was given for: the hash tells it from
+    /// every other, as all does that chooses its rows.
+    pub(crate) fn read(paging: Paging, list: Vec<u8>, violations: &mut Violations) -> Self {
+        for (field, value) in [("filter", paging.filter), ("order_by", paging.order_by)] {
             if !value.is_empty() {
                 violations.add(field, "must be empty: not available yet");
             }
         }
-        let size = match size {
+        let size = match paging.size {
             ..0 => {
                 violations.add("page_size", "must not be negative");
                 DEFAULT_SIZE
@@ -68,33 +81,28 @@ impl Page {
             0 => DEFAULT_SIZE,
             size => size.min(MAX_SIZE),
         };
-        let first = Self::first(call.method, parent, size);
-        let after = if token.is_empty() {
+        let after = if paging.token.is_empty() {
             None
         } else {
-            let after = open(token, &first.query);
-            if after.is_none() {
-                violations.add("page_token", TOKEN_RULE);
-            }
-            after
+            let key = open(&paging.token, &list).and_then(|key| key.parse().ok());
+            violations.check("page_token", key.ok_or(TOKEN_RULE))
         };
-        Self { after, ..first }
-    }
-
-    /// The first page of a list, for another method whose answer begins it: its token goes on in the list's own method.
-    pub fn first(method: &str, parent: &str, size: i32) -> Self {
         Self {
             limit: i64::from(size) + 1,
-            after: None,
-            query: hash(method, parent),
+            after,
+            list,
         }
     }
 
-    /// The key of the row that the page begins after, none for the first page. One that no row of the list can have was
-    /// made up.
-    pub fn key<K: FromStr>(&self, violations: &mut Violations) -> Option<K> {
-        let key = self.after.as_deref().map(str::parse)?;
-        violations.check("page_token", key.map_err(|_| TOKEN_RULE))
+    /// The first page of a list, for another method whose answer begins it: its token goes on in the list's own method,
+    /// whose request, for the same list, is given.
+    pub fn first<M: Listing>(method: &str, mut request: M, size: i32) -> Self {
+        request.take_paging();
+        Self {
+            limit: i64::from(size) + 1,
+            after: None,
+            list: hash(method, &request.encode_to_vec()),
+        }
     }
 
     /// Cuts the rows to the page, by number and by weight, as they become messages, and gives the token of the next page,
@@ -140,7 +148,7 @@ impl Page {
     pub(crate) fn token(&self, after: String) -> String {
         let token = Token {
             version: VERSION,
-            query: self.query.clone(),
+            query: self.list.clone(),
             after,
         };
         URL_SAFE_NO_PAD.encode(token.encode_to_vec())
@@ -154,54 +162,87 @@ fn open(token: &str, query: &[u8]) -> Option<String> {
     ours.then_some(token.after)
 }
 
-fn hash(method: &str, parent: &str) -> Vec<u8> {
-    let query = format!("{method} {parent}");
-    digest::digest(&digest::SHA256, query.as_bytes()).as_ref()[..8].to_vec()
+/// Tells a list from every other: by its method, and by what of the request is not about the page.
+pub(crate) fn hash(method: &str, list: &[u8]) -> Vec<u8> {
+    let list = [method.as_bytes(), b" ", list].concat();
+    digest::digest(&digest::SHA256, &list).as_ref()[..8].to_vec()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use jiff::Timestamp;
+    use octroi_api::licensing::v1::ListOrdersRequest;
+
     use super::*;
 
-    const NAMES: &str = "accounts/a";
-
-    fn page(method: &'static str, token: &str, parent: &str) -> Result<Page, String> {
-        let call = Call::background(jiff::Timestamp::UNIX_EPOCH, method);
-        let mut violations = Violations::default();
-        let page = Page::parse(&call, 2, token, parent, "", "", &mut violations);
-        violations
-            .finish()
-            .map(|()| page)
+    /// Reads a page of a list, or says why it cannot.
+    fn page(list: &ListOrdersRequest, token: &str) -> Result<Page<String>, String> {
+        let mut request = tonic::Request::new(ListOrdersRequest {
+            page_token: token.to_owned(),
+            ..list.clone()
+        });
+        request
+            .extensions_mut()
+            .insert(Call::background(Timestamp::UNIX_EPOCH, "List"));
+        Page::open(request, |_, _| Some(()))
+            .map(|(_, (), page)| page)
             .map_err(|error| error.to_string())
     }
 
+    fn list(parent: &str, page_size: i32) -> ListOrdersRequest {
+        ListOrdersRequest {
+            parent: parent.to_owned(),
+            page_size,
+            ..ListOrdersRequest::default()
+        }
+    }
+
     #[test]
-    fn a_token_opens_its_own_query_alone() {
-        let first = page("List", "", NAMES).unwrap();
+    fn a_token_opens_its_own_list_alone() {
+        let own = list("accounts/a", 2);
+        let first = page(&own, "").unwrap();
         let (rows, token) = first.cut(vec!["x", "y", "z"], ToString::to_string, str::to_owned);
         assert_eq!(rows, ["x", "y"]);
-        let next = page("List", &token, NAMES).unwrap();
+        let next = page(&own, &token).unwrap();
         assert_eq!(next.after.as_deref(), Some("y"));
+        assert_eq!(page(&list("accounts/a", 7), &token).unwrap().limit, 8);
         let (_, made_up) = next.cut(vec!["a", "b", "c"], |_| "a\0".to_owned(), str::to_owned);
-        for (method, token, parent) in [
-            ("List", token.as_str(), "accounts/b"),
-            ("ListOthers", &token, NAMES),
-            ("List", &made_up, NAMES),
-            ("List", "x", NAMES),
+        let carried = Page::<String>::first("Other", own.clone(), 1).token("y".to_owned());
+        for (list, token) in [
+            (list("accounts/b", 2), token.as_str()),
+            (own.clone(), &made_up),
+            (own.clone(), &carried),
+            (own.clone(), "x"),
         ] {
-            let refused = page(method, token, parent).unwrap_err();
+            let refused = page(&list, token).unwrap_err();
             assert!(refused.starts_with("page_token "), "{refused}");
         }
+        let carried = Page::<String>::first("List", own.clone(), 1).token("y".to_owned());
+        assert_eq!(page(&own, &carried).unwrap().after.as_deref(), Some("y"));
+    }
+
+    /// What chooses and orders the rows is of the list, as its parent is.
+    #[test]
+    fn filter_and_order_tell_lists_apart() {
+        let lists = ["", "state = PAID"].map(|filter| {
+            ["", "create_time desc"].map(|order_by| {
+                let mut request = list("accounts/a", 1);
+                (request.filter, request.order_by) = (filter.to_owned(), order_by.to_owned());
+                request.take_paging();
+                hash("List", &request.encode_to_vec())
+            })
+        });
+        let different: BTreeSet<_> = lists.iter().flatten().collect();
+        assert_eq!(different.len(), 4);
     }
 
     /// Pages of rows of these many bytes: how many there are on each.
     fn pages(size: i32, mut rows: &[usize]) -> Vec<usize> {
-        let call = Call::background(jiff::Timestamp::UNIX_EPOCH, "List");
         let (mut token, mut counts) = (String::new(), Vec::new());
         loop {
-            let mut violations = Violations::default();
-            let page = Page::parse(&call, size, &token, NAMES, "", "", &mut violations);
-            violations.finish().unwrap();
+            let page = page(&list("accounts/a", size), &token).unwrap();
             let limit = usize::try_from(page.limit).unwrap().min(rows.len());
             let (messages, next) = page.cut(
                 rows[..limit].to_vec(),
@@ -233,9 +274,9 @@ mod tests {
 
     #[test]
     fn every_bad_field_is_named() {
-        let call = Call::background(jiff::Timestamp::UNIX_EPOCH, "List");
-        let mut bad = Violations::default();
-        Page::parse(&call, -1, "x", NAMES, "x", "y", &mut bad);
-        assert_eq!(bad.to_string().split("; ").count(), 4);
+        let mut request = list("accounts/a", -1);
+        (request.filter, request.order_by) = ("x".to_owned(), "y".to_owned());
+        let bad = page(&request, "x").unwrap_err();
+        assert_eq!(bad.split("; ").count(), 4, "{bad}");
     }
 }

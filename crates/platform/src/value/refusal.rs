@@ -81,9 +81,13 @@ impl Display for Violations {
     }
 }
 
-/// A refusal being put into words: a Status with `google.rpc` details, which every client can read whatever a caller
-/// sent. Whatever it echoes is cut here, where no method gets round it.
-pub struct Refusal {
+/// A refusal, in words: a Status with `google.rpc` details, which every client can read whatever a caller sent. Whatever it
+/// echoes is cut here, where no method gets round it.
+#[derive(Debug)]
+pub struct Refusal(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     code: Code,
     reason: &'static str,
     message: String,
@@ -95,14 +99,19 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with a service's own reason, such as "LICENSE_LIMIT_REACHED".
     pub fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Parts {
             code,
             reason: reason.trim_start_matches("ERROR_REASON_"),
             message: cut(message.into(), LONGEST_MESSAGE),
             details: ErrorDetails::new(),
             metadata: HashMap::new(),
             violations: Violations::default(),
-        }
+        }))
+    }
+
+    /// Its reason, such as "LICENSE_LIMIT_REACHED".
+    pub fn reason(&self) -> &'static str {
+        self.0.reason
     }
 
     /// A refusal with a reason that every service shares.
@@ -112,7 +121,8 @@ impl Refusal {
 
     /// Adds a fact for machines to the ErrorInfo.
     pub fn meta(mut self, key: &str, value: impl Into<String>) -> Self {
-        self.metadata
+        self.0
+            .metadata
             .insert(key.to_owned(), cut(value.into(), LONGEST_TEXT));
         self
     }
@@ -121,7 +131,8 @@ impl Refusal {
     pub fn precondition(mut self, kind: &str, subject: &str, description: &str) -> Self {
         let [subject, description] =
             [subject, description].map(|text| cut(text.to_owned(), LONGEST_TEXT));
-        self.details
+        self.0
+            .details
             .add_precondition_failure_violation(kind, subject, description);
         self
     }
@@ -130,7 +141,8 @@ impl Refusal {
     pub fn quota(mut self, subject: &str, description: &str) -> Self {
         let [subject, description] =
             [subject, description].map(|text| cut(text.to_owned(), LONGEST_TEXT));
-        self.details
+        self.0
+            .details
             .add_quota_failure_violation(subject, description);
         self
     }
@@ -138,19 +150,19 @@ impl Refusal {
     /// Adds a ResourceInfo.
     pub fn resource(mut self, kind: &str, name: impl Into<String>) -> Self {
         let name = cut(name.into(), LONGEST_TEXT);
-        self.details.set_resource_info(kind, name, "", "");
+        self.0.details.set_resource_info(kind, name, "", "");
         self
     }
 
     /// Adds a RetryInfo.
     pub fn retry_after(mut self, delay: Duration) -> Self {
-        self.details.set_retry_info(Some(delay));
+        self.0.details.set_retry_info(Some(delay));
         self
     }
 
     /// Adds a BadRequest. How many fields it does not name stands in the ErrorInfo.
     pub(crate) fn bad_request(mut self, violations: Violations) -> Self {
-        self.violations = violations;
+        self.0.violations = violations;
         self
     }
 
@@ -158,10 +170,10 @@ impl Refusal {
     pub fn status(mut self) -> Status {
         let mut status = self.said();
         while weight(&status) > HEAVIEST {
-            if self.violations.first.pop().is_some() {
-                self.violations.more += 1;
+            if self.0.violations.first.pop().is_some() {
+                self.0.violations.more += 1;
             } else {
-                (self.details, self.metadata) = Default::default();
+                (self.0.details, self.0.metadata) = Default::default();
                 return self.said();
             }
             status = self.said();
@@ -170,16 +182,32 @@ impl Refusal {
     }
 
     fn said(&self) -> Status {
-        let (mut details, mut metadata) = (self.details.clone(), self.metadata.clone());
-        for (field, rule) in &self.violations.first {
+        let (mut details, mut metadata) = (self.0.details.clone(), self.0.metadata.clone());
+        for (field, rule) in &self.0.violations.first {
             details.add_bad_request_violation(field, rule);
         }
-        if self.violations.more > 0 {
-            let more = self.violations.more.to_string();
+        if self.0.violations.more > 0 {
+            let more = self.0.violations.more.to_string();
             metadata.insert("more_violations".to_owned(), more);
         }
-        details.set_error_info(self.reason, DOMAIN, metadata);
-        Status::with_error_details(self.code, &self.message, details)
+        details.set_error_info(self.0.reason, DOMAIN, metadata);
+        Status::with_error_details(self.0.code, &self.0.message, details)
+    }
+}
+
+/// What it says to people.
+impl Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Refusals are the same when they have the same reason and say the same.
+impl PartialEq for Refusal {
+    fn eq(&self, other: &Self) -> bool {
+        (self.0.reason, &self.0.message) == (other.0.reason, &other.0.message)
     }
 }
 

@@ -1,0 +1,161 @@
+//! A request is read whole in one go: its fields, with every bad one noted, and the names in it, which are handed out
+//! only to callers who may see what they name.
+
+use std::ops::{Deref, DerefMut};
+
+use octroi_api::{Mutation, Request};
+use prost::Message;
+use prost_types::FieldMask;
+use tonic::{Response, Status};
+
+use crate::call::Call;
+use crate::error::Error;
+use crate::name::Name;
+use crate::refusal::Violations;
+
+/// What a method answers.
+pub type Answer<T> = Result<Response<T>, Status>;
+
+/// A request's fields while they are read: notes what is wrong with them, and hands out names.
+pub struct Fields<'a> {
+    call: &'a Call,
+    violations: Violations,
+    /// The first name that the caller may not see, which is told only when every field is good.
+    hidden: Option<Error>,
+}
+
+impl Fields<'_> {
+    /// The name of a resource.
+    pub fn name<N: Name>(&mut self, field: &str, given: &str) -> Option<N> {
+        let Some(name) = N::parse(given) else {
+            self.add(field, N::rule());
+            return None;
+        };
+        self.show(name)
+    }
+
+    /// A name that was made of parts of the request, when the caller may see what it names.
+    pub fn show<N: Name>(&mut self, name: N) -> Option<N> {
+        let own = self.call.caller.account.as_deref();
+        if own.is_some() && name.account().is_some_and(|account| own != Some(account)) {
+            self.hidden
+                .get_or_insert_with(|| self.call.not_found(&name));
+        }
+        Some(name)
+    }
+
+    /// The paths of an update mask: at least one, and each of those that the method takes.
+    pub fn mask(&mut self, mask: Option<&FieldMask>, takes: &[&str]) -> Vec<String> {
+        let paths = mask.map_or(&[][..], |mask| &mask.paths);
+        if paths.is_empty() {
+            self.add("update_mask", "must name the fields to change");
+        }
+        for path in paths.iter().filter(|path| !takes.contains(&path.as_str())) {
+            let [most @ .., last] = takes else { continue };
+            let rule = match most {
+                [] => format!("takes {last}, not {path:?}"),
+                most => format!("takes {} and {last}, not {path:?}", most.join(", ")),
+            };
+            self.add("update_mask", rule);
+        }
+        paths.to_vec()
+    }
+
+    fn end<T>(self, read: Option<T>) -> Result<T, Error> {
+        self.violations.finish()?;
+        if let Some(hidden) = self.hidden {
+            return Err(hidden);
+        }
+        read.ok_or_else(|| Error::Internal(anyhow::anyhow!("a bad field that no rule named")))
+    }
+}
+
+impl Deref for Fields<'_> {
+    type Target = Violations;
+
+    fn deref(&self) -> &Violations {
+        &self.violations
+    }
+}
+
+impl DerefMut for Fields<'_> {
+    fn deref_mut(&mut self) -> &mut Violations {
+        &mut self.violations
+    }
+}
+
+/// Reads a request. `read` takes it apart; where it gives nothing it has noted why.
+///
+/// # Errors
+/// [`Error::Invalid`] with every bad field; [`Error::NotFound`] for a name that the caller may not see.
+pub fn open<M: Request, T>(
+    request: tonic::Request<M>,
+    read: impl FnOnce(M, &mut Fields<'_>) -> Option<T>,
+) -> Result<(Call, T), Error> {
+    let (call, message) = Call::open(request)?;
+    let read = fields(&call, |fields| read(message, fields))?;
+    Ok((call, read))
+}
+
+/// Reads a command, and makes it repeatable under its request id.
+///
+/// # Errors
+/// As [`open`].
+pub fn command<M: Mutation, T>(
+    request: tonic::Request<M>,
+    read: impl FnOnce(M, &mut Fields<'_>) -> Option<T>,
+) -> Result<(Call, T), Error> {
+    command_about(request, |_| Ok(String::new()), read)
+}
+
+/// Reads a command that is about something which its message does not say, such as the licence of the session that it
+/// comes in: the same request id and message about something else are not the same request.
+///
+/// # Errors
+/// As [`open`], and that of `about`.
+pub fn command_about<M: Mutation, T>(
+    request: tonic::Request<M>,
+    about: impl FnOnce(&Call) -> Result<String, Error>,
+    read: impl FnOnce(M, &mut Fields<'_>) -> Option<T>,
+) -> Result<(Call, T), Error> {
+    let (mut call, mut message) = Call::open(request)?;
+    let about = about(&call)?;
+    let request_id = message.take_request_id();
+    let repeatable = call.make_repeatable(&request_id, &about, &message);
+    let read = fields(&call, |fields| {
+        fields.check("request_id", repeatable);
+        read(message, fields)
+    })?;
+    Ok((call, read))
+}
+
+/// Reads fields for a call.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn fields<T>(
+    call: &Call,
+    read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
+) -> Result<T, Error> {
+    let mut fields = Fields {
+        call,
+        violations: Violations::default(),
+        hidden: None,
+    };
+    let read = read(&mut fields);
+    fields.end(read)
+}
+
+/// Answers a command: with what it did, or with what the same request was answered before.
+///
+/// # Errors
+/// The command's.
+pub fn answer<R: Message + Default>(done: Result<R, Error>) -> Answer<R> {
+    let answer = match done {
+        Err(Error::Replayed(stored)) => {
+            R::decode(stored.as_slice()).map_err(|error| Error::Internal(error.into()))?
+        }
+        done => done?,
+    };
+    Ok(Response::new(answer))
+}
