@@ -113,7 +113,7 @@ impl Courier {
             .map_err(|error| Error::Internal(error.into()))?;
         if email.delivery == Delivery::Withdrawn {
             store::email::erase_secret(&mut tx, &email);
-            tx.audit(&email.name(), Some(before), Some(audited(&email)));
+            tx.audit(&email.id.to_string(), Some(before), Some(audited(&email)));
             tx.commit_work().await?;
             return Ok(Taken::Withdrawn);
         }
@@ -128,7 +128,7 @@ impl Courier {
         loop {
             tokio::time::sleep(store::delivery::RENEW_EVERY).await;
             if let Err(error) = store::delivery::renew(&self.db, leased).await {
-                tracing::warn!(email = leased.email.name(), %error, "a lease could not be renewed");
+                tracing::warn!(email = %leased.email.id, %error, "a lease could not be renewed");
             }
         }
     }
@@ -148,7 +148,7 @@ impl Courier {
         };
         // The password is read last, so that one that ended meanwhile is not sent.
         let outcome = match self.message(leased).await {
-            Ok(message) => open.send(leased.email.id, &message).await,
+            Ok(message) => open.send(leased.email.id.id, &message).await,
             Err(outcome) => {
                 *connection = Some(open);
                 return outcome;
@@ -163,7 +163,7 @@ impl Courier {
     async fn message(&self, leased: &Leased) -> Result<Message, Outcome> {
         let email = &leased.email;
         let broken = |what: &str, error: &dyn std::fmt::Display| {
-            tracing::error!(email = email.name(), %error, "{what}");
+            tracing::error!(email = %email.id, %error, "{what}");
             Outcome::Later(what.to_owned())
         };
         let Some(to) = &email.addressee else {
@@ -192,14 +192,14 @@ impl Courier {
         let sealed = store::delivery::sealed_secret(&self.db, leased, now)
             .await
             .map_err(|error| {
-                tracing::warn!(email = email.name(), %error, "a sealed password could not be read");
+                tracing::warn!(email = %email.id, %error, "a sealed password could not be read");
                 Outcome::Later("the password could not be read".to_owned())
             })?
             .ok_or(Outcome::SecretEnded)?;
         self.keys
-            .open(&sealed, &email.account, email.event, PASSWORD)
+            .open(&sealed, email.id.account.as_str(), email.event, PASSWORD)
             .map_err(|error| {
-                tracing::error!(email = email.name(), %error, "a sealed password does not open");
+                tracing::error!(email = %email.id, %error, "a sealed password does not open");
                 Outcome::Later("the password could not be opened".to_owned())
             })
     }
@@ -229,14 +229,14 @@ impl Courier {
         if !held {
             tx.rollback().await;
             tracing::warn!(
-                email = leased.email.name(),
+                email = %leased.email.id,
                 "its lease ran out or its outcome is written already"
             );
             return Ok(());
         }
         store::delivery::finish(&mut tx, leased, next, call.now);
         tx.audit(
-            &leased.email.name(),
+            &leased.email.id.to_string(),
             Some(audited(&leased.email)),
             Some(json!({"next": format!("{next:?}"), "attempts": leased.email.attempts})),
         );
@@ -249,7 +249,7 @@ impl Courier {
 }
 
 fn log(leased: &Leased, next: &Next) {
-    let email = leased.email.name();
+    let email = leased.email.id.to_string();
     let attempts = leased.email.attempts;
     match next {
         Next::Sent => tracing::info!(email, attempts, "sent"),

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use octroi_platform::seal::SealingKeys;
-use octroi_platform::{Call, Db, Error, Page};
+use octroi_platform::{AccountId, Call, Db, Error, Page, ToSql};
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
 use crate::app::PASSWORD;
-use crate::domain::email::{Email, Secret};
+use crate::domain::email::{Email, EmailId, Secret};
 use crate::domain::letter::{House, Letter, Shown, letter, subject};
 use crate::store;
 
@@ -45,35 +45,25 @@ pub struct Seen {
 
 impl Emails {
     /// One e-mail, whole. One round trip.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], also when the caller may not know that it exists; the database's.
-    pub async fn get(&self, call: &Call, account: &str, id: Uuid) -> Result<Seen, Error> {
-        let name = format!("accounts/{account}/emails/{id}");
-        call.caller.may_see(account, "email", &name)?;
-        let email = store::email::get(&self.db, account, id)
-            .await?
-            .ok_or(Error::NotFound {
-                kind: "email",
-                name,
-            })?;
+    pub async fn get(&self, call: &Call, id: &EmailId) -> Result<Seen, Error> {
+        let email = store::email::get(&self.db, id).await?;
+        let email = email.ok_or_else(|| call.not_found(id))?;
         self.seen(call, email, View::Full)
     }
 
-    /// A page of an account's e-mails, newest first, with one more when another page follows. One round trip.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] when the caller may not know that the account exists; the database's.
+    /// An account's e-mails, newest first. One round trip.
     pub async fn list(
         &self,
         call: &Call,
-        account: &str,
-        page: &Page,
-        before: Option<Uuid>,
+        parent: &AccountId,
+        page: &Page<Uuid>,
     ) -> Result<Vec<Email>, Error> {
-        let parent = format!("accounts/{account}");
-        call.caller.may_see(account, "account", &parent)?;
-        store::email::list(&self.db, account, before, page.limit).await
+        let before = page.after.unwrap_or(Uuid::max());
+        let params: [&(dyn ToSql + Sync); 3] = [parent, &before, &page.limit];
+        let list = store::email::LIST;
+        self.db
+            .list(call, parent, list, &params, store::email::from_row)
+            .await
     }
 
     /// An e-mail as its reader may see it.
@@ -123,9 +113,9 @@ impl Emails {
         }
         let password = self
             .keys
-            .open(sealed, &email.account, email.event, PASSWORD)?;
+            .open(sealed, email.id.account.as_str(), email.event, PASSWORD)?;
         tracing::info!(
-            email = email.name(),
+            email = %email.id,
             subject = call.caller.subject,
             call = %call.id,
             "a password was shown"

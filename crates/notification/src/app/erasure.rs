@@ -47,7 +47,7 @@ async fn erase_some(db: &Db, now: Timestamp, after: i64, most: i64) -> Result<u6
         let before = audited(&email);
         let email = email.without_secret();
         store::email::erase_secret(&mut tx, &email);
-        tx.audit(&email.name(), Some(before), Some(audited(&email)));
+        tx.audit(&email.id.to_string(), Some(before), Some(audited(&email)));
         erased += 1;
     }
     if erased == 0 {

@@ -23,7 +23,7 @@ pub async fn apply(
             let before = audited(&email);
             let email = email.without_secret();
             store::email::erase_secret(tx, &email);
-            tx.audit(&email.name(), Some(before), Some(audited(&email)));
+            tx.audit(&email.id.to_string(), Some(before), Some(audited(&email)));
         }
     }
     if let What::AccountChanged { account, .. } = &fact.what {
@@ -34,7 +34,7 @@ pub async fn apply(
         .map_err(|error| Error::Internal(error.into()))?;
     for email in emails {
         store::email::insert(tx, &email)?;
-        tx.audit(&email.name(), None, Some(audited(&email)));
+        tx.audit(&email.id.to_string(), None, Some(audited(&email)));
     }
     Ok(())
 }

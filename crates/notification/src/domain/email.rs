@@ -1,8 +1,10 @@
 //! The states of an e-mail and of the password that it may carry.
 
+use std::fmt::{self, Display};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use octroi_platform::name::{AccountId, Name, parse_uuid};
 use octroi_platform::text::is_unseen;
 use uuid::Uuid;
 
@@ -16,13 +18,38 @@ pub const SECRET_LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// The longest text kept of a mail server's answer, in characters.
 const LONGEST_ERROR: usize = 500;
 
+/// The name of an e-mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmailId {
+    pub account: AccountId,
+    pub id: Uuid,
+}
+
+impl Name for EmailId {
+    const KIND: &'static str = "email";
+    const COLLECTIONS: &'static [&'static str] = &["accounts", "emails"];
+
+    fn of(ids: &[&str]) -> Option<Self> {
+        let [account, id] = ids else { return None };
+        let (account, id) = (AccountId::new(*account), parse_uuid(id)?);
+        Some(Self { account, id })
+    }
+
+    fn account(&self) -> Option<&str> {
+        Some(self.account.as_str())
+    }
+}
+
+impl Display for EmailId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/emails/{}", self.account, self.id)
+    }
+}
+
 /// A message to a customer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Email {
-    /// Account id.
-    pub account: String,
-    /// Its own id.
-    pub id: Uuid,
+    pub id: EmailId,
     /// The event that it is about.
     pub event: Uuid,
     /// When the event took effect, in business time.
@@ -144,11 +171,6 @@ pub enum NotNow {
 }
 
 impl Email {
-    /// Resource name.
-    pub fn name(&self) -> String {
-        format!("accounts/{}/emails/{}", self.account, self.id)
-    }
-
     /// Fixes the addressee, unless an earlier try did: the account's contact when the event took effect.
     #[must_use]
     pub fn addressed(mut self, account: Option<&Account>) -> Self {
@@ -280,8 +302,10 @@ mod tests {
 
     fn email(secret: Secret) -> Email {
         Email {
-            account: "acme".to_owned(),
-            id: Uuid::from_u128(1),
+            id: EmailId {
+                account: AccountId::new("acme"),
+                id: Uuid::from_u128(1),
+            },
             event: Uuid::from_u128(1),
             effective: instant(0),
             content: Content::LicenseActivated(Login {

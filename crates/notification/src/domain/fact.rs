@@ -1,17 +1,17 @@
 //! Facts of the other services, and the e-mails that follow from them.
 
 use jiff::Timestamp;
+use octroi_platform::AccountId;
 use uuid::Uuid;
 
 use crate::domain::account::{Account, Addressee};
 use crate::domain::content::{Contact, Content, Group, Invoice, Login, Order};
-use crate::domain::email::{Delivery, Email, SECRET_LIFE, Secret};
+use crate::domain::email::{Delivery, Email, EmailId, SECRET_LIFE, Secret};
 
 /// Something that happened to an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
-    /// Account id.
-    pub account: String,
+    pub account: AccountId,
     /// The event that told it.
     pub event: Uuid,
     /// When it took effect, in business time.
@@ -146,8 +146,10 @@ impl Fact {
     ) -> Email {
         let id = email_id(self.event, nth);
         Email {
-            account: self.account.clone(),
-            id,
+            id: EmailId {
+                account: self.account.clone(),
+                id,
+            },
             event: self.event,
             effective: self.effective,
             content,
@@ -176,7 +178,7 @@ mod tests {
 
     fn fact(what: What) -> Fact {
         Fact {
-            account: "acme".to_owned(),
+            account: AccountId::new("acme"),
             event: Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_00a0),
             effective: "2026-11-22T17:00:00Z".parse().unwrap(),
             what,
@@ -203,7 +205,7 @@ mod tests {
         assert_eq!(fact.emails(None, "d"), Err(PasswordMissing));
         let emails = fact.emails(Some(b"sealed"), "octroi.test").unwrap();
         assert_eq!(emails.len(), 1);
-        assert_eq!(emails[0].id, fact.event);
+        assert_eq!(emails[0].id.id, fact.event);
         assert_eq!(
             emails[0].message_id,
             format!("<{}@octroi.test>", fact.event)

@@ -2,90 +2,59 @@
 
 use std::sync::Arc;
 
+use octroi_api::notification::v1 as wire;
 use octroi_api::notification::v1::email_service_server::EmailService;
-use octroi_api::notification::v1::{
-    Email as EmailMessage, EmailView, GetEmailRequest, ListEmailsRequest, ListEmailsResponse, email,
-};
 use octroi_platform::event::to_proto;
-use octroi_platform::name::{parse, parse_uuid};
-use octroi_platform::{Call, Error, Page, Violations};
-use tonic::{Request, Response, Status};
-use uuid::Uuid;
+use octroi_platform::{AccountId, Answer, Call, Error, Page, open};
+use tonic::{Request, Response};
 
 use crate::app::email::{Emails, Seen, View};
-use crate::domain::email::{Delivery, Email, Secret};
+use crate::domain::email::{Delivery, Email, EmailId, Secret};
 
 /// Serves EmailService.
 pub struct EmailApi(pub Arc<Emails>);
 
 #[tonic::async_trait]
 impl EmailService for EmailApi {
-    async fn get_email(
-        &self,
-        request: Request<GetEmailRequest>,
-    ) -> Result<Response<EmailMessage>, Status> {
-        let (call, request) = Call::open(request)?;
-        let mut violations = Violations::default();
-        let name = email_name(&request.name);
-        if name.is_none() {
-            violations.add("name", "must be such as \"accounts/acme/emails/{uuid}\"");
-        }
-        violations.finish()?;
-        let (account, id) = name.unwrap_or_default();
-        let seen = self.0.get(&call, account, id).await?;
-        Ok(Response::new(wire(seen, &call)))
+    async fn get_email(&self, request: Request<wire::GetEmailRequest>) -> Answer<wire::Email> {
+        let (call, id) = open(request, |it, fields| {
+            fields.name::<EmailId>("name", &it.name)
+        })?;
+        let seen = self.0.get(&call, &id).await?;
+        Ok(Response::new(to_wire(seen, &call)))
     }
 
     async fn list_emails(
         &self,
-        request: Request<ListEmailsRequest>,
-    ) -> Result<Response<ListEmailsResponse>, Status> {
-        let (call, request) = Call::open(request)?;
-        let mut violations = Violations::default();
-        let account = match parse(&request.parent, ["accounts"]) {
-            Some([account]) => account,
-            None => {
-                violations.add("parent", "must be such as \"accounts/acme\"");
-                ""
-            }
-        };
-        let view = match request.view() {
-            EmailView::Unspecified | EmailView::Basic => View::Basic,
-            EmailView::Full => View::Full,
-        };
-        if EmailView::try_from(request.view).is_err() {
-            violations.add("view", "must be a value of EmailView");
-        }
-        let page = Page::parse(
-            &call,
-            request.page_size,
-            &request.page_token,
-            &request.parent,
-            &request.filter,
-            &request.order_by,
-            &mut violations,
-        );
-        let before = page.key(&mut violations);
-        violations.finish()?;
-        let emails = self.0.list(&call, account, &page, before).await?;
-        let id = |email: &Email| email.id.to_string();
-        let (emails, next_page_token) = page.try_cut(emails, id, |email| {
-            let seen = self.0.seen(&call, email, view)?;
-            Ok::<_, Error>(wire(seen, &call))
+        request: Request<wire::ListEmailsRequest>,
+    ) -> Answer<wire::ListEmailsResponse> {
+        let (call, (parent, view), page) = Page::open(request, |it, fields| {
+            let view = fields.check("view", view(it.view));
+            fields.name::<AccountId>("parent", &it.parent).zip(view)
         })?;
-        Ok(Response::new(ListEmailsResponse {
+        let emails = self.0.list(&call, &parent, &page).await?;
+        let key = |email: &Email| email.id.id.to_string();
+        let (emails, next_page_token) = page.try_cut(emails, key, |email| {
+            Ok::<_, Error>(to_wire(self.0.seen(&call, email, view)?, &call))
+        })?;
+        Ok(Response::new(wire::ListEmailsResponse {
             emails,
             next_page_token,
         }))
     }
 }
 
-fn email_name(name: &str) -> Option<(&str, Uuid)> {
-    let [account, id] = parse(name, ["accounts", "emails"])?;
-    Some((account, parse_uuid(id)?))
+fn view(given: i32) -> Result<View, &'static str> {
+    match wire::EmailView::try_from(given) {
+        Ok(wire::EmailView::Unspecified | wire::EmailView::Basic) => Ok(View::Basic),
+        Ok(wire::EmailView::Full) => Ok(View::Full),
+        Err(_) => Err("must be a value of EmailView"),
+    }
 }
 
-fn wire(seen: Seen, call: &Call) -> EmailMessage {
+fn to_wire(seen: Seen, call: &Call) -> wire::Email {
+    use wire::email;
+
     let Seen { email, letter } = seen;
     let state = match email.delivery {
         Delivery::Queued | Delivery::Sending => email::State::Queued,
@@ -106,8 +75,8 @@ fn wire(seen: Seen, call: &Call) -> EmailMessage {
         Some(to) => (to.email.clone(), to.locale.tag().to_owned()),
         None => (String::new(), String::new()),
     };
-    EmailMessage {
-        name: email.name(),
+    wire::Email {
+        name: email.id.to_string(),
         template: email.content.template().to_owned(),
         recipient,
         locale,

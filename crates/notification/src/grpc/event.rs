@@ -10,7 +10,7 @@ use octroi_api::event::v1::{
 use octroi_api::r#type::v1::Money;
 use octroi_platform::event::from_proto;
 use octroi_platform::name::parse;
-use octroi_platform::{Applied, Error, Intake, Tx};
+use octroi_platform::{AccountId, Applied, Error, Intake, Name as _, Tx};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -71,10 +71,10 @@ fn fact(event: &Event, payload: &Payload) -> anyhow::Result<Option<Fact>> {
             return Ok(None);
         }
     };
-    let [account] = parse(&event.account, ["accounts"]).context("no account")?;
+    let account = AccountId::parse(&event.account).context("no account")?;
     let effective = event.effective_time.as_ref().and_then(from_proto);
     Ok(Some(Fact {
-        account: account.to_owned(),
+        account,
         event: Uuid::try_parse(&event.id).context("its id")?,
         effective: effective.context("no effective time")?,
         what,

@@ -1,7 +1,7 @@
 //! The versions of accounts.
 
 use jiff::Timestamp;
-use octroi_platform::{Error, Rows, Tx, params, row_get};
+use octroi_platform::{AccountId, Error, Rows, Tx, params, row_get};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_postgres::Row;
@@ -18,7 +18,7 @@ struct StoredZone {
 }
 
 /// Stores a version of an account; one that is stored already stays.
-pub fn insert(tx: &mut Tx, id: &str, effective: Timestamp, account: &Account) {
+pub fn insert(tx: &mut Tx, id: &AccountId, effective: Timestamp, account: &Account) {
     let zones: Vec<Value> = account
         .zones
         .iter()
@@ -31,7 +31,7 @@ pub fn insert(tx: &mut Tx, id: &str, effective: Timestamp, account: &Account) {
          VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (account, version) DO NOTHING",
         params![
-            id.to_owned(),
+            id.clone(),
             account.version,
             effective,
             account.contact_email.clone(),

@@ -87,8 +87,8 @@ pub fn lease(tx: &mut Tx, email: &Email, token: Uuid) -> Result<(), Error> {
              give_up_at = coalesce(give_up_at, now() + $10::bigint * interval '1 second')
          WHERE account = $1 AND id = $2 AND state = 'QUEUED'",
         params![
-            email.account.clone(),
-            email.id,
+            email.id.account.clone(),
+            email.id.id,
             email.attempts,
             to.email.clone(),
             to.locale.tag(),
@@ -110,8 +110,8 @@ pub async fn renew(db: &Db, leased: &Leased) -> Result<(), Error> {
          UPDATE email SET lease_expires_at = now() + $4::bigint * interval '1 second'
          WHERE account = $1 AND id = $2 AND lease_token = $3",
         &[
-            &leased.email.account,
-            &leased.email.id,
+            &leased.email.id.account,
+            &leased.email.id.id,
             &leased.token,
             &seconds(LEASE),
         ],
@@ -132,7 +132,12 @@ pub async fn sealed_secret(
              SELECT sealed_secret FROM email
              WHERE account = $1 AND id = $2 AND lease_token = $3 AND secret_expires_at > $4
                AND secret_state = 'READABLE'",
-            &[&leased.email.account, &leased.email.id, &leased.token, &now],
+            &[
+                &leased.email.id.account,
+                &leased.email.id.id,
+                &leased.token,
+                &now,
+            ],
         )
         .await?;
     row.map(|row| row_get(&row, "sealed_secret")).transpose()
@@ -145,7 +150,7 @@ pub async fn held(db: &Db, call: &Call, leased: &Leased) -> Result<(Tx, bool), E
             call,
             "-- delivery::held
              SELECT state FROM email WHERE account = $1 AND id = $2 AND lease_token = $3 FOR UPDATE",
-            &[&leased.email.account, &leased.email.id, &leased.token],
+            &[&leased.email.id.account, &leased.email.id.id, &leased.token],
         )
         .await?;
     Ok((tx, !rows.is_empty()))
@@ -178,8 +183,8 @@ pub fn finish(tx: &mut Tx, leased: &Leased, next: &Next, now: Timestamp) {
              lease_token = NULL, lease_expires_at = NULL
          WHERE account = $1 AND id = $2 AND lease_token = $3",
         params![
-            leased.email.account.clone(),
-            leased.email.id,
+            leased.email.id.account.clone(),
+            leased.email.id.id,
             leased.token,
             state,
             sent,

@@ -1,13 +1,12 @@
 //! The history of e-mails.
 
-use octroi_platform::{Db, Error, Rows, Tx, params, row_get};
+use octroi_platform::{AccountId, Db, Error, Rows, Tx, params, row_get};
 use serde_json::{Value, json};
 use tokio_postgres::Row;
-use uuid::Uuid;
 
 use crate::domain::account::Addressee;
 use crate::domain::content::Content;
-use crate::domain::email::{Delivery, Email, Secret};
+use crate::domain::email::{Delivery, Email, EmailId, Secret};
 use crate::domain::locale::Locale;
 use crate::store::account;
 
@@ -61,8 +60,8 @@ pub fn insert(tx: &mut Tx, email: &Email) -> Result<(), Error> {
               license, secret_state, sealed_secret, secret_expires_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
         params![
-            email.account.clone(),
-            email.id,
+            email.id.account.clone(),
+            email.id.id,
             email.event,
             email.effective,
             email.content.template(),
@@ -84,38 +83,36 @@ pub fn insert(tx: &mut Tx, email: &Email) -> Result<(), Error> {
 }
 
 /// One e-mail of an account.
-pub async fn get(db: &Db, account: &str, id: Uuid) -> Result<Option<Email>, Error> {
+pub async fn get(db: &Db, id: &EmailId) -> Result<Option<Email>, Error> {
     let row = db
         .read_opt(
             select_email!("email::get", "WHERE e.account = $1 AND e.id = $2"),
-            &[&account, &id],
+            &[&id.account, &id.id],
         )
         .await?;
     row.map(|row| from_row(&row)).transpose()
 }
 
-/// An account's e-mails before `before`, newest first.
-pub async fn list(
-    db: &Db,
-    account: &str,
-    before: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<Email>, Error> {
-    let before = before.unwrap_or(Uuid::max());
-    let rows = db
-        .read(
-            select_email!(
-                "email::list",
-                "WHERE e.account = $1 AND e.id < $2 ORDER BY e.id DESC LIMIT $3"
-            ),
-            &[&account, &before, &limit],
-        )
-        .await?;
-    rows.iter().map(from_row).collect()
-}
+/// An account's e-mails, newest first, from below `$2` on, at most `$3`. An account that has e-mails exists, whether its
+/// own changes are known yet or not.
+pub const LIST: &str = concat!(
+    "-- email::list
+    SELECT e.* FROM (SELECT $1::text AS account) p LEFT JOIN (",
+    select_email!(
+        "emails of the account",
+        "WHERE e.account = $1 AND e.id < $2 ORDER BY e.id DESC LIMIT $3"
+    ),
+    ") e ON true
+    WHERE EXISTS (SELECT FROM account WHERE account = $1) OR EXISTS (SELECT FROM email WHERE account = $1)
+    ORDER BY e.id DESC"
+);
 
 /// The e-mails of a licence whose password is readable, locked: one at most, since each new password ends the previous.
-pub async fn with_password_of(tx: &Tx, account: &str, license: &str) -> Result<Vec<Email>, Error> {
+pub async fn with_password_of(
+    tx: &Tx,
+    account: &AccountId,
+    license: &str,
+) -> Result<Vec<Email>, Error> {
     let rows = tx
         .query(
             select_email!(
@@ -138,7 +135,7 @@ pub fn erase_secret(tx: &mut Tx, email: &Email) {
              lease_token = CASE WHEN $3 = 'QUEUED' THEN lease_token END,
              lease_expires_at = CASE WHEN $3 = 'QUEUED' THEN lease_expires_at END
          WHERE account = $1 AND id = $2",
-        params![email.account.clone(), email.id, state(email.delivery)],
+        params![email.id.account.clone(), email.id.id, state(email.delivery)],
         Rows::Exactly(1),
     );
 }
@@ -176,13 +173,16 @@ fn secret_columns(secret: &Secret) -> SecretColumns {
     }
 }
 
-pub(super) fn from_row(row: &Row) -> Result<Email, Error> {
-    let account: String = row_get(row, "account")?;
-    let id: Uuid = row_get(row, "id")?;
+/// An e-mail, addressed as the row and its account say.
+pub fn from_row(row: &Row) -> Result<Email, Error> {
+    let id = EmailId {
+        account: row_get(row, "account")?,
+        id: row_get(row, "id")?,
+    };
     let corrupt = |column| Error::Corrupt {
         table: "email",
         column,
-        id: format!("{account}/{id}"),
+        id: format!("{}/{}", id.account.as_str(), id.id),
     };
     let template: &str = row_get(row, "template")?;
     let parameters: Value = row_get(row, "parameters")?;
@@ -222,7 +222,6 @@ pub(super) fn from_row(row: &Row) -> Result<Email, Error> {
         attempts: row_get(row, "attempts")?,
         last_error: row_get(row, "last_error")?,
         secret,
-        account,
         id,
     };
     Ok(email.addressed(account::joined(row)?.as_ref()))
