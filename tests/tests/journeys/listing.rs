@@ -1,6 +1,7 @@
 //! Lists: in pages, each with the next one's token; nothing that is not available yet is ignored in silence.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use octroi_api::METHODS;
 use octroi_api::billing::v1::{
@@ -13,7 +14,10 @@ use octroi_api::licensing::v1::{
     ListOwnDevicesRequest,
 };
 use octroi_api::notification::v1::ListEmailsRequest;
-use octroi_tests::harness::{Answer as _, BUSINESS, Installation, ServiceName, new_group};
+use octroi_tests::harness::{
+    Answer as _, BUSINESS, Caller, Installation, Refused, ServiceName, new_group,
+};
+use tonic::Code;
 
 use crate::methods::with_everything;
 
@@ -317,5 +321,71 @@ async fn a_bad_parent_is_named() {
         .await
         .refused()
         .names(&["bill_run.month"]);
+    octroi.finish().await;
+}
+
+/// What is not there yet, and what may not be seen, is not found alike, whatever service is asked; one that hears of
+/// accounts from another says when to ask again.
+#[tokio::test]
+async fn an_unknown_account_is_not_found() {
+    let octroi = Installation::start().await;
+    octroi.customer("other").await;
+    octroi.drained().await;
+    let (operator, bound) = (octroi.operator(), octroi.bound_to("acme"));
+    macro_rules! refused {
+        ($at:ident, $client:ident($($of:expr)?), $list:ident, $request:ident) => {{
+            let of = |parent: &str| $request {
+                parent: format!("accounts/{parent}"),
+                ..$request::default()
+            };
+            let asks = |by: &Caller, parent: &str| {
+                let (mut client, request) = (by.$client($($of)?), of(parent));
+                async move { client.$list(request).await }
+            };
+            asks(&operator, "other").await.got();
+            let unknown = asks(&operator, "never").await.refused();
+            unknown.is(Code::NotFound, "NOT_FOUND");
+            let second = (ServiceName::$at != ServiceName::Billing).then_some(Duration::from_secs(1));
+            assert_eq!(unknown.retry, second, "{}", stringify!($list));
+            assert_eq!(asks(&bound, "never").await.refused(), unknown);
+            let hidden = asks(&bound, "other").await.refused();
+            let named = unknown.message.replace("never", "other");
+            assert_eq!(hidden, Refused { message: named, ..unknown });
+        }};
+    }
+    refused!(Licensing, orders(), list_orders, ListOrdersRequest);
+    refused!(
+        Licensing,
+        groups(),
+        list_license_groups,
+        ListLicenseGroupsRequest
+    );
+    refused!(Billing, payments(), list_payments, ListPaymentsRequest);
+    refused!(
+        Billing,
+        payment_methods(),
+        list_payment_methods,
+        ListPaymentMethodsRequest
+    );
+    refused!(Billing, invoices(), list_invoices, ListInvoicesRequest);
+    refused!(Notification, emails(), list_emails, ListEmailsRequest);
+    refused!(
+        Licensing,
+        events(ServiceName::Licensing),
+        list_events,
+        ListEventsRequest
+    );
+    refused!(
+        Billing,
+        events(ServiceName::Billing),
+        list_events,
+        ListEventsRequest
+    );
+    refused!(
+        Notification,
+        events(ServiceName::Notification),
+        list_events,
+        ListEventsRequest
+    );
     octroi.finish().await;
 }

@@ -51,6 +51,7 @@ impl EventService for EventsApi {
         })?;
         let after = page.after.unwrap_or(0);
         let (rows, last) = self.list(&parent.key, after, page.limit).await?;
+        let last = last.ok_or_else(|| call.not_found(&parent))?;
         if !(0..=last).contains(&after) {
             let mut violations = Violations::default();
             violations.add("page_token", TOKEN_RULE);
@@ -74,14 +75,15 @@ impl EventService for EventsApi {
 }
 
 impl EventsApi {
-    /// An account's events after a position, and the last position given. One round trip: each statement sees what was
-    /// committed before it, so the one that gives positions sees whatever the one before it waited for.
+    /// An account's events after a position, and the last position given; none where nobody knows the account. One round
+    /// trip: each statement sees what was committed before it, so the one that gives positions sees whatever the one before
+    /// it waited for.
     async fn list(
         &self,
         account: &str,
         after: i64,
         limit: i64,
-    ) -> Result<(Vec<(i64, Row)>, i64), Error> {
+    ) -> Result<(Vec<(i64, Row)>, Option<i64>), Error> {
         let client = self.db.connection().await?;
         let hold = client.prepare_cached(HOLD).await?;
         let place = client.prepare_cached(PLACE).await?;
@@ -96,7 +98,7 @@ impl EventsApi {
             ),
             join(
                 client.query(&list, &[&account, &after, &limit]),
-                client.query_opt(&last, &of),
+                client.query_one(&last, &of),
             ),
             client.batch_execute("COMMIT"),
         )
@@ -109,8 +111,7 @@ impl EventsApi {
         committed?;
         let placed = |row| Ok((row_get(&row, "position")?, row));
         let rows = rows.into_iter().map(placed).collect::<Result<_, Error>>()?;
-        let last = last.map(|row| row_get(&row, "last")).transpose()?;
-        Ok((rows, last.unwrap_or(0)))
+        Ok((rows, row_get(&last, "last")?))
     }
 }
 
@@ -218,5 +219,7 @@ const LIST: &str = "-- list_events
     WHERE account = $1 AND position > $2
     ORDER BY position LIMIT $3";
 
+/// Null for an account that nobody knows.
 const LAST: &str = "-- last_position
-    SELECT last FROM event_position WHERE account = $1";
+    SELECT CASE WHEN EXISTS (SELECT FROM account WHERE account = $1) OR EXISTS (SELECT FROM event WHERE account = $1)
+        THEN coalesce((SELECT last FROM event_position WHERE account = $1), 0) END AS last";
