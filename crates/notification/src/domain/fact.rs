@@ -1,7 +1,7 @@
 //! Facts of the other services, and the e-mails that follow from them.
 
 use jiff::Timestamp;
-use octroi_platform::AccountId;
+use octroi_platform::name::AccountId;
 use uuid::Uuid;
 
 use crate::domain::account::{Account, Addressee};
