@@ -77,7 +77,7 @@ fn the_domain_takes_of_the_platform_only_what_is_pure() {
             }
         }
     }
-    none("domain/ uses name, error and text alone", breaches);
+    none("domain/ uses name, error, refusal and text alone", breaches);
 }
 
 #[test]
