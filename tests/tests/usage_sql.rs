@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use octroi_billing::usage::{Asked, DayUse, Usage, UsagePolicy, count};
 use octroi_calendar::{Day, Month, Zones};
-use octroi_platform::{Call, Clock, Db, Tx};
+use octroi_platform::{AccountId, Call, Clock, Db, Tx};
 use octroi_tests::harness::Installation;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -295,7 +295,7 @@ async fn usage_is_counted_as_one_would_by_hand() {
             let days = case.days();
             let intervals = case.intervals(&days);
             store(&tx, &account, &intervals).await;
-            asked.push(&account, &days);
+            asked.push(&AccountId::new(account), &days);
             expected.push(naive(&intervals, &days));
         }
         let counted = count(&tx, &asked).await.unwrap();

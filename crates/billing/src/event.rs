@@ -12,14 +12,6 @@ use crate::domain::invoice::{Invoice, State};
 use crate::domain::money::Money;
 use crate::domain::payment::{Payment, PaymentState};
 
-/// An amount as the contracts carry it.
-pub fn money(amount: Money) -> octroi_api::r#type::v1::Money {
-    octroi_api::r#type::v1::Money {
-        currency_code: amount.currency.code().to_owned(),
-        amount: amount.amount(),
-    }
-}
-
 /// The account as others need it. `previous_email` is the contact before this change, when that changed.
 pub fn account_snapshot(account: &Account, previous_email: Option<&str>) -> AccountChanged {
     AccountChanged {
@@ -43,7 +35,7 @@ pub fn account_snapshot(account: &Account, previous_email: Option<&str>) -> Acco
 /// An account is new or changed.
 pub fn account_changed(account: &Account, previous_email: Option<&str>, at: Timestamp) -> NewEvent {
     let payload = Payload::AccountChanged(account_snapshot(account, previous_email));
-    NewEvent::new(&account.id, account.name(), at, payload)
+    NewEvent::new(account.id.as_str(), account.id.to_string(), at, payload)
 }
 
 /// A payment came to its definite end; none while it has not.
@@ -54,22 +46,27 @@ pub fn payment_settled(payment: &Payment) -> Option<NewEvent> {
         PaymentState::Declined { at, reason } => (*at, Some(reason.clone())),
     };
     let payload = Payload::PaymentSettled(PaymentSettled {
-        payment: payment.name(),
-        order: payment.order_name(),
-        amount: Some(money(payment.amount)),
+        payment: payment.id.to_string(),
+        order: payment.order.to_string(),
+        amount: Some(payment.amount.into()),
         succeeded: decline_reason.is_none(),
         decline_reason: decline_reason.unwrap_or_default(),
     });
-    Some(NewEvent::new(&payment.account, payment.name(), at, payload))
+    Some(NewEvent::new(
+        payment.id.account.as_str(),
+        payment.id.to_string(),
+        at,
+        payload,
+    ))
 }
 
 /// An invoice was numbered and frozen.
 pub fn invoice_issued(invoice: &Invoice) -> NewEvent {
     let bill = &invoice.bill;
     let payload = Payload::InvoiceIssued(InvoiceIssued {
-        invoice: invoice.name(),
+        invoice: invoice.id.to_string(),
         number: invoice.number.clone(),
-        total: Some(money(Money::new(bill.total, bill.currency))),
+        total: Some(Money::new(bill.total, bill.currency).into()),
         month: match &bill.charged {
             Charged::Month { month, .. } => month.to_string(),
             Charged::Order { .. } => String::new(),
@@ -80,5 +77,10 @@ pub fn invoice_issued(invoice: &Invoice) -> NewEvent {
         },
         issue_date: invoice.issue_date.to_string(),
     });
-    NewEvent::new(&bill.account, invoice.name(), invoice.created, payload)
+    NewEvent::new(
+        bill.account.as_str(),
+        invoice.id.to_string(),
+        invoice.created_at,
+        payload,
+    )
 }

@@ -4,13 +4,12 @@
 
 mod app;
 mod domain;
-mod error;
 mod event;
 mod grpc;
+mod refusal;
 mod settings;
 mod store;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -25,11 +24,16 @@ use octroi_platform::{Running, Service, Shell, StartError, services};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::app::App;
-use crate::app::bill_run::Slow;
+use crate::app::account::Accounts;
+use crate::app::bill_run::{BillRuns, Slow};
 use crate::app::gateway::Gateway;
+use crate::app::invoice::Invoices;
+use crate::app::payment::Payments;
+use crate::app::payment_method::PaymentMethods;
+use crate::app::quote::Quotes;
+use crate::app::seller::Sellers;
+use crate::app::settlement::Settlements;
 use crate::domain::seller::SPECIMEN_ZONE;
-use crate::error::Error;
 use crate::grpc::account::AccountApi;
 use crate::grpc::bill_run::BillRunApi;
 use crate::grpc::intake::UsageIntake;
@@ -104,52 +108,70 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
     let specimen = settings.specimen_seller.then(|| "specimen".to_owned());
     let zone = seller.as_ref().map_or(SPECIMEN_ZONE, |seller| &seller.zone);
     let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
-    let app = Arc::new(App {
-        db: shell.db.clone(),
-        clock: shell.clock.clone(),
-        gateway: Gateway::Test(shell.db.clone()),
-        seller: seller.as_ref().map(|seller| seller.id.clone()).or(specimen),
-        calendar: Zones::fixed(zone),
-        slow: Slow::default(),
-    });
+    let (db, clock) = (&shell.db, &shell.clock);
+    let sellers = Sellers {
+        db: db.clone(),
+        clock: clock.clone(),
+    };
     if let Some(seller) = &seller {
-        app.put_seller(seller).await.map_err(not_loaded)?;
+        sellers.put(seller).await.map_err(StartError::Internal)?;
     }
     if settings.specimen_seller {
-        app.seed_specimen().await.map_err(not_loaded)?;
+        sellers
+            .seed_specimen()
+            .await
+            .map_err(StartError::Internal)?;
     }
+    let settlements = Settlements {
+        db: db.clone(),
+        clock: clock.clone(),
+        gateway: Gateway::Test(db.clone()),
+    };
     for _ in 0..SETTLE_LANES {
-        let settling = Arc::clone(&app);
+        let settlements = settlements.clone();
         shell.spawn_work("undecided payments", SETTLE_EVERY, move |now| {
-            let app = Arc::clone(&settling);
-            async move { app.settle_undecided(now).await }
+            let settlements = settlements.clone();
+            async move { settlements.settle_undecided(now).await }
         });
     }
-    let invoicing = Arc::clone(&app);
+    let bill_runs = BillRuns {
+        db: db.clone(),
+        clock: clock.clone(),
+        slow: Slow::default(),
+    };
+    let worker = bill_runs.clone();
     let wake = shell.spawn_work("bill runs", BILL_EVERY, move |now| {
-        let app = Arc::clone(&invoicing);
-        async move { app.work_on_bill_runs(now).await }
+        let bill_runs = worker.clone();
+        async move { bill_runs.work(now).await }
     });
-    let db = shell.db.clone();
-    let accounts =
+    let measured = db.clone();
+    let outcomes =
         "Accounts that bill runs went through, by what came of them; dry runs do not count";
-    shell.gauges("outcome", &[("bill_run_accounts", accounts)], move || {
-        let db = db.clone();
+    shell.gauges("outcome", &[("bill_run_accounts", outcomes)], move || {
+        let db = measured.clone();
         Box::pin(async move { store::bill_run::outcomes(&db).await })
     });
-    let routes = Routes::new(AccountServiceServer::new(AccountApi(Arc::clone(&app))))
-        .add_service(PaymentMethodServiceServer::new(PaymentMethodApi(
-            Arc::clone(&app),
-        )))
-        .add_service(PaymentServiceServer::new(PaymentApi(Arc::clone(&app))))
-        .add_service(SettlementServiceServer::new(SettlementApi(Arc::clone(
-            &app,
-        ))))
-        .add_service(InvoiceServiceServer::new(InvoiceApi(Arc::clone(&app))))
-        .add_service(BillRunServiceServer::new(BillRunApi { app, wake }));
+    let accounts = AccountApi(Accounts {
+        db: db.clone(),
+        seller: seller.map(|seller| seller.id).or(specimen),
+    });
+    let payment_methods = PaymentMethodApi(PaymentMethods { db: db.clone() });
+    let payments = PaymentApi(Payments { db: db.clone() });
+    let settlements = SettlementApi {
+        quotes: Quotes { db: db.clone() },
+        settlements,
+    };
+    let invoices = InvoiceApi(Invoices {
+        db: db.clone(),
+        clock: clock.clone(),
+        calendar: Zones::fixed(zone),
+    });
+    let bill_runs = BillRunApi { bill_runs, wake };
+    let routes = Routes::new(AccountServiceServer::new(accounts))
+        .add_service(PaymentMethodServiceServer::new(payment_methods))
+        .add_service(PaymentServiceServer::new(payments))
+        .add_service(SettlementServiceServer::new(settlements))
+        .add_service(InvoiceServiceServer::new(invoices))
+        .add_service(BillRunServiceServer::new(bill_runs));
     shell.serve(routes, UsageIntake, None).await
-}
-
-fn not_loaded(error: Error) -> StartError {
-    StartError::Internal(octroi_platform::Error::Internal(error.into()))
 }

@@ -118,7 +118,12 @@ fn methods_know_no_sql() {
 /// see is never handed out.
 #[test]
 fn requests_are_read_in_one_way() {
-    let forbidden = ["Call::open", "Violations::default", "may_see", "take_paging"];
+    let forbidden = [
+        "Call::open",
+        "Violations::default",
+        "may_see",
+        "take_paging",
+    ];
     none(
         "grpc/ reads requests through the platform",
         without(&layer("grpc"), &forbidden),
@@ -145,7 +150,10 @@ fn the_services_speak_one_dialect() {
     for service in SERVICES {
         files.extend(sources(&format!("crates/{service}/src"), ".rs"));
     }
-    none("the services speak one dialect", without(&files, &forbidden));
+    none(
+        "the services speak one dialect",
+        without(&files, &forbidden),
+    );
 }
 
 /// [`octroi_platform::Refusal`] alone makes them: whatever it says has a reason and can be read by every client.

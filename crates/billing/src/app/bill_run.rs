@@ -6,23 +6,24 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use octroi_api::billing::v1 as wire;
 use octroi_calendar::{Month, Zones};
-use octroi_platform::error::Error as Shared;
-use octroi_platform::{Call, Page, ToSql, Tx, round, row_get};
-use prost::Message;
+use octroi_platform::{
+    AccountId, Call, Clock, Db, Error, Name as _, Page, ToSql, Tx, round, row_get,
+};
+use serde_json::json;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::App;
 use super::charge::{self, Computed, Due};
 use super::invoice::{draft, issue};
-use crate::domain::account::{Account, name as account_name};
+use crate::domain::account::Account;
 use crate::domain::bill::Bill;
-use crate::domain::bill_run::{BillRun, Failure, Tally, Total, cut_off, name};
+use crate::domain::bill_run::{BillRun, BillRunId, Failure, Tally, Total, cut_off};
 use crate::domain::invoice::Draft;
-use crate::domain::money::{Currency, Overflow};
+use crate::domain::money::Currency;
 use crate::domain::seller::Seller;
-use crate::error::Error;
+use crate::refusal::{amount_overflow, usage_behind};
 use crate::store;
 use crate::store::bill_run::{Closing, UnderWay};
 use crate::store::charge::Closed;
@@ -66,51 +67,43 @@ const BEHIND: &str = "an event of licensing's that concerns the account cannot b
 /// Whose request ids a bill run's are: it is the installation's.
 const NOBODY: &str = "-";
 
-impl App {
+#[derive(Clone)]
+pub struct BillRuns {
+    pub db: Db,
+    pub clock: Clock,
+    pub slow: Slow,
+}
+
+impl BillRuns {
     /// Starts the invoicing of a month, under the given id or one of its own.
     ///
     /// # Errors
-    /// `ALREADY_EXISTS`, `MONTH_NOT_ENDED`, `USAGE_BEHIND`, `SELLER_INCOMPLETE`.
-    pub async fn create_bill_run<R: Message + Default>(
+    /// ALREADY_EXISTS, MONTH_NOT_ENDED, USAGE_BEHIND, SELLER_INCOMPLETE.
+    pub async fn create(
         &self,
         call: &Call,
-        id: Option<String>,
+        id: Option<BillRunId>,
         month: Month,
         dry_run: bool,
-        reply: fn(&BillRun) -> R,
-    ) -> Result<R, Error> {
-        let id = id.unwrap_or_else(|| format!("r-{}", Uuid::now_v7().simple()));
-        let begun = self
+    ) -> Result<wire::BillRun, Error> {
+        let id = id.unwrap_or_else(|| BillRunId(format!("r-{}", Uuid::now_v7().simple())));
+        let (mut tx, rows) = self
             .db
-            .begin(call, NOBODY, store::bill_run::EXISTS, &[&id])
+            .begin(call, NOBODY, store::bill_run::GET_ID, &[&id.0])
             .await?;
-        let (mut tx, rows) = match begun.fresh()? {
-            Ok(fresh) => fresh,
-            Err(answer) => return Ok(answer),
-        };
-        let taken = || Shared::AlreadyExists {
-            kind: "bill run",
-            name: name(&id),
-        };
-        if rows
-            .first()
-            .map(|row| row_get::<bool>(row, "taken"))
-            .transpose()?
-            == Some(true)
-        {
-            return Err(taken().into());
+        if !rows.is_empty() {
+            return Err(id.already_exists());
         }
         self.check_ready(&tx, month, call.now).await?;
-        let run = BillRun::new(id.clone(), month, dry_run, call.now);
+        let run = BillRun::new(id, month, dry_run, call.now);
         store::bill_run::insert(&mut tx, &run);
-        let after = serde_json::json!({"month": month.to_string(), "dry_run": dry_run});
-        tx.audit(&run.name(), None, Some(after));
-        let answer = reply(&run);
+        let after = json!({"month": month.to_string(), "dry_run": dry_run});
+        tx.audit(&run.id.to_string(), None, Some(after));
+        let answer = (&run).into();
         match tx.commit(&answer).await {
-            Err(error) if error.violates("bill_run_pkey") => return Err(taken().into()),
-            other => other?,
+            Err(error) if error.violates("bill_run_pkey") => Err(run.id.already_exists()),
+            committed => committed.map(|()| answer),
         }
-        Ok(answer)
     }
 
     /// Whether a month can be invoiced now: it has ended for someone, usage is complete through then, and a seller may
@@ -125,14 +118,11 @@ impl App {
         let cut_off = cut_off(month, &calendars, now)?;
         let complete = tx.complete_through("licensing").await?;
         if complete.is_none_or(|complete| complete < cut_off) {
-            return Err(Error::UsageBehind {
-                cut_off: cut_off.to_string(),
-                complete_through: complete.map(|at| at.to_string()).unwrap_or_default(),
-            });
+            return Err(usage_behind(cut_off, complete).into());
         }
         let mut reason = None;
         for row in &tx.query(store::bill_run::SELLERS, &[]).await? {
-            match store::seller::seller(row)?.check_complete() {
+            match store::seller::from_row(row)?.check_complete() {
                 Ok(()) => return Ok(()),
                 Err(incomplete) => reason = reason.or(Some(incomplete)),
             }
@@ -140,44 +130,30 @@ impl App {
         reason.map_or(Ok(()), |incomplete| Err(incomplete.into()))
     }
 
-    /// One bill run.
-    ///
-    /// # Errors
-    /// `NOT_FOUND`.
-    pub async fn get_bill_run(&self, id: &str) -> Result<BillRun, Error> {
+    pub async fn get(&self, call: &Call, id: &BillRunId) -> Result<BillRun, Error> {
         let after: Option<&str> = None;
         let row = self
             .db
-            .read_opt(store::bill_run::READ, &[&Some(id), &after, &1_i64])
+            .read_opt(store::bill_run::READ, &[&Some(&id.0), &after, &1_i64])
             .await?;
-        let row = row.ok_or_else(|| Shared::NotFound {
-            kind: "bill run",
-            name: name(id),
-        })?;
-        Ok(store::bill_run::from_row(&row)?)
+        store::bill_run::from_row(&row.ok_or_else(|| call.not_found(id))?)
     }
 
     /// A page of bill runs, newest first.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn list_bill_runs(&self, page: &Page) -> Result<Vec<BillRun>, Error> {
+    pub async fn list(&self, page: &Page<String>) -> Result<Vec<BillRun>, Error> {
         let only: Option<&str> = None;
         let rows = self
             .db
             .read(store::bill_run::READ, &[&only, &page.after, &page.limit])
             .await?;
-        Ok(rows
-            .iter()
-            .map(store::bill_run::from_row)
-            .collect::<Result<_, _>>()?)
+        rows.iter().map(store::bill_run::from_row).collect()
     }
 
     /// Works on the oldest run under way by one chunk; how much was done, 0 when there is no run to work on.
     ///
     /// # Errors
     /// The database's; the same chunk is then tried again.
-    pub async fn work_on_bill_runs(&self, now: Timestamp) -> anyhow::Result<u64> {
+    pub async fn work(&self, now: Timestamp) -> anyhow::Result<u64> {
         let Some(mut run) = store::bill_run::next(&self.db).await? else {
             return Ok(0);
         };
@@ -189,7 +165,7 @@ impl App {
         loop {
             // A panic is a failure like any other.
             let chunk = round(async { Ok(self.chunk(&mut run, size, None, now).await) }).await;
-            match chunk.unwrap_or_else(|panic| Err(Shared::Internal(panic).into())) {
+            match chunk.unwrap_or_else(|panic| Err(Error::Internal(panic))) {
                 Ok(0) => return Ok(done),
                 Ok(more) if size == among => return Ok(done + more),
                 Ok(more) => {
@@ -197,7 +173,7 @@ impl App {
                     among -= size;
                 }
                 // The database is away: for everybody.
-                Err(Error::Platform(error @ (Shared::Unavailable(_) | Shared::OutcomeUnknown))) => {
+                Err(error @ (Error::Unavailable(_) | Error::OutcomeUnknown)) => {
                     return Err(error.into());
                 }
                 // The others go on without it.
@@ -233,7 +209,10 @@ impl App {
         };
         let mut accounts = Vec::with_capacity(rows.len());
         for row in &rows {
-            accounts.push((store::account::account(row)?, store::seller::seller(row)?));
+            accounts.push((
+                store::account::from_row(row)?,
+                store::seller::from_row(row)?,
+            ));
         }
         if let Some((account, _)) = accounts.last() {
             through = Some(account.id.clone());
@@ -245,7 +224,7 @@ impl App {
         };
         let mut chunk = Chunk::default();
         if let Some(failure) = without {
-            chunk.park(failure);
+            chunk.fail(failure);
         }
         let dues = chunk.due(&tx, run, accounts, &behind).await?;
         for computed in charge::compute(&tx, dues, self.clock.is_test()).await? {
@@ -264,14 +243,18 @@ impl App {
     async fn hold(
         &self,
         run: &UnderWay,
-        after: &str,
+        after: &AccountId,
         size: i64,
         now: Timestamp,
-    ) -> Result<Option<(Tx, Vec<Row>, Vec<String>)>, Shared> {
+    ) -> Result<Option<(Tx, Vec<Row>, Vec<String>)>, Error> {
         let call = Call::background(now, "octroi.billing.v1.BillRunService/CreateBillRun");
         let (tx, held) = self
             .db
-            .begin_work(&call, store::bill_run::HOLD, &[&run.id, &run.done_through])
+            .begin_work(
+                &call,
+                store::bill_run::HOLD,
+                &[&run.id.0, &run.done_through],
+            )
             .await?;
         let Some(held) = held.first() else {
             tx.rollback().await;
@@ -279,7 +262,7 @@ impl App {
         };
         let behind = row_get(held, "behind")?;
         let next = async {
-            let params = [&after as &(dyn ToSql + Sync), &size];
+            let params = [after as &(dyn ToSql + Sync), &size];
             tx.query(store::bill_run::HOLD_ACCOUNTS, &params).await
         };
         let planning = tx.query(store::bill_run::FORGET_PLANS, &[]);
@@ -304,7 +287,7 @@ impl App {
         else {
             return Err(error);
         };
-        let account: String = row_get(&row, "account")?;
+        let account: AccountId = row_get(&row, "account")?;
         let mut beside = 0;
         if is_slow(&error) {
             let tries = self.slow.count(run);
@@ -314,14 +297,14 @@ impl App {
             beside = i64::from(tries < MOST_TRIES);
         }
         let (reason, message) = match &error {
-            Error::Platform(Shared::TookTooLong) => ("TOOK_TOO_LONG", error.to_string()),
-            Error::Platform(Shared::Conflict(_)) => ("CONFLICT", error.to_string()),
+            Error::TookTooLong => ("TOOK_TOO_LONG", error.to_string()),
+            Error::Conflict(_) => ("CONFLICT", error.to_string()),
             _ => {
                 let message = "internal error; the log has it under the account's name";
                 ("INTERNAL", message.to_owned())
             }
         };
-        tracing::error!(%account, run = run.id, reason, error = format!("{:#}", anyhow::Error::new(error)), "a bill run goes on without an account");
+        tracing::error!(%account, run = %run.id, reason, error = format!("{:#}", anyhow::Error::new(error)), "a bill run goes on without an account");
         let failure = Failure {
             reason: reason.to_owned(),
             message,
@@ -333,10 +316,7 @@ impl App {
 
 /// Whether an account takes too long, or waits for what others hold; and it may be that all do.
 fn is_slow(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Platform(Shared::TookTooLong | Shared::Conflict(_))
-    )
+    matches!(error, Error::TookTooLong | Error::Conflict(_))
 }
 
 /// What becomes of a chunk's accounts.
@@ -347,7 +327,7 @@ struct Chunk {
     /// The month of every account that is done, with or without an invoice.
     closings: Vec<Closing>,
     /// Months whose late usage the drafts charge.
-    settled: Vec<(String, Month)>,
+    settled: Vec<(AccountId, Month)>,
     failures: Vec<Failure>,
     totals: BTreeMap<Currency, i128>,
 }
@@ -364,17 +344,14 @@ impl Chunk {
         let mut ended = Vec::with_capacity(accounts.len());
         for (account, seller) in accounts {
             let zones = charge::zones(&account)?;
-            if zones.month(run.month).end <= run.created {
+            if zones.month(run.month).end <= run.created_at {
                 ended.push((account, seller, zones));
             } else {
                 self.tally.not_due += 1;
             }
         }
-        let ids: Vec<&str> = ended
-            .iter()
-            .map(|(account, ..)| account.id.as_str())
-            .collect();
-        let mut months: BTreeMap<String, Vec<Closed>> = BTreeMap::new();
+        let ids: Vec<&AccountId> = ended.iter().map(|(account, ..)| &account.id).collect();
+        let mut months: BTreeMap<AccountId, Vec<Closed>> = BTreeMap::new();
         for closed in store::charge::closed(tx, &ids, run.month).await? {
             months
                 .entry(closed.account.clone())
@@ -406,7 +383,7 @@ impl Chunk {
         let drafted = match bill {
             Ok(bill) if bill.lines.is_empty() => Ok(None),
             Ok(bill) => self.draft(bill, &due.seller, now).map(Some),
-            Err(unchargeable) => Err(unchargeable.into()),
+            Err(refusal) => Err(refusal.into()),
         };
         let account = due.account.id;
         match drafted {
@@ -420,22 +397,17 @@ impl Chunk {
                 self.closings.push(Closing {
                     account,
                     span: due.own.month.span,
-                    invoice: draft.as_ref().map(|draft| draft.id),
+                    invoice: draft.as_ref().map(|draft| draft.id.clone()),
                 });
                 self.drafts.extend(draft);
             }
             Err(error) => {
                 // Without a reason of its own it is no refusal but a failure: the chunk stops.
-                let Some(reason) = error.reason() else {
+                let Some(reason) = error.refused() else {
                     return Err(error);
                 };
-                tracing::warn!(
-                    account = account_name(&account),
-                    run = run.id,
-                    reason,
-                    "an account is parked"
-                );
-                self.park(Failure {
+                tracing::warn!(%account, run = %run.id, reason, "an account could not be invoiced");
+                self.fail(Failure {
                     account,
                     reason: reason.to_owned(),
                     message: error.to_string(),
@@ -445,7 +417,7 @@ impl Chunk {
         Ok(())
     }
 
-    fn park(&mut self, failure: Failure) {
+    fn fail(&mut self, failure: Failure) {
         self.tally.failed += 1;
         self.failures.push(failure);
     }
@@ -455,14 +427,14 @@ impl Chunk {
         let total = self.totals.entry(draft.bill.currency).or_default();
         *total = total
             .checked_add(i128::from(draft.bill.total))
-            .ok_or(Overflow)?;
+            .ok_or_else(amount_overflow)?;
         Ok(draft)
     }
 
     /// Queues everything, in so many statements, however many accounts: figures always, invoices and closed months
     /// unless the run is dry.
     async fn keep(self, tx: &mut Tx, run: &UnderWay, now: Timestamp) -> Result<(), Error> {
-        store::bill_run::park(tx, run, &self.failures);
+        store::bill_run::insert_failures(tx, run, &self.failures);
         let totals = self.totals.into_iter();
         let totals: Vec<Total> = totals
             .map(|(currency, minor)| Total { currency, minor })

@@ -3,17 +3,15 @@
 use std::collections::HashMap;
 
 use octroi_calendar::{Day, Month, Zones};
-use octroi_platform::Reads;
-use octroi_platform::error::Error as Shared;
+use octroi_platform::{AccountId, Error, Reads, Refusal};
 
 use crate::domain::account::Account;
 use crate::domain::bill::{Bill, Charged};
-use crate::domain::charge::{Billed, Knowledge, MonthSpan, Sold, Unchargeable};
+use crate::domain::charge::{Billed, Knowledge, MonthSpan, Sold};
 use crate::domain::price::Price;
 use crate::domain::seller::Seller;
 use crate::domain::tax::TaxRate;
 use crate::domain::usage::Usage;
-use crate::error::Error;
 use crate::store;
 use crate::store::usage::Asked;
 
@@ -45,7 +43,7 @@ pub struct Computed {
     /// The account.
     pub due: Due,
     /// Its bill, which may have no line; or why it cannot be charged.
-    pub bill: Result<Bill, Unchargeable>,
+    pub bill: Result<Bill, Refusal>,
     /// The late months that the bill puts right. A month of which more was charged than used stays marked.
     pub settled: Vec<Month>,
 }
@@ -83,7 +81,7 @@ pub fn zones(account: &Account) -> Result<Zones, Error> {
         .iter()
         .map(|change| (change.at, change.zone.clone()))
         .collect();
-    Zones::from_names(&history).map_err(|error| Shared::Internal(error.into()).into())
+    Zones::from_names(&history).map_err(|error| Error::Internal(error.into()))
 }
 
 /// Computes bills: one round trip, however many accounts.
@@ -115,8 +113,8 @@ pub struct Facts {
     /// The months.
     pub asked: Asked,
     usages: Vec<Vec<Usage>>,
-    sold: HashMap<String, Vec<Sold>>,
-    billed: HashMap<(String, Month), Vec<Billed>>,
+    sold: HashMap<AccountId, Vec<Sold>>,
+    billed: HashMap<(AccountId, Month), Vec<Billed>>,
     prices: Vec<Price>,
     rates: Vec<TaxRate>,
 }
@@ -126,7 +124,7 @@ impl Facts {
     ///
     /// # Errors
     /// The database's.
-    pub async fn read(reads: &Reads, asked: Asked) -> Result<Facts, Shared> {
+    pub async fn read(reads: &Reads, asked: Asked) -> Result<Facts, Error> {
         let accounts = asked.accounts();
         let window = asked.window();
         // Polled together they travel together: one round trip.
@@ -169,7 +167,7 @@ impl Facts {
         usages: &[Vec<Usage>],
         test_clock: bool,
         settled: &mut Vec<Month>,
-    ) -> Result<Bill, Unchargeable> {
+    ) -> Result<Bill, Refusal> {
         let account = &due.account;
         let knowledge = Knowledge {
             account,
@@ -195,6 +193,6 @@ impl Facts {
         }
         let MonthSpan { month, span, .. } = due.own.month;
         let own = Charged::Month { month, span };
-        Ok(Bill::new(account, &due.seller, own, lines, test_clock)?)
+        Bill::new(account, &due.seller, own, lines, test_clock)
     }
 }

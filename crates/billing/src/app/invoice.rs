@@ -6,22 +6,18 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use octroi_calendar::{Month, Zones};
-use octroi_platform::error::Error as Shared;
-use octroi_platform::{Call, Page, ToSql, Tx};
+use octroi_platform::{AccountId, Call, Clock, Db, Error, Page, ToSql, Tx};
 use uuid::Uuid;
 
-use super::App;
-use super::account::not_found;
 use super::charge::{self, Due, Facts};
-use crate::domain::account;
 use crate::domain::bill::{Bill, Charged};
 use crate::domain::charge::setup_lines;
-use crate::domain::invoice::{Draft, Invoice, Shown, ShownLine, name};
+use crate::domain::invoice::{Draft, Invoice, InvoiceId, Shown, ShownLine};
 use crate::domain::ledger::Posting;
 use crate::domain::mention::Terms;
+use crate::domain::order::OrderId;
 use crate::domain::seller::Seller;
 use crate::domain::settlement::OrderCharge;
-use crate::error::Error;
 use crate::store::account::account_columns;
 use crate::store::seller::seller_columns;
 use crate::store::usage::Asked;
@@ -37,112 +33,85 @@ const ACCOUNT: &str = concat!(
     " FROM account a JOIN seller s ON s.id = a.seller WHERE a.account = $1"
 );
 
-impl App {
+#[derive(Clone)]
+pub struct Invoices {
+    pub db: Db,
+    pub clock: Clock,
+    /// The calendar that accounts keep unless they say otherwise.
+    pub calendar: Zones,
+}
+
+impl Invoices {
     /// One invoice, with this many of its lines.
-    ///
-    /// # Errors
-    /// `NOT_FOUND`.
-    pub async fn get_invoice(
-        &self,
-        call: &Call,
-        account: &str,
-        id: Uuid,
-        lines: i32,
-    ) -> Result<Shown, Error> {
-        call.caller
-            .may_see(account, "invoice", &name(account, id))?;
+    pub async fn get(&self, call: &Call, id: &InvoiceId, lines: i32) -> Result<Shown, Error> {
         let after: Option<Uuid> = None;
-        let row = self
+        let params: [&(dyn ToSql + Sync); 5] = [&id.account, &Some(id.id), &after, &1_i64, &lines];
+        let found = self
             .db
-            .read_opt(
+            .list(
+                call,
+                id,
                 store::invoice::READ,
-                &[&account, &Some(id), &after, &1_i64, &lines],
+                &params,
+                store::invoice::from_row,
             )
             .await?;
-        let found = row
-            .map(|row| store::invoice::from_row(&row))
-            .transpose()?
-            .flatten();
-        Ok(found.ok_or_else(|| no_invoice(account, id))?)
+        found.into_iter().next().ok_or_else(|| call.not_found(id))
     }
 
-    /// A page of an account's invoices, newest first, with one more when another page follows; of each this many lines.
-    ///
-    /// # Errors
-    /// `NOT_FOUND` for the account.
-    pub async fn list_invoices(
+    /// A page of an account's invoices, newest first; of each this many lines.
+    pub async fn list(
         &self,
         call: &Call,
-        account: &str,
-        before: Option<Uuid>,
-        page: &Page,
+        account: &AccountId,
+        page: &Page<Uuid>,
         lines: i32,
     ) -> Result<Vec<Shown>, Error> {
-        call.caller
-            .may_see(account, "account", &account::name(account))?;
         let only: Option<Uuid> = None;
-        let rows = self
-            .db
-            .read(
+        let params: [&(dyn ToSql + Sync); 5] = [account, &only, &page.after, &page.limit, &lines];
+        self.db
+            .list(
+                call,
+                account,
                 store::invoice::READ,
-                &[&account, &only, &before, &page.limit, &lines],
+                &params,
+                store::invoice::from_row,
             )
-            .await?;
-        if rows.is_empty() {
-            return Err(not_found(account).into());
-        }
-        let mut invoices = Vec::with_capacity(rows.len());
-        for row in &rows {
-            invoices.extend(store::invoice::from_row(row)?);
-        }
-        Ok(invoices)
+            .await
     }
 
-    /// A page of an invoice's lines, in their order, with one more when another page follows.
-    ///
-    /// # Errors
-    /// `NOT_FOUND` for the invoice.
-    pub async fn list_invoice_lines(
+    /// An invoice's lines in their order: at most `limit` of those after the one with this number.
+    pub async fn list_lines(
         &self,
         call: &Call,
-        account: &str,
-        id: Uuid,
+        invoice: &InvoiceId,
         after: i32,
-        page: &Page,
+        limit: i64,
     ) -> Result<Vec<ShownLine>, Error> {
-        call.caller
-            .may_see(account, "invoice", &name(account, id))?;
-        let rows = self
-            .db
-            .read(
+        let params: [&(dyn ToSql + Sync); 4] = [&invoice.account, &invoice.id, &after, &limit];
+        self.db
+            .list(
+                call,
+                invoice,
                 store::invoice::READ_LINES,
-                &[&account, &id, &after, &page.limit],
+                &params,
+                store::invoice::line_from_row,
             )
-            .await?;
-        if rows.is_empty() {
-            return Err(no_invoice(account, id).into());
-        }
-        let mut lines = Vec::with_capacity(rows.len());
-        for row in &rows {
-            lines.extend(store::invoice::line_from_row(row, id)?);
-        }
-        Ok(lines)
+            .await
     }
 
     /// The bill that an account's month would make, or, while it runs, would make if it ended at an instant: now, or
     /// that of an earlier look which this one goes on from. Nothing is kept.
     ///
     /// # Errors
-    /// `NOT_FOUND`, and what parks an account in a bill run.
-    pub async fn preview_invoice(
+    /// NOT_FOUND, and the refusals for which a bill run goes on without an account.
+    pub async fn preview(
         &self,
         call: &Call,
-        account: &str,
+        account: &AccountId,
         month: Month,
         at: Timestamp,
     ) -> Result<Bill, Error> {
-        call.caller
-            .may_see(account, "account", &account::name(account))?;
         let until_then = |zones: &Zones| {
             let mut days = zones.days(month);
             days.retain(|day| day.start < at);
@@ -156,7 +125,7 @@ impl App {
         let mut guess = Asked::default();
         guess.push(account, &until_then(&self.calendar));
         let reads = self.db.reads().await?;
-        let key: [&(dyn ToSql + Sync); 1] = [&account];
+        let key: [&(dyn ToSql + Sync); 1] = [account];
         let only = [account];
         let (rows, closed, guessed) = tokio::try_join!(
             reads.query(ACCOUNT, &key),
@@ -164,9 +133,12 @@ impl App {
             Facts::read(&reads, guess),
         )?;
         let Some(row) = rows.first() else {
-            return Err(not_found(account).into());
+            return Err(call.not_found(account));
         };
-        let (account, seller) = (store::account::account(row)?, store::seller::seller(row)?);
+        let (account, seller) = (
+            store::account::from_row(row)?,
+            store::seller::from_row(row)?,
+        );
         let zones = charge::zones(&account)?;
         // What was told late goes to the next invoice: not to one that was made already.
         let late: Vec<Month> = match closed.iter().any(|closed| closed.month == month) {
@@ -184,15 +156,8 @@ impl App {
         };
         let computed = facts.compute(dues, self.clock.is_test()).into_iter().next();
         let computed =
-            computed.ok_or_else(|| Shared::Internal(anyhow::anyhow!("a preview of nothing")))?;
+            computed.ok_or_else(|| Error::Internal(anyhow::anyhow!("a preview of nothing")))?;
         Ok(computed.bill?)
-    }
-}
-
-fn no_invoice(account: &str, id: Uuid) -> Shared {
-    Shared::NotFound {
-        kind: "invoice",
-        name: name(account, id),
     }
 }
 
@@ -217,7 +182,7 @@ pub async fn issue(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Result<Ve
     // The series may have been waited for over midnight: a number and its date are of the day on which it is taken.
     let today = tx.now();
     if drafts.iter().any(|draft| draft.is_of_yesterday(today)) {
-        return Err(Shared::Conflict("the seller's day has ended in between").into());
+        return Err(Error::Conflict("the seller's day has ended in between"));
     }
     let mut numbers: BTreeMap<String, _> = wanted
         .into_iter()
@@ -230,7 +195,7 @@ pub async fn issue(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Result<Ve
             .get_mut(&draft.bill.seller)
             .and_then(|(date, numbers)| Some((*date, numbers.next()?)));
         let (date, number) =
-            next.ok_or_else(|| Shared::Internal(anyhow::anyhow!("a series ran out of numbers")))?;
+            next.ok_or_else(|| Error::Internal(anyhow::anyhow!("a series ran out of numbers")))?;
         invoices.push(draft.issue(number, date, now));
     }
     keep(tx, &invoices);
@@ -247,13 +212,13 @@ fn keep(tx: &mut Tx, invoices: &[Invoice]) {
             account: bill.account.clone(),
             seller: bill.seller.clone(),
             currency: bill.currency,
-            source: invoice.name(),
-            at: invoice.created,
+            source: invoice.id.to_string(),
+            at: invoice.created_at,
         };
         transfers.extend(posting.invoice([Uuid::now_v7(), Uuid::now_v7()], bill.net, bill.tax));
         tx.emit(event::invoice_issued(invoice));
         let after = serde_json::json!({"number": invoice.number, "total": bill.total, "currency": bill.currency.code()});
-        tx.audit(&invoice.name(), None, Some(after));
+        tx.audit(&invoice.id.to_string(), None, Some(after));
     }
     store::ledger::post(tx, &transfers);
 }
@@ -263,9 +228,12 @@ fn keep(tx: &mut Tx, invoices: &[Invoice]) {
 /// # Errors
 /// `SELLER_INCOMPLETE`.
 pub fn draft(bill: Bill, seller: &Seller, paid: bool, now: Timestamp) -> Result<Draft, Error> {
-    let zone = TimeZone::get(&seller.zone).map_err(|error| Shared::Internal(error.into()))?;
+    let zone = TimeZone::get(&seller.zone).map_err(|error| Error::Internal(error.into()))?;
     Ok(Draft {
-        id: Uuid::now_v7(),
+        id: InvoiceId {
+            account: bill.account.clone(),
+            id: Uuid::now_v7(),
+        },
         terms: Terms::of(seller)?,
         date: now.to_zoned(zone.clone()).date(),
         zone,
@@ -278,22 +246,21 @@ pub fn draft(bill: Bill, seller: &Seller, paid: bool, now: Timestamp) -> Result<
 /// is two round trips in all.
 ///
 /// # Errors
-/// `SELLER_INCOMPLETE`; `QUOTE_MISMATCH` when the lines do not come to what was paid.
+/// SELLER_INCOMPLETE.
 pub async fn issue_order(
     tx: &mut Tx,
     charge: &OrderCharge,
     test_clock: bool,
     now: Timestamp,
 ) -> Result<Invoice, Error> {
-    let rows = tx.query(ACCOUNT, &[&charge.account]).await?;
-    let row = rows.first().ok_or_else(|| not_found(&charge.account))?;
-    let (account, seller) = (store::account::account(row)?, store::seller::seller(row)?);
-    let order = charge
-        .order
-        .rsplit('/')
-        .next()
-        .unwrap_or_default()
-        .to_owned();
+    let OrderId { account, id } = &charge.order;
+    let rows = tx.query(ACCOUNT, &[account]).await?;
+    let row = rows.first().ok_or_else(|| tx.call().not_found(account))?;
+    let (account, seller) = (
+        store::account::from_row(row)?,
+        store::seller::from_row(row)?,
+    );
+    let order = id.clone();
     let lines = setup_lines(charge, account.locale)?;
     let bill = Bill::new(
         &account,
@@ -305,12 +272,12 @@ pub async fn issue_order(
     if (bill.net, bill.tax, bill.currency)
         != (charge.charge.net, charge.charge.tax, charge.charge.currency)
     {
-        return Err(Error::QuoteMismatch {
-            what: "the lines do not come to what was paid".to_owned(),
-        });
+        return Err(Error::Internal(anyhow::anyhow!(
+            "the lines do not come to what was paid"
+        )));
     }
     let draft = draft(bill, &seller, true, now)?;
     let issued = issue(tx, vec![draft], now).await?;
     let invoice = issued.into_iter().next();
-    Ok(invoice.ok_or_else(|| Shared::Internal(anyhow::anyhow!("no invoice was issued")))?)
+    invoice.ok_or_else(|| Error::Internal(anyhow::anyhow!("no invoice was issued")))
 }

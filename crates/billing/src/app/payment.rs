@@ -1,55 +1,30 @@
 //! Payments.
 
-use octroi_platform::error::Error as Shared;
-use octroi_platform::{Call, Page};
+use octroi_platform::{AccountId, Call, Db, Error, Page};
 use uuid::Uuid;
 
-use super::App;
-use super::account::not_found;
-use crate::domain::account;
-use crate::domain::payment::{Payment, name};
-use crate::error::Error;
-use crate::store;
+use crate::domain::payment::{Payment, PaymentId};
+use crate::store::payment::{GET, LIST, from_row};
 
-impl App {
-    /// One payment.
-    pub async fn get_payment(
-        &self,
-        call: &Call,
-        account: &str,
-        id: Uuid,
-    ) -> Result<Payment, Error> {
-        let not_found = || Shared::NotFound {
-            kind: "payment",
-            name: name(account, id),
-        };
-        call.caller
-            .may_see(account, "payment", &name(account, id))?;
-        let row = self
-            .db
-            .read_opt(store::payment::GET, &[&account, &id])
-            .await?;
-        Ok(store::payment::payment(&row.ok_or_else(not_found)?)?)
+#[derive(Clone)]
+pub struct Payments {
+    pub db: Db,
+}
+
+impl Payments {
+    pub async fn get(&self, call: &Call, id: &PaymentId) -> Result<Payment, Error> {
+        let row = self.db.read_opt(GET, &[&id.account, &id.id]).await?;
+        from_row(&row.ok_or_else(|| call.not_found(id))?)
     }
 
-    /// An account's payments, newest first; those before `before` by id.
-    pub async fn list_payments(
+    /// An account's payments, newest first.
+    pub async fn list(
         &self,
         call: &Call,
-        account: &str,
-        before: Option<Uuid>,
-        page: &Page,
+        account: &AccountId,
+        page: &Page<Uuid>,
     ) -> Result<Vec<Payment>, Error> {
-        call.caller
-            .may_see(account, "account", &account::name(account))?;
-        let rows = self
-            .db
-            .read(store::payment::LIST, &[&account, &before, &page.limit])
-            .await?;
-        let rows = store::of_parent(rows, "id")?.ok_or_else(|| not_found(account))?;
-        Ok(rows
-            .iter()
-            .map(store::payment::payment)
-            .collect::<Result<_, _>>()?)
+        let params = [account as _, &page.after as _, &page.limit as _];
+        self.db.list(call, account, LIST, &params, from_row).await
     }
 }

@@ -3,40 +3,42 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use octroi_platform::error::Error as Shared;
-use octroi_platform::{Call, row_get};
+use octroi_platform::{AccountId, Call, Db, Error, row_get};
 use serde_json::json;
 use tokio_postgres::Row;
 
-use super::App;
-use super::account::not_found;
-use crate::domain::account::{Account, name};
+use crate::domain::account::Account;
+use crate::domain::order::OrderId;
 use crate::domain::quote::{Asked, Priced, Quote};
 use crate::domain::tax::{TaxRate, in_force};
-use crate::error::Error;
+use crate::refusal::{price_missing, tax_rate_missing};
 use crate::store;
 
-impl App {
-    /// What an order costs now, and the account as it is. `order` is the order's resource name; none when it is only
-    /// asked what one would cost.
+#[derive(Clone)]
+pub struct Quotes {
+    pub db: Db,
+}
+
+impl Quotes {
+    /// What an order costs now, and the account as it is. `order` is none when it is only asked what one would cost.
     ///
     /// # Errors
     /// `NOT_FOUND`, `PRICE_MISSING`, `TAX_RATE_MISSING`, `AMOUNT_OVERFLOW`.
-    pub async fn quote_order(
+    pub async fn quote(
         &self,
         call: &Call,
-        account: &str,
-        order: Option<&str>,
+        account: &AccountId,
+        order: Option<&OrderId>,
         lines: Vec<Asked>,
     ) -> Result<(Quote, Account), Error> {
         let offers: Vec<&str> = lines.iter().map(|line| line.offer.as_str()).collect();
         let rows = self
             .db
-            .read(store::quote::QUOTE, &[&account, &offers, &call.now])
+            .read(store::quote::QUOTE, &[account, &offers, &call.now])
             .await?;
-        let (quote, found) = quoted(account, &lines, &rows, call.now)?;
+        let (quote, found) = quoted(call, account, &lines, &rows)?;
         match order {
-            Some(order) if found.first_order.is_none() => {
+            Some(order) if found.first_order_at.is_none() => {
                 self.quote_first(call, account, order, &lines).await
             }
             _ => Ok((quote, found)),
@@ -49,25 +51,26 @@ impl App {
     async fn quote_first(
         &self,
         call: &Call,
-        account: &str,
-        order: &str,
+        account: &AccountId,
+        order: &OrderId,
         lines: &[Asked],
     ) -> Result<(Quote, Account), Error> {
         let (mut tx, _) = self
             .db
-            .begin_work(call, store::quote::LOCK_ACCOUNT, &[&account])
+            .begin_work(call, store::quote::LOCK_ACCOUNT, &[account])
             .await?;
         let offers: Vec<&str> = lines.iter().map(|line| line.offer.as_str()).collect();
         // Read after the wait for the lock, so that what was changed meanwhile is seen.
         let rows = tx
-            .query(store::quote::QUOTE, &[&account, &offers, &call.now])
+            .query(store::quote::QUOTE, &[account, &offers, &call.now])
             .await?;
-        let (quote, found) = quoted(account, lines, &rows, call.now)?;
-        if found.first_order.is_none() {
+        let (quote, found) = quoted(call, account, lines, &rows)?;
+        if found.first_order_at.is_none() {
             store::account::mark_quoted(&mut tx, account, call.now);
             // What it holds changes with the first; those that follow only hold it for longer.
-            if found.quoted.is_none() {
-                tx.audit(&name(account), None, Some(json!({"quoted_order": order})));
+            if found.quoted_at.is_none() {
+                let after = json!({"quoted_order": order.to_string()});
+                tx.audit(&account.to_string(), None, Some(after));
             }
             tx.commit_work().await?;
         } else {
@@ -79,27 +82,34 @@ impl App {
 
 /// The quote that rows of [`store::quote::QUOTE`] make, one a line.
 fn quoted(
-    account: &str,
+    call: &Call,
+    account: &AccountId,
     lines: &[Asked],
     rows: &[Row],
-    now: Timestamp,
 ) -> Result<(Quote, Account), Error> {
-    let first = rows.first().ok_or_else(|| not_found(account))?;
-    let account = store::account::account(first)?;
-    let rates = store::tax::rates(first, &account.address.country)?;
-    let tax = tax_at(&rates, &account, row_get(first, "seller_time_zone")?, now)?;
+    let first = rows.first().ok_or_else(|| call.not_found(account))?;
+    let account = store::account::from_row(first)?;
+    let rates = store::tax::from_row(first, &account.address.country)?;
+    let tax = tax_at(
+        &rates,
+        &account,
+        row_get(first, "seller_time_zone")?,
+        call.now,
+    )?;
     let mut priced = Vec::with_capacity(lines.len());
     for (asked, row) in lines.iter().zip(rows) {
         let Some(price) = store::quote::price_in_force(row)? else {
-            return Err(Error::PriceMissing {
-                offer: asked.offer.clone(),
-                currency: account.currency.code().to_owned(),
-            });
+            return Err(price_missing(&asked.offer, account.currency.code()).into());
         };
         let asked = asked.clone();
         priced.push(Priced { asked, price });
     }
-    let quote = Quote::make(account.currency, &priced, (tax.category, tax.rate), now)?;
+    let quote = Quote::make(
+        account.currency,
+        &priced,
+        (tax.category, tax.rate),
+        call.now,
+    )?;
     Ok((quote, account))
 }
 
@@ -110,13 +120,12 @@ fn tax_at<'a>(
     seller_zone: &str,
     at: Timestamp,
 ) -> Result<&'a TaxRate, Error> {
-    let zone = TimeZone::get(seller_zone).map_err(|_| Shared::Corrupt {
+    let zone = TimeZone::get(seller_zone).map_err(|_| Error::Corrupt {
         table: "seller",
         column: "time_zone",
         id: seller_zone.to_owned(),
     })?;
     let day = at.to_zoned(zone).date();
-    in_force(rates, &account.address.country, day).ok_or_else(|| Error::TaxRateMissing {
-        country: account.address.country.clone(),
-    })
+    let country = &account.address.country;
+    Ok(in_force(rates, country, day).ok_or_else(|| tax_rate_missing(country))?)
 }

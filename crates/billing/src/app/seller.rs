@@ -3,16 +3,14 @@
 use jiff::civil::{Date, date};
 use jiff::{Timestamp, tz::TimeZone};
 use octroi_calendar::day_start;
-use octroi_platform::Call;
+use octroi_platform::{Call, Clock, Db, Error};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::App;
 use crate::domain::money::{Currency, Rate};
 use crate::domain::price::{self, Price, UsagePolicy};
 use crate::domain::seller::Seller;
 use crate::domain::tax::{TaxCategory, TaxRate};
-use crate::error::Error;
 use crate::store;
 
 /// The specimen's prices in euro cents a month, without tax. There is no set-up fee.
@@ -25,15 +23,21 @@ const SINCE: Date = date(2014, 1, 1);
 /// France's standard rate of VAT since 2014.
 const FRENCH_VAT_PPM: i32 = 200_000;
 
-impl App {
+#[derive(Clone)]
+pub struct Sellers {
+    pub db: Db,
+    pub clock: Clock,
+}
+
+impl Sellers {
     /// Puts a seller in the place of the one with its id. What stays the same is not written again.
-    pub async fn put_seller(&self, seller: &Seller) -> Result<(), Error> {
+    pub async fn put(&self, seller: &Seller) -> Result<(), Error> {
         let call = Call::background(self.clock.now(), "billing/start");
         let (mut tx, rows) = self
             .db
             .begin_work(&call, store::seller::LOCK, &[&seller.id])
             .await?;
-        let before = rows.first().map(store::seller::seller).transpose()?;
+        let before = rows.first().map(store::seller::from_row).transpose()?;
         if before.as_ref() == Some(seller) {
             tx.rollback().await;
             return Ok(());
@@ -44,7 +48,7 @@ impl App {
             before.as_ref().map(audited),
             Some(audited(seller)),
         );
-        Ok(tx.commit_work().await?)
+        tx.commit_work().await
     }
 
     /// Loads the specimen seller, its prices of the two offers in euros, and French VAT, all valid from 2014. What is
@@ -55,7 +59,7 @@ impl App {
             return Ok(());
         };
         let seller = Seller::specimen(euro);
-        self.put_seller(&seller).await?;
+        self.put(&seller).await?;
         let call = Call::background(self.clock.now(), "billing/start");
         let (mut tx, _) = self
             .db
@@ -87,7 +91,7 @@ impl App {
             let after = json!({ "country": vat.country, "rate_ppm": rate.ppm() });
             tx.audit(&format!("taxRates/{}", vat.id), None, Some(after));
         }
-        Ok(tx.commit_work().await?)
+        tx.commit_work().await
     }
 }
 

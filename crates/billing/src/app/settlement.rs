@@ -8,24 +8,24 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use octroi_platform::error::Error as Shared;
-use octroi_platform::{Call, ToSql, Tx, row_get};
+use octroi_platform::{Aggregate as _, Call, Clock, Db, Error, Tx, row_get};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::account::not_found;
-use super::gateway::Outcome;
-use super::{App, invoice, payment_method};
+use super::gateway::{Gateway, Outcome};
+use super::invoice;
 use crate::domain::account::Account;
+use crate::domain::invoice::InvoiceId;
 use crate::domain::ledger::Posting;
 use crate::domain::money::Money;
-use crate::domain::payment_method::{NewMethod, PaymentMethod, TestToken};
+use crate::domain::order::OrderId;
+use crate::domain::payment_method::{NewMethod, PaymentMethod, PaymentMethodId, TestToken};
 use crate::domain::quote::Quote;
 use crate::domain::settlement::{
     Attempt, Charge, METHOD_MISSING, METHOD_UNKNOWN, Means, OrderCharge, QUOTE_MISMATCH,
     SELLER_INCOMPLETE, Settlement, SettlementState, Verdict, in_the_way,
 };
-use crate::error::Error;
+use crate::refusal::order_settled;
 use crate::{event, store};
 
 /// How long the gateway may take to answer; what takes longer is looked up later.
@@ -60,9 +60,16 @@ struct Begun {
     mine: Option<(Uuid, TestToken)>,
 }
 
-impl App {
+#[derive(Clone)]
+pub struct Settlements {
+    pub db: Db,
+    pub clock: Clock,
+    pub gateway: Gateway,
+}
+
+impl Settlements {
     /// Settles an attempt, or says how it stands. The same attempt always names the same charge.
-    pub async fn settle_order(&self, call: &Call, settle: Settle) -> Result<Settlement, Error> {
+    pub async fn settle(&self, call: &Call, settle: Settle) -> Result<Settlement, Error> {
         let begun = self.begin_attempt(call, settle).await?;
         self.decide(call, begun).await
     }
@@ -80,13 +87,13 @@ impl App {
         }
     }
 
-    async fn read_attempt(&self, attempt: &Attempt) -> Result<Option<Settlement>, Shared> {
-        let (account, order) = (&attempt.account, &attempt.order);
+    async fn read_attempt(&self, attempt: &Attempt) -> Result<Option<Settlement>, Error> {
+        let OrderId { account, id } = &attempt.order;
         let row = self
             .db
-            .read_opt(store::settlement::GET, &[account, order, &attempt.number])
+            .read_opt(store::settlement::GET, &[account, id, &attempt.number])
             .await?;
-        row.as_ref().map(store::settlement::settlement).transpose()
+        row.as_ref().map(store::settlement::from_row).transpose()
     }
 
     /// Finds out how an attempt under way ends, if that can be told now.
@@ -160,7 +167,7 @@ impl App {
         };
         let decided = |it: &Settlement| it.state != SettlementState::Processing;
         if !asked.as_ref().is_ok_and(decided) {
-            store::settlement::put_off(&self.db, &attempt, lease).await?;
+            store::settlement::back_off(&self.db, &attempt, lease).await?;
         }
         asked
     }
@@ -183,18 +190,18 @@ impl App {
             quote,
             with,
         } = settle;
-        let account = &attempt.account;
+        let account = &attempt.order.account;
         let (mut tx, rows) = self
             .db
             .begin_work(call, store::quote::LOCK_ACCOUNT, &[account])
             .await?;
-        let row = rows.first().ok_or_else(|| not_found(account))?;
-        let customer = store::account::account(row)?;
-        let seller = store::seller::seller(row)?;
+        let row = rows.first().ok_or_else(|| call.not_found(account))?;
+        let customer = store::account::from_row(row)?;
+        let seller = store::seller::from_row(row)?;
         let named: Vec<Uuid> = quote.lines.iter().map(|line| line.price).collect();
         // With the account held nobody else begins an attempt of it, so what is read now stays true.
         let (attempts, prices, default) = tokio::try_join!(
-            store::settlement::of_order(&tx, account, &attempt.order),
+            store::settlement::of_order(&tx, &attempt.order),
             store::price::named(&tx, &named),
             store::payment_method::default(&tx, account),
         )?;
@@ -213,7 +220,7 @@ impl App {
                 (quote.declined(customer.currency), false)
             }
         };
-        if customer.first_order.is_none() {
+        if customer.first_order_at.is_none() {
             // What licensing tells of the order is still on its way.
             store::account::mark_ordered(&mut tx, account, call.now);
         }
@@ -256,17 +263,23 @@ impl App {
         }
         let token = match &settlement.means {
             Some(Means::New(new)) => new.token,
-            Some(Means::OnFile(id)) => self.token_on_file(attempt, *id).await?,
-            None => return Err(no_method(attempt).into()),
+            Some(Means::OnFile(id)) => self.token_on_file(attempt, id).await?,
+            None => return Err(no_method(attempt)),
         };
         self.ask(settlement, token).await
     }
 
-    async fn token_on_file(&self, attempt: &Attempt, id: Uuid) -> Result<TestToken, Error> {
-        let key: [&(dyn ToSql + Sync); 2] = [&attempt.account, &id];
-        let row = self.db.read_opt(store::payment_method::GET, &key).await?;
+    async fn token_on_file(
+        &self,
+        attempt: &Attempt,
+        id: &PaymentMethodId,
+    ) -> Result<TestToken, Error> {
+        let row = self
+            .db
+            .read_opt(store::payment_method::GET, &[&id.account, &id.id])
+            .await?;
         let row = row.ok_or_else(|| no_method(attempt))?;
-        Ok(store::payment_method::payment_method(&row)?.token)
+        Ok(store::payment_method::from_row(&row)?.token)
     }
 
     /// Ends a leased attempt: the payment, its new method, the order's invoice, the ledger and the facts, in one
@@ -278,19 +291,17 @@ impl App {
         lease: Uuid,
         verdict: Verdict,
     ) -> Result<Settlement, Error> {
-        let (account, order) = (&attempt.account, &attempt.order);
+        let OrderId { account, id } = &attempt.order;
         let (mut tx, rows) = self
             .db
             .begin_work(
                 call,
                 store::settlement::LOCK,
-                &[account, order, &attempt.number, &lease],
+                &[account, id, &attempt.number, &lease],
             )
             .await?;
-        let row = rows
-            .first()
-            .ok_or(Shared::Conflict("the attempt is gone"))?;
-        let settlement = store::settlement::settlement(row)?;
+        let row = rows.first().ok_or(Error::Conflict("the attempt is gone"))?;
+        let settlement = store::settlement::from_row(row)?;
         if settlement.state != SettlementState::Processing || !row_get::<bool>(row, "held")? {
             tx.rollback().await;
             return Ok(settlement);
@@ -310,17 +321,17 @@ impl App {
         };
         let before = audited(&settlement);
         let settlement = settlement
-            .settle(verdict, invoice, kept, call.now)
-            .map_err(|_| Shared::Conflict("the attempt was settled"))?;
+            .settle(verdict, invoice.clone(), kept, call.now)
+            .map_err(|_| Error::Conflict("the attempt was settled"))?;
         store::settlement::settle(&mut tx, &settlement);
         if let Some(payment) = settlement.payment() {
             store::payment::settle(&mut tx, &payment);
             if invoice.is_some() {
                 let posting = Posting {
-                    account: payment.account.clone(),
+                    account: payment.id.account.clone(),
                     seller: settlement.charge.seller.clone(),
                     currency: payment.amount.currency,
-                    source: payment.name(),
+                    source: payment.id.to_string(),
                     at: call.now,
                 };
                 let transfer = posting.payment(Uuid::now_v7(), payment.amount.minor);
@@ -331,7 +342,7 @@ impl App {
             }
         }
         tx.audit(
-            &attempt.order_name(),
+            &attempt.order.to_string(),
             Some(before),
             Some(audited(&settlement)),
         );
@@ -345,11 +356,10 @@ impl App {
         tx: &mut Tx,
         settlement: &Settlement,
         now: Timestamp,
-    ) -> Result<Uuid, Error> {
+    ) -> Result<InvoiceId, Error> {
         let lines = store::settlement::lines(tx, &settlement.attempt).await?;
         let order = OrderCharge {
-            account: settlement.attempt.account.clone(),
-            order: settlement.attempt.order_name(),
+            order: settlement.attempt.order.clone(),
             charge: settlement.charge.clone(),
             lines: lines
                 .into_iter()
@@ -358,10 +368,10 @@ impl App {
         };
         match invoice::issue_order(tx, &order, self.clock.is_test(), now).await {
             Ok(invoice) => Ok(invoice.id),
-            Err(Error::Platform(error)) => Err(error.into()),
             // The money is taken. A refusal now would tell licensing that it was not: this is a fault, and the attempt
             // stays undecided until it is mended.
-            Err(refusal) => Err(Shared::Internal(anyhow::Error::new(refusal)).into()),
+            Err(Error::Refused(refusal)) => Err(Error::Internal(refusal.into())),
+            Err(error) => Err(error),
         }
     }
 }
@@ -369,7 +379,7 @@ impl App {
 /// The attempt among the order's, if it was begun before.
 ///
 /// # Errors
-/// [`Error::OrderSettled`] when another stands in its way.
+/// ORDER_SETTLED when another stands in its way.
 fn found(attempt: &Attempt, attempts: Vec<Settlement>) -> Result<Option<Settlement>, Error> {
     let standing: Vec<(i32, bool)> = attempts
         .iter()
@@ -383,15 +393,12 @@ fn found(attempt: &Attempt, attempts: Vec<Settlement>) -> Result<Option<Settleme
     }
     match in_the_way(attempt.number, &standing) {
         None => Ok(None),
-        Some(other) => Err(Error::OrderSettled {
-            order: attempt.order_name(),
-            attempt: other,
-        }),
+        Some(other) => Err(order_settled(&attempt.order, other).into()),
     }
 }
 
-fn no_method(attempt: &Attempt) -> Shared {
-    Shared::Corrupt {
+fn no_method(attempt: &Attempt) -> Error {
+    Error::Corrupt {
         table: "settlement",
         column: "payment_method",
         id: attempt.charge_key(),
@@ -400,10 +407,15 @@ fn no_method(attempt: &Attempt) -> Shared {
 
 /// Puts the attempt's new method on file, as the default.
 fn put_on_file(tx: &mut Tx, call: &Call, attempt: &Attempt, new: NewMethod) -> PaymentMethod {
-    let method = PaymentMethod::put_on_file(&attempt.account, Uuid::now_v7(), new, true, call.now);
-    store::payment_method::clear_default(tx, &attempt.account);
+    let account = &attempt.order.account;
+    store::payment_method::clear_default(tx, account);
+    let id = PaymentMethodId {
+        account: account.clone(),
+        id: Uuid::now_v7(),
+    };
+    let method = PaymentMethod::put_on_file(id, new, true, call.now);
     store::payment_method::insert(tx, &method, Some(attempt));
-    tx.audit(&method.name(), None, Some(payment_method::audited(&method)));
+    tx.audit(&method.id.to_string(), None, Some(method.audited()));
     method
 }
 
@@ -430,7 +442,7 @@ fn record(
         store::payment::insert(tx, &payment);
     }
     tx.audit(
-        &settlement.attempt.order_name(),
+        &settlement.attempt.order.to_string(),
         None,
         Some(audited(&settlement)),
     );

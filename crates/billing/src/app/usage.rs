@@ -1,8 +1,7 @@
 //! Usage: what licensing tells of seats, groups and orders.
 
 use jiff::Timestamp;
-use octroi_platform::Tx;
-use octroi_platform::error::Error;
+use octroi_platform::{AccountId, Error, Tx};
 
 use crate::domain::usage::{Entry, GroupName, Opening, Seat};
 use crate::store;
@@ -43,7 +42,7 @@ pub enum Fact {
 ///
 /// # Errors
 /// The database's.
-pub async fn take(tx: &mut Tx, account: &str, fact: Fact) -> Result<(), Error> {
+pub async fn take(tx: &mut Tx, account: &AccountId, fact: Fact) -> Result<(), Error> {
     match fact {
         Fact::Opened(opening) => {
             store::usage::hold_account(tx, account).await?;

@@ -3,10 +3,13 @@
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
+use octroi_platform::name::AccountId;
+use octroi_platform::refusal::Refusal;
 use octroi_platform::text::is_unseen;
 
 use super::address::Address;
 use super::money::Currency;
+use crate::refusal::{account_fixed, account_held};
 
 /// Language of e-mails and documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +51,7 @@ pub struct ZoneChange {
 /// A customer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
-    /// Its id: "acme".
-    pub id: String,
-    /// Legal name.
+    pub id: AccountId,
     pub legal_name: String,
     /// Where every e-mail goes.
     pub contact_email: String,
@@ -67,15 +68,12 @@ pub struct Account {
     /// Every time zone that it has had, oldest first; never empty.
     pub zones: Vec<ZoneChange>,
     /// When its first order was kept.
-    pub first_order: Option<Timestamp>,
+    pub first_order_at: Option<Timestamp>,
     /// When an order was last quoted to be kept, before any was known to be.
-    pub quoted: Option<Timestamp>,
-    /// Rises with every change.
+    pub quoted_at: Option<Timestamp>,
     pub version: i64,
-    /// When it was created.
-    pub created: Timestamp,
-    /// When it last changed.
-    pub updated: Timestamp,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
 }
 
 /// What an account takes from its seller where it says nothing.
@@ -132,24 +130,14 @@ pub struct AccountChange {
     pub zone: Option<Option<String>>,
 }
 
-/// Currency and seller are fixed after the first order, and while it may be on its way.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} cannot change", fields.join(", "))]
-pub struct Fixed {
-    /// The fields that were to change.
-    pub fields: Vec<&'static str>,
-    /// Whether an order was kept. One that is not known to be may still be on its way.
-    pub kept: bool,
-}
-
-/// Resource name of an account: "accounts/acme".
-pub fn name(id: &str) -> String {
-    format!("accounts/{id}")
-}
-
 impl Account {
     /// A new account. `seller` is the one that `new` names, or the installation's own.
-    pub fn create(id: String, new: NewAccount, seller: &SellerDefaults, now: Timestamp) -> Account {
+    pub fn create(
+        id: AccountId,
+        new: NewAccount,
+        seller: &SellerDefaults,
+        now: Timestamp,
+    ) -> Account {
         Account {
             id,
             legal_name: new.legal_name,
@@ -163,24 +151,19 @@ impl Account {
                 at: now,
                 zone: new.zone.unwrap_or_else(|| seller.zone.clone()),
             }],
-            first_order: None,
-            quoted: None,
+            first_order_at: None,
+            quoted_at: None,
             version: 1,
-            created: now,
-            updated: now,
+            created_at: now,
+            updated_at: now,
         }
-    }
-
-    /// Resource name.
-    pub fn name(&self) -> String {
-        name(&self.id)
     }
 
     /// When it was first ordered for, as far as can be told from licensing's facts through `complete_through`: an
     /// order quoted after that may have been kept. One quoted before was, or never will be.
     fn ordered(&self, complete_through: Option<Timestamp>) -> Option<Timestamp> {
         let open = |quoted: &Timestamp| complete_through.is_none_or(|complete| complete < *quoted);
-        self.first_order.or(self.quoted.filter(open))
+        self.first_order_at.or(self.quoted_at.filter(open))
     }
 
     /// The time zone last set. Which zone governs an instant is for the calendar to say.
@@ -191,19 +174,19 @@ impl Account {
     }
 
     /// The account after a change that was asked for at `now`, its version risen by one; the account as it is when
-    /// nothing differs. `seller` is the one that it then has. The change takes effect at `updated`, which is after the
+    /// nothing differs. `seller` is the one that it then has. The change takes effect at `updated_at`, which is after the
     /// change before it even where this one was asked for earlier and waited longer. Licensing's facts are known through
     /// `complete_through`.
     ///
     /// # Errors
-    /// [`Fixed`] when currency or seller would change after the first order, or while it may be on its way.
+    /// ACCOUNT_FIXED when currency or seller would change after the first order, or while it may be on its way.
     pub fn change(
         &self,
         change: AccountChange,
         seller: &SellerDefaults,
         complete_through: Option<Timestamp>,
         now: Timestamp,
-    ) -> Result<Account, Fixed> {
+    ) -> Result<Account, Refusal> {
         let now = self.effective(now);
         let mut next = self.clone();
         next.seller = seller.id.clone();
@@ -224,7 +207,7 @@ impl Account {
         }
         if next != *self {
             next.version += 1;
-            next.updated = now;
+            next.updated_at = now;
         }
         Ok(next)
     }
@@ -232,15 +215,15 @@ impl Account {
     /// Changes take effect in the order of their versions: two instants that are the other way round, or the same,
     /// would leave it open which time zone governs.
     fn effective(&self, now: Timestamp) -> Timestamp {
-        let next = self.updated.checked_add(SignedDuration::from_micros(1));
-        now.max(next.unwrap_or(self.updated))
+        let next = self.updated_at.checked_add(SignedDuration::from_micros(1));
+        now.max(next.unwrap_or(self.updated_at))
     }
 
     fn check_fixed(
         &self,
         before: &Account,
         complete_through: Option<Timestamp>,
-    ) -> Result<(), Fixed> {
+    ) -> Result<(), Refusal> {
         if before.ordered(complete_through).is_none() {
             return Ok(());
         }
@@ -251,12 +234,10 @@ impl Account {
         if self.seller != before.seller {
             fields.push("seller");
         }
-        match fields.is_empty() {
-            true => Ok(()),
-            false => Err(Fixed {
-                fields,
-                kept: before.first_order.is_some(),
-            }),
+        match (fields.join(", ").as_str(), before.first_order_at) {
+            ("", _) => Ok(()),
+            (fields, Some(_)) => Err(account_fixed(&self.id, fields)),
+            (fields, None) => Err(account_held(&self.id, fields)),
         }
     }
 }

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 
 use octroi_calendar::{Month, Span};
+use octroi_platform::name::AccountId;
+use octroi_platform::refusal::Refusal;
 use uuid::Uuid;
 
 use super::account::{Account, Locale};
 use super::address::Address;
-use super::money::{Currency, Overflow, Rate, add, ratio, sum};
+use super::money::{Currency, Rate, add, ratio, sum};
 use super::price::UsagePolicy;
 use super::seller::Seller;
 use super::tax::TaxCategory;
@@ -129,9 +131,9 @@ pub struct Line {
 }
 
 impl TryFrom<Item> for Line {
-    type Error = Overflow;
+    type Error = Refusal;
 
-    fn try_from(item: Item) -> Result<Line, Overflow> {
+    fn try_from(item: Item) -> Result<Line, Refusal> {
         let amount = ratio(
             item.unit_price,
             i64::from(item.quantity),
@@ -155,8 +157,7 @@ pub struct TaxLine {
 /// Lines with their tax and sums.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bill {
-    /// Account id.
-    pub account: String,
+    pub account: AccountId,
     /// What it charges.
     pub charged: Charged,
     /// Id of the seller.
@@ -187,14 +188,14 @@ impl Bill {
     /// A bill of an account's lines. `test_clock` makes it a specimen.
     ///
     /// # Errors
-    /// [`Overflow`] when a sum leaves what can be computed exactly.
+    /// AMOUNT_OVERFLOW when a sum leaves what can be computed exactly.
     pub fn new(
         account: &Account,
         seller: &Seller,
         charged: Charged,
         lines: Vec<Line>,
         test_clock: bool,
-    ) -> Result<Bill, Overflow> {
+    ) -> Result<Bill, Refusal> {
         let taxes = taxes(&lines)?;
         let net = sum(lines.iter().map(|line| line.amount))?;
         let tax = sum(taxes.iter().map(|tax| tax.amount))?;
@@ -217,7 +218,7 @@ impl Bill {
 }
 
 /// Tax per category and rate, on the sum of its lines.
-fn taxes(lines: &[Line]) -> Result<Vec<TaxLine>, Overflow> {
+fn taxes(lines: &[Line]) -> Result<Vec<TaxLine>, Refusal> {
     let mut bases: BTreeMap<Applied, i64> = BTreeMap::new();
     for line in lines {
         let base = bases.entry(line.item.tax).or_default();
@@ -236,12 +237,13 @@ fn taxes(lines: &[Line]) -> Result<Vec<TaxLine>, Overflow> {
 pub(crate) mod tests {
     use super::*;
     use crate::domain::address::Address;
+    use crate::refusal::amount_overflow;
     use jiff::Timestamp;
     use proptest::prelude::*;
 
     pub(crate) fn account() -> Account {
         Account {
-            id: "acme".into(),
+            id: AccountId::new("acme"),
             legal_name: "Acme".into(),
             contact_email: "office@acme.example".into(),
             address: Address {
@@ -255,11 +257,11 @@ pub(crate) mod tests {
             seller: "specimen".into(),
             locale: Locale::Fr,
             zones: Vec::new(),
-            first_order: None,
-            quoted: None,
+            first_order_at: None,
+            quoted_at: None,
             version: 1,
-            created: Timestamp::UNIX_EPOCH,
-            updated: Timestamp::UNIX_EPOCH,
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
         }
     }
 
@@ -320,7 +322,7 @@ pub(crate) mod tests {
             vec![huge; 2],
             false,
         );
-        assert_eq!(bill, Err(Overflow));
+        assert_eq!(bill, Err(amount_overflow()));
     }
 
     proptest! {

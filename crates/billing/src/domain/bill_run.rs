@@ -1,21 +1,46 @@
 //! Bill runs: the invoicing of a month's consumption, account by account.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
 use octroi_calendar::{Month, Zones, day_start};
+use octroi_platform::name::{AccountId, Name};
+use octroi_platform::refusal::Refusal;
 
 use super::money::Currency;
+use crate::refusal::month_not_ended;
 
-/// Where a bill run is in its life.
+/// The name of a bill run: "billRuns/november".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BillRunId(pub String);
+
+impl Name for BillRunId {
+    const KIND: &'static str = "bill run";
+    const COLLECTIONS: &'static [&'static str] = &["billRuns"];
+
+    fn of(ids: &[&str]) -> Option<Self> {
+        let [id] = ids else { return None };
+        Some(Self((*id).to_owned()))
+    }
+
+    fn account(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl fmt::Display for BillRunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "billRuns/{}", self.0)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Under way.
     Running,
-    /// Every due account is invoiced or parked.
-    Completed {
-        /// Since when.
-        at: Timestamp,
-    },
+    /// Every due account is invoiced, or noted as one that could not be.
+    Completed { at: Timestamp },
 }
 
 /// What became of the accounts looked at.
@@ -27,7 +52,7 @@ pub struct Tally {
     pub skipped: i32,
     /// Whose local month had not ended.
     pub not_due: i32,
-    /// Parked.
+    /// Not invoiced, for a reason that is noted.
     pub failed: i32,
 }
 
@@ -41,11 +66,9 @@ impl Tally {
 /// An account that could not be invoiced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Account id.
-    pub account: String,
-    /// Reason, as an ErrorReason's name without prefix.
+    pub account: AccountId,
+    /// An ErrorReason's name without prefix.
     pub reason: String,
-    /// The reason in words.
     pub message: String,
 }
 
@@ -53,22 +76,17 @@ pub struct Failure {
 /// amount can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Total {
-    /// The currency.
     pub currency: Currency,
-    /// Minor units.
     pub minor: i128,
 }
 
 /// The invoicing of a month.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BillRun {
-    /// Its id.
-    pub id: String,
-    /// The month.
+    pub id: BillRunId,
     pub month: Month,
     /// Whether it keeps no invoice.
     pub dry_run: bool,
-    /// Where it is in its life.
     pub state: State,
     /// What became of the accounts so far.
     pub tally: Tally,
@@ -77,17 +95,12 @@ pub struct BillRun {
     /// What the invoices come to, per currency, tax included.
     pub totals: Vec<Total>,
     /// When it was asked for: an account whose month ends later is not due.
-    pub created: Timestamp,
-}
-
-/// Resource name of a bill run.
-pub fn name(id: &str) -> String {
-    format!("billRuns/{id}")
+    pub created_at: Timestamp,
 }
 
 impl BillRun {
     /// A run that begins.
-    pub fn new(id: String, month: Month, dry_run: bool, now: Timestamp) -> BillRun {
+    pub fn new(id: BillRunId, month: Month, dry_run: bool, now: Timestamp) -> BillRun {
         BillRun {
             id,
             month,
@@ -96,27 +109,17 @@ impl BillRun {
             tally: Tally::default(),
             failures: Vec::new(),
             totals: Vec::new(),
-            created: now,
+            created_at: now,
         }
     }
-
-    /// Resource name.
-    pub fn name(&self) -> String {
-        name(&self.id)
-    }
 }
-
-/// The month has not ended for any account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0} has not ended anywhere yet")]
-pub struct NotEnded(pub Month);
 
 /// Through when usage must be complete to invoice a month now: the latest end of it that has passed, over the calendars
 /// of all accounts. Without an account, the month must have ended where it ends first, fourteen hours ahead of UTC.
 ///
 /// # Errors
-/// [`NotEnded`] when it has ended for none.
-pub fn cut_off(month: Month, calendars: &[Zones], now: Timestamp) -> Result<Timestamp, NotEnded> {
+/// MONTH_NOT_ENDED when it has ended for none.
+pub fn cut_off(month: Month, calendars: &[Zones], now: Timestamp) -> Result<Timestamp, Refusal> {
     let first = TimeZone::fixed(Offset::constant(14));
     let nobody = [day_start(month.next().first_day(), &first)];
     let ends: Vec<Timestamp> = match calendars {
@@ -129,7 +132,7 @@ pub fn cut_off(month: Month, calendars: &[Zones], now: Timestamp) -> Result<Time
     ends.into_iter()
         .filter(|end| *end <= now)
         .max()
-        .ok_or(NotEnded(month))
+        .ok_or_else(|| month_not_ended(&month.to_string()))
 }
 
 #[cfg(test)]
@@ -146,14 +149,12 @@ mod tests {
         let calendars = ["Pacific/Auckland", "Europe/Paris", "America/New_York"].map(calendar);
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         let cut = |now| cut_off(month, &calendars, at(now));
-        assert_eq!(cut("2026-11-30T10:59:59Z"), Err(NotEnded(month)));
+        let not_ended = || Err(month_not_ended("2026-11"));
+        assert_eq!(cut("2026-11-30T10:59:59Z"), not_ended());
         assert_eq!(cut("2026-11-30T11:00:00Z"), Ok(at("2026-11-30T11:00:00Z")));
         assert_eq!(cut("2026-12-01T04:59:59Z"), Ok(at("2026-11-30T23:00:00Z")));
         assert_eq!(cut("2026-12-09T00:00:00Z"), Ok(at("2026-12-01T05:00:00Z")));
-        assert_eq!(
-            cut_off(month, &[], at("2026-11-30T09:59:59Z")),
-            Err(NotEnded(month))
-        );
+        assert_eq!(cut_off(month, &[], at("2026-11-30T09:59:59Z")), not_ended());
         assert!(cut_off(month, &[], at("2026-11-30T10:00:00Z")).is_ok());
     }
 

@@ -5,38 +5,17 @@ use std::collections::{HashMap, HashSet};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use octroi_calendar::{Month, Span, Zones};
+use octroi_platform::refusal::Refusal;
 use uuid::Uuid;
 
 use super::account::{Account, Locale};
 use super::bill::{Applied, Consumption, Item, Line};
 use super::mention::month_name;
-use super::money::Overflow;
 use super::price::{Price, UsagePolicy};
 use super::settlement::OrderCharge;
 use super::tax::{TaxRate, in_force};
 use super::usage::Usage;
-
-/// Why consumption cannot be charged. Nothing is ever assumed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unchargeable {
-    /// No price is in force.
-    #[error("no price in {currency} is in force for {offer}")]
-    PriceMissing {
-        /// Resource name of the offer.
-        offer: String,
-        /// ISO 4217 code.
-        currency: &'static str,
-    },
-    /// No tax rate is in force.
-    #[error("no tax rate is in force for {country}")]
-    TaxRateMissing {
-        /// ISO 3166-1 alpha-2 code.
-        country: String,
-    },
-    /// Amounts are beyond exactness.
-    #[error(transparent)]
-    Overflow(#[from] Overflow),
-}
+use crate::refusal::{amount_overflow, price_missing, tax_rate_missing};
 
 /// A month in an account's calendar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,13 +101,14 @@ impl Knowledge<'_> {
     /// What remains to be charged of a month: its consumption less what `billed` says was charged.
     ///
     /// # Errors
-    /// [`Unchargeable`] at the first line that cannot be charged.
+    /// PRICE_MISSING, TAX_RATE_MISSING or AMOUNT_OVERFLOW at the first line that cannot be charged: nothing is ever
+    /// assumed.
     pub fn charge(
         &self,
         month: MonthSpan,
         usage: &[Usage],
         billed: &[Billed],
-    ) -> Result<MonthLines, Unchargeable> {
+    ) -> Result<MonthLines, Refusal> {
         let sold = by_key(self.sold, |sold| (&*sold.group, &*sold.offer));
         let before = by_key(billed, |earlier| (&*earlier.group, &*earlier.offer));
         let mut prices: HashMap<&str, Vec<&Price>> = HashMap::new();
@@ -147,7 +127,7 @@ impl Knowledge<'_> {
             let price = self.price(month.span, prices, sold, usage, earlier)?;
             let used = usage.quantity(price.policy)?;
             let before = earlier.map_or(0, |earlier| earlier.quantity);
-            let quantity = used.checked_sub(before).ok_or(Overflow)?;
+            let quantity = used.checked_sub(before).ok_or_else(amount_overflow)?;
             if quantity > 0 {
                 let mut item = self.item(month, sold, usage, price, quantity)?;
                 if month.late {
@@ -172,7 +152,7 @@ impl Knowledge<'_> {
         sold: Option<&Sold>,
         usage: &Usage,
         earlier: Option<&Billed>,
-    ) -> Result<&'p Price, Unchargeable> {
+    ) -> Result<&'p Price, Refusal> {
         let quoted = sold
             .and_then(|sold| sold.entry)
             .filter(|(entered, _)| span.start <= *entered && *entered < span.end)
@@ -186,19 +166,17 @@ impl Knowledge<'_> {
                 .filter(|price| price.valid_from <= span.start)
                 .max_by_key(|price| price.valid_from),
         };
-        found.copied().ok_or_else(|| Unchargeable::PriceMissing {
-            offer: usage.offer.clone(),
-            currency: self.account.currency.code(),
-        })
+        let currency = self.account.currency.code();
+        found
+            .copied()
+            .ok_or_else(|| price_missing(&usage.offer, currency))
     }
 
     /// The tax of a period in arrears: the rate of its last local day (CGI 269).
-    fn tax(&self, month: MonthSpan) -> Result<Applied, Unchargeable> {
+    fn tax(&self, month: MonthSpan) -> Result<Applied, Refusal> {
         let country = &self.account.address.country;
         let rate = in_force(self.rates, country, month.last_day);
-        let rate = rate.ok_or_else(|| Unchargeable::TaxRateMissing {
-            country: country.clone(),
-        })?;
+        let rate = rate.ok_or_else(|| tax_rate_missing(country))?;
         Ok(Applied {
             category: rate.category,
             rate: rate.rate,
@@ -212,7 +190,7 @@ impl Knowledge<'_> {
         usage: &Usage,
         price: &Price,
         quantity: i32,
-    ) -> Result<Item, Unchargeable> {
+    ) -> Result<Item, Refusal> {
         let group_name = sold.map_or(&usage.group, |sold| &sold.group_name);
         let offer_name = sold.map_or(&usage.offer, |sold| &sold.offer_name);
         let locale = self.account.locale;
@@ -261,7 +239,7 @@ fn counted(policy: UsagePolicy, locale: Locale) -> &'static str {
 }
 
 /// An order's set-up fees as lines, at the tax that its quote froze.
-pub fn setup_lines(charge: &OrderCharge, locale: Locale) -> Result<Vec<Line>, Overflow> {
+pub fn setup_lines(charge: &OrderCharge, locale: Locale) -> Result<Vec<Line>, Refusal> {
     let tax = Applied {
         category: charge.charge.tax_category,
         rate: charge.charge.tax_rate,

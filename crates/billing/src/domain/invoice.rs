@@ -1,19 +1,51 @@
 //! Invoices: a bill that is numbered, dated and frozen.
 
+use std::fmt;
+
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
+use octroi_platform::name::{AccountId, Name, parse_uuid};
 use uuid::Uuid;
 
 use super::bill::{Bill, Line};
 use super::mention::{Terms, mentions};
 use super::money::Currency;
 
+/// The name of an invoice: "accounts/acme/invoices/{uuid}".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvoiceId {
+    pub account: AccountId,
+    pub id: Uuid,
+}
+
+impl Name for InvoiceId {
+    const KIND: &'static str = "invoice";
+    const COLLECTIONS: &'static [&'static str] = &["accounts", "invoices"];
+
+    fn of(ids: &[&str]) -> Option<Self> {
+        let [account, id] = ids else { return None };
+        Some(Self {
+            account: AccountId::new(*account),
+            id: parse_uuid(id)?,
+        })
+    }
+
+    fn account(&self) -> Option<&str> {
+        Some(self.account.as_str())
+    }
+}
+
+impl fmt::Display for InvoiceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/invoices/{}", self.account, self.id)
+    }
+}
+
 /// A bill about to be invoiced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
-    /// Id of the invoice.
-    pub id: Uuid,
+    pub id: InvoiceId,
     /// What it charges. It has at least one line: where there is nothing to charge there is no invoice.
     pub bill: Bill,
     /// The seller's terms.
@@ -26,7 +58,6 @@ pub struct Draft {
     pub paid: bool,
 }
 
-/// Where an invoice is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// To be paid by its due date.
@@ -59,11 +90,9 @@ impl State {
 /// An invoice, frozen when issued.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invoice {
-    /// Its id.
-    pub id: Uuid,
-    /// Its number: "F-2026-000001".
+    pub id: InvoiceId,
+    /// "F-2026-000001".
     pub number: String,
-    /// Where it is in its life.
     pub state: State,
     /// The seller's local date of issue.
     pub issue_date: Date,
@@ -71,8 +100,7 @@ pub struct Invoice {
     pub due_date: Date,
     /// Legal mentions, one a line.
     pub mentions: Vec<String>,
-    /// When it was issued.
-    pub created: Timestamp,
+    pub created_at: Timestamp,
     /// What it charges.
     pub bill: Bill,
 }
@@ -95,18 +123,6 @@ pub struct ShownLine {
     pub line: Line,
     /// The currency of its amounts.
     pub currency: Currency,
-}
-
-/// Resource name of an invoice.
-pub fn name(account: &str, id: Uuid) -> String {
-    format!("accounts/{account}/invoices/{id}")
-}
-
-impl Invoice {
-    /// Resource name.
-    pub fn name(&self) -> String {
-        name(&self.bill.account, self.id)
-    }
 }
 
 impl Draft {
@@ -134,7 +150,7 @@ impl Draft {
             issue_date: date,
             due_date: due,
             mentions: mentions(&self.bill, &self.terms, date, (!paid).then_some(due)),
-            created: now,
+            created_at: now,
             bill: self.bill,
         }
     }
@@ -152,7 +168,10 @@ mod tests {
         let seller = Seller::specimen(euro());
         let order = Charged::Order { order: "o1".into() };
         Draft {
-            id: Uuid::nil(),
+            id: InvoiceId {
+                account: account().id,
+                id: Uuid::nil(),
+            },
             bill: Bill::new(
                 &account(),
                 &seller,

@@ -2,6 +2,7 @@
 //! balances by its shape. Every invoice and every payment posts in its own transaction.
 
 use jiff::Timestamp;
+use octroi_platform::name::AccountId;
 use uuid::Uuid;
 
 use super::money::Currency;
@@ -56,8 +57,7 @@ impl TransferKind {
 /// One transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transfer {
-    /// The customer's account.
-    pub account: String,
+    pub account: AccountId,
     /// Its id.
     pub id: Uuid,
     /// The seller's id.
@@ -81,8 +81,7 @@ pub struct Transfer {
 /// What every transfer of one invoice or payment has in common.
 #[derive(Debug, Clone)]
 pub struct Posting {
-    /// The customer's account.
-    pub account: String,
+    pub account: AccountId,
     /// The seller's id.
     pub seller: String,
     /// The currency.
@@ -138,7 +137,7 @@ mod tests {
         #[test]
         fn paying_an_invoice_clears_the_receivable(net in 0_i64..1_000_000_000, tax in 0_i64..1_000_000_000) {
             let posting = Posting {
-                account: "acme".into(),
+                account: AccountId::new("acme"),
                 seller: "specimen".into(),
                 currency: Currency::find("EUR").unwrap(),
                 source: "accounts/acme/invoices/x".into(),

@@ -2,11 +2,12 @@
 //! customer's language.
 
 use jiff::civil::Date;
+use octroi_platform::refusal::Refusal;
 
 use super::account::Locale;
 use super::bill::{Bill, Charged};
 use super::money::{Money, Rate};
-use super::seller::{Incomplete, Seller, Sentence};
+use super::seller::{Seller, Sentence};
 use super::tax::TaxCategory;
 
 const MONTHS: [(&str, &str); 12] = [
@@ -39,8 +40,8 @@ impl Terms {
     /// A seller's terms.
     ///
     /// # Errors
-    /// [`Incomplete`] when it lacks any legal detail, not of its terms alone.
-    pub fn of(seller: &Seller) -> Result<Terms, Incomplete> {
+    /// SELLER_INCOMPLETE when it lacks any legal detail, not of its terms alone.
+    pub fn of(seller: &Seller) -> Result<Terms, Refusal> {
         seller.check_complete()?;
         match (seller.late_penalty, seller.recovery_indemnity) {
             (Some(late_penalty), Some(indemnity)) => Ok(Terms {
@@ -50,10 +51,7 @@ impl Terms {
                 early_payment_discount: seller.early_payment_discount.clone(),
                 vat_on_debits: seller.vat_on_debits,
             }),
-            _ => Err(Incomplete {
-                seller: seller.name(),
-                missing: seller.missing(),
-            }),
+            _ => Err(seller.incomplete()),
         }
     }
 }
@@ -208,6 +206,7 @@ fn percent(rate: Rate, locale: Locale) -> String {
 mod tests {
     use super::*;
     use crate::domain::bill::tests::{account, euro, line};
+    use crate::refusal::seller_incomplete;
     use jiff::civil::date;
 
     #[test]
@@ -278,7 +277,7 @@ mod tests {
             ..Seller::specimen(euro())
         };
         let refused = Terms::of(&seller).unwrap_err();
-        assert_eq!(refused.missing, ["rcs"]);
+        assert_eq!(refused, seller_incomplete("sellers/specimen", "rcs"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod mention;
 pub mod money;
 pub mod numbering;
+pub mod order;
 pub mod payment;
 pub mod payment_method;
 pub mod price;

@@ -3,10 +3,9 @@
 
 use std::fmt;
 
-/// An amount, a product or a sum left the range of `i64`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("amounts are beyond what can be computed exactly")]
-pub struct Overflow;
+use octroi_platform::refusal::Refusal;
+
+use crate::refusal::amount_overflow;
 
 /// A currency of ISO 4217 that billing knows, with the digits of its minor unit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -249,35 +248,37 @@ impl Rate {
     }
 
     /// This share of an amount, rounded once, half up.
-    pub fn of(self, amount: i64) -> Result<i64, Overflow> {
+    pub fn of(self, amount: i64) -> Result<i64, Refusal> {
         ratio(amount, i64::from(self.0), i64::from(Rate::WHOLE))
     }
 }
 
 /// Sum of two amounts of one currency.
-pub fn add(a: i64, b: i64) -> Result<i64, Overflow> {
-    a.checked_add(b).ok_or(Overflow)
+pub fn add(a: i64, b: i64) -> Result<i64, Refusal> {
+    a.checked_add(b).ok_or_else(amount_overflow)
 }
 
 /// Sum of amounts of one currency.
-pub fn sum(amounts: impl IntoIterator<Item = i64>) -> Result<i64, Overflow> {
+pub fn sum(amounts: impl IntoIterator<Item = i64>) -> Result<i64, Refusal> {
     let mut total: i128 = 0;
     for amount in amounts {
-        total = total.checked_add(i128::from(amount)).ok_or(Overflow)?;
+        total = total
+            .checked_add(i128::from(amount))
+            .ok_or_else(amount_overflow)?;
     }
-    i64::try_from(total).map_err(|_| Overflow)
+    i64::try_from(total).map_err(|_| amount_overflow())
 }
 
 /// A quantity of a unit price.
-pub fn times(unit: i64, quantity: i64) -> Result<i64, Overflow> {
-    unit.checked_mul(quantity).ok_or(Overflow)
+pub fn times(unit: i64, quantity: i64) -> Result<i64, Refusal> {
+    unit.checked_mul(quantity).ok_or_else(amount_overflow)
 }
 
 /// `amount × numerator ÷ denominator`, rounded once, half up (halves away from zero, so that a credit mirrors its
 /// charge). The denominator is positive; otherwise it is an overflow.
-pub fn ratio(amount: i64, numerator: i64, denominator: i64) -> Result<i64, Overflow> {
+pub fn ratio(amount: i64, numerator: i64, denominator: i64) -> Result<i64, Refusal> {
     if denominator <= 0 {
-        return Err(Overflow);
+        return Err(amount_overflow());
     }
     // |i64 × i64| < 2^126, so neither the product nor the half that is added leaves i128.
     let product = i128::from(amount) * i128::from(numerator);
@@ -292,7 +293,7 @@ pub fn ratio(amount: i64, numerator: i64, denominator: i64) -> Result<i64, Overf
     } else {
         quotient
     };
-    i64::try_from(rounded * product.signum()).map_err(|_| Overflow)
+    i64::try_from(rounded * product.signum()).map_err(|_| amount_overflow())
 }
 
 #[cfg(test)]
@@ -325,8 +326,8 @@ mod tests {
         assert_eq!(ratio(1, 1, 3), Ok(0));
         assert_eq!(ratio(2, 1, 3), Ok(1));
         assert_eq!(ratio(10, 1, 4), Ok(3));
-        assert_eq!(ratio(1, 1, 0), Err(Overflow));
-        assert_eq!(ratio(i64::MAX, 2, 1), Err(Overflow));
+        assert_eq!(ratio(1, 1, 0), Err(amount_overflow()));
+        assert_eq!(ratio(i64::MAX, 2, 1), Err(amount_overflow()));
     }
 
     #[test]

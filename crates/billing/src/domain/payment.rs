@@ -1,64 +1,72 @@
 //! Payments: one for each attempt of an order at which something was due.
 
+use std::fmt;
+
 use jiff::Timestamp;
+use octroi_platform::name::{AccountId, Name, parse_uuid};
 use uuid::Uuid;
 
+use super::invoice::InvoiceId;
 use super::money::Money;
+use super::order::OrderId;
+use super::payment_method::PaymentMethodId;
 
-/// Where a payment is in its life.
+/// The name of a payment: "accounts/acme/payments/{uuid}".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaymentId {
+    pub account: AccountId,
+    pub id: Uuid,
+}
+
+impl Name for PaymentId {
+    const KIND: &'static str = "payment";
+    const COLLECTIONS: &'static [&'static str] = &["accounts", "payments"];
+
+    fn of(ids: &[&str]) -> Option<Self> {
+        let [account, id] = ids else { return None };
+        Some(Self {
+            account: AccountId::new(*account),
+            id: parse_uuid(id)?,
+        })
+    }
+
+    fn account(&self) -> Option<&str> {
+        Some(self.account.as_str())
+    }
+}
+
+impl fmt::Display for PaymentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/payments/{}", self.account, self.id)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PaymentState {
     /// Its outcome is not known yet.
     Processing,
     /// The money was taken.
     Succeeded {
-        /// When that became definite.
         at: Timestamp,
         /// The invoice that it pays.
-        invoice: Uuid,
+        invoice: InvoiceId,
     },
     /// Nothing was taken.
-    Declined {
-        /// When that became definite.
-        at: Timestamp,
-        /// Why.
-        reason: String,
-    },
+    Declined { at: Timestamp, reason: String },
 }
 
 /// A payment by the customer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payment {
-    /// Account id.
-    pub account: String,
-    /// Its id.
-    pub id: Uuid,
-    /// How much; above zero.
+    pub id: PaymentId,
+    /// Above zero.
     pub amount: Money,
-    /// Where it is in its life.
     pub state: PaymentState,
-    /// Id of the order that it pays.
-    pub order: String,
+    /// The order that it pays.
+    pub order: OrderId,
     /// The order's attempt, from 1.
     pub attempt: i32,
     /// The payment method; none where it is not on file: a new one that has not paid yet, or was declined.
-    pub method: Option<Uuid>,
-    /// When it was begun.
-    pub created: Timestamp,
-}
-
-/// Resource name of a payment.
-pub fn name(account: &str, id: Uuid) -> String {
-    format!("accounts/{account}/payments/{id}")
-}
-
-impl Payment {
-    /// Resource name.
-    pub fn name(&self) -> String {
-        name(&self.account, self.id)
-    }
-    /// Resource name of the order that it pays.
-    pub fn order_name(&self) -> String {
-        format!("accounts/{}/orders/{}", self.account, self.order)
-    }
+    pub method: Option<PaymentMethodId>,
+    pub created_at: Timestamp,
 }

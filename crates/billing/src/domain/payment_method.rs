@@ -1,9 +1,42 @@
 //! Payment methods, and the tokens that the test gateway knows.
 
+use std::fmt;
+
 use jiff::Timestamp;
+use octroi_platform::name::{AccountId, Name, parse_uuid};
 use uuid::Uuid;
 
 use super::account::{Rule, check_text};
+
+/// The name of a payment method: "accounts/acme/paymentMethods/{uuid}".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaymentMethodId {
+    pub account: AccountId,
+    pub id: Uuid,
+}
+
+impl Name for PaymentMethodId {
+    const KIND: &'static str = "payment method";
+    const COLLECTIONS: &'static [&'static str] = &["accounts", "paymentMethods"];
+
+    fn of(ids: &[&str]) -> Option<Self> {
+        let [account, id] = ids else { return None };
+        Some(Self {
+            account: AccountId::new(*account),
+            id: parse_uuid(id)?,
+        })
+    }
+
+    fn account(&self) -> Option<&str> {
+        Some(self.account.as_str())
+    }
+}
+
+impl fmt::Display for PaymentMethodId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/paymentMethods/{}", self.account, self.id)
+    }
+}
 
 /// A token of the test gateway: how every charge of it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,53 +133,35 @@ pub fn check_display_name(name: &str, token: &str) -> Result<String, Rule> {
 /// A way to pay, on file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentMethod {
-    /// Account id.
-    pub account: String,
-    /// Its id.
-    pub id: Uuid,
-    /// Name for people.
+    pub id: PaymentMethodId,
     pub display_name: String,
     /// The gateway's token.
     pub token: TestToken,
     /// Whether payments use it unless another is named.
     pub default: bool,
-    /// Rises with every change.
     pub version: i64,
-    /// When it was put on file.
-    pub created: Timestamp,
+    pub created_at: Timestamp,
 }
 
 /// The one gateway of this release.
 pub const GATEWAY: &str = "test";
 
-/// Resource name of a payment method.
-pub fn name(account: &str, id: Uuid) -> String {
-    format!("accounts/{account}/paymentMethods/{id}")
-}
-
 impl PaymentMethod {
     /// A method put on file now.
     pub fn put_on_file(
-        account: &str,
-        id: Uuid,
+        id: PaymentMethodId,
         new: NewMethod,
         default: bool,
         now: Timestamp,
     ) -> PaymentMethod {
         PaymentMethod {
-            account: account.to_owned(),
             id,
             display_name: new.display_name,
             token: new.token,
             default,
             version: 1,
-            created: now,
+            created_at: now,
         }
-    }
-
-    /// Resource name.
-    pub fn name(&self) -> String {
-        name(&self.account, self.id)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Quotes: what an order costs, frozen when it is made and checked when it is settled.
 
 use jiff::Timestamp;
+use octroi_platform::refusal::Refusal;
 use uuid::Uuid;
 
-use super::money::{Currency, Overflow, Rate, add, sum, times};
+use super::money::{Currency, Rate, add, sum, times};
 use super::price::{Price, UsagePolicy};
 use super::tax::TaxCategory;
 
@@ -79,13 +80,13 @@ impl Quote {
     /// What lines cost. Every price is in `currency`.
     ///
     /// # Errors
-    /// [`Overflow`].
+    /// AMOUNT_OVERFLOW.
     pub fn make(
         currency: Currency,
         lines: &[Priced],
         (category, rate): (TaxCategory, Rate),
         at: Timestamp,
-    ) -> Result<Quote, Overflow> {
+    ) -> Result<Quote, Refusal> {
         let lines = lines
             .iter()
             .map(|Priced { asked, price }| {
@@ -99,7 +100,7 @@ impl Quote {
                     policy: price.policy,
                 })
             })
-            .collect::<Result<Vec<_>, Overflow>>()?;
+            .collect::<Result<Vec<_>, Refusal>>()?;
         let net = sum(lines.iter().map(|line| line.setup_amount))?;
         let tax = rate.of(net)?;
         Ok(Quote {

@@ -1,8 +1,11 @@
 //! Sellers: who invoices, with what the law wants on an invoice (Code de commerce L441-9, R123-237).
 
+use octroi_platform::refusal::Refusal;
+
 use super::account::{Locale, SellerDefaults};
 use super::address::Address;
 use super::money::{Currency, Rate};
+use crate::refusal::seller_incomplete;
 
 /// The time zone of the specimen seller.
 pub const SPECIMEN_ZONE: &str = "Europe/Paris";
@@ -61,16 +64,6 @@ impl Sentence {
     }
 }
 
-/// A seller lacks legal details, so it cannot invoice.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{seller} lacks legal details: {}", missing.join(", "))]
-pub struct Incomplete {
-    /// Resource name of the seller.
-    pub seller: String,
-    /// What it lacks.
-    pub missing: Vec<&'static str>,
-}
-
 /// Resource name of a seller: "sellers/specimen".
 pub fn name(id: &str) -> String {
     format!("sellers/{id}")
@@ -119,16 +112,17 @@ impl Seller {
     /// Whether it may invoice.
     ///
     /// # Errors
-    /// [`Incomplete`] names the legal details that it lacks.
-    pub fn check_complete(&self) -> Result<(), Incomplete> {
-        let missing = self.missing();
-        match missing.is_empty() {
+    /// SELLER_INCOMPLETE names the legal details that it lacks.
+    pub fn check_complete(&self) -> Result<(), Refusal> {
+        match self.missing().is_empty() {
             true => Ok(()),
-            false => Err(Incomplete {
-                seller: self.name(),
-                missing,
-            }),
+            false => Err(self.incomplete()),
         }
+    }
+
+    /// The refusal of what it cannot invoice.
+    pub fn incomplete(&self) -> Refusal {
+        seller_incomplete(&self.name(), &self.missing().join(", "))
     }
 
     /// The specimen that a first start loads: it says of itself that it is none.

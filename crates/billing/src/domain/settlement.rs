@@ -4,32 +4,27 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::invoice::InvoiceId;
 use super::money::{Currency, Money, Rate};
-use super::payment::{Payment, PaymentState};
-use super::payment_method::NewMethod;
+use super::order::OrderId;
+use super::payment::{Payment, PaymentId, PaymentState};
+use super::payment_method::{NewMethod, PaymentMethodId};
 use super::quote::{Quote, QuoteLine};
 use super::tax::TaxCategory;
 
 /// An attempt of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// Account id.
-    pub account: String,
-    /// Order id.
-    pub order: String,
+    pub order: OrderId,
     /// From 1.
     pub number: i32,
 }
 
 impl Attempt {
-    /// Resource name of the order.
-    pub fn order_name(&self) -> String {
-        format!("accounts/{}/orders/{}", self.account, self.order)
-    }
-
     /// The key under which the gateway keeps the attempt's one charge.
     pub fn charge_key(&self) -> String {
-        format!("{}/{}/{}", self.account, self.order, self.number)
+        let OrderId { account, id } = &self.order;
+        format!("{}/{id}/{}", account.as_str(), self.number)
     }
 }
 
@@ -70,8 +65,7 @@ impl Charge {
 /// What an attempt is paid with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Means {
-    /// The method on file with this id.
-    OnFile(Uuid),
+    OnFile(PaymentMethodId),
     /// A method that came with the attempt: put on file when it has paid, forgotten when it is declined.
     New(NewMethod),
 }
@@ -85,25 +79,18 @@ pub enum Verdict {
     Declined(String),
 }
 
-/// Where an attempt is in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SettlementState {
     /// The gateway's verdict is not known yet.
     Processing,
     /// Paid, or the method was found good and nothing was due.
     Succeeded {
-        /// When that became definite.
         at: Timestamp,
         /// The order's invoice; none when nothing was due.
-        invoice: Option<Uuid>,
+        invoice: Option<InvoiceId>,
     },
     /// Nothing was taken.
-    Declined {
-        /// When that became definite.
-        at: Timestamp,
-        /// Why.
-        reason: String,
-    },
+    Declined { at: Timestamp, reason: String },
 }
 
 /// An attempt to settle an order.
@@ -116,11 +103,9 @@ pub struct Settlement {
     /// What it is paid with; none when there was nothing, and when what came with it was declined.
     pub means: Option<Means>,
     /// The payment; none when nothing is due or nobody was asked.
-    pub payment: Option<Uuid>,
-    /// Where it is in its life.
+    pub payment: Option<PaymentId>,
     pub state: SettlementState,
-    /// When it was begun.
-    pub created: Timestamp,
+    pub created_at: Timestamp,
 }
 
 /// The account has no payment method.
@@ -147,12 +132,15 @@ impl Settlement {
         now: Timestamp,
     ) -> Settlement {
         Settlement {
-            payment: (charge.due > 0).then_some(payment),
+            payment: (charge.due > 0).then(|| PaymentId {
+                account: attempt.order.account.clone(),
+                id: payment,
+            }),
             attempt,
             charge,
             means: Some(means),
             state: SettlementState::Processing,
-            created: now,
+            created_at: now,
         }
     }
 
@@ -167,7 +155,7 @@ impl Settlement {
                 at: now,
                 reason: reason.to_owned(),
             },
-            created: now,
+            created_at: now,
         }
     }
 
@@ -179,8 +167,8 @@ impl Settlement {
     pub fn settle(
         self,
         verdict: Verdict,
-        invoice: Option<Uuid>,
-        kept: Option<Uuid>,
+        invoice: Option<InvoiceId>,
+        kept: Option<PaymentMethodId>,
         at: Timestamp,
     ) -> Result<Settlement, AlreadySettled> {
         match self.state {
@@ -202,9 +190,9 @@ impl Settlement {
         }
     }
 
-    /// The id of its method, when that is on file.
-    pub fn on_file(&self) -> Option<Uuid> {
-        match self.means {
+    /// Its method, when that is on file.
+    pub fn on_file(&self) -> Option<&PaymentMethodId> {
+        match &self.means {
             Some(Means::OnFile(id)) => Some(id),
             Some(Means::New(_)) | None => None,
         }
@@ -216,7 +204,7 @@ impl Settlement {
             SettlementState::Processing => PaymentState::Processing,
             SettlementState::Succeeded { at, invoice } => PaymentState::Succeeded {
                 at: *at,
-                invoice: (*invoice)?,
+                invoice: invoice.clone()?,
             },
             SettlementState::Declined { at, reason } => PaymentState::Declined {
                 at: *at,
@@ -224,14 +212,13 @@ impl Settlement {
             },
         };
         Some(Payment {
-            account: self.attempt.account.clone(),
-            id: self.payment?,
+            id: self.payment.clone()?,
             amount: Money::new(self.charge.due, self.charge.currency),
             state,
             order: self.attempt.order.clone(),
             attempt: self.attempt.number,
-            method: self.on_file(),
-            created: self.created,
+            method: self.on_file().cloned(),
+            created_at: self.created_at,
         })
     }
 }
@@ -239,10 +226,7 @@ impl Settlement {
 /// What an order's invoice charges: the settlement and the lines of its quote at which something is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderCharge {
-    /// Account id.
-    pub account: String,
-    /// Resource name of the order.
-    pub order: String,
+    pub order: OrderId,
     /// What is charged in all.
     pub charge: Charge,
     /// The lines with a set-up amount above zero.
@@ -262,15 +246,32 @@ pub fn in_the_way(number: i32, others: &[(i32, bool)]) -> Option<i32> {
 mod tests {
     use super::*;
     use crate::domain::payment_method::TestToken;
+    use octroi_platform::name::AccountId;
 
     fn settlement(due: i64) -> Settlement {
-        paid_with(due, Means::OnFile(Uuid::nil()))
+        paid_with(due, Means::OnFile(method(0)))
+    }
+
+    fn method(id: u128) -> PaymentMethodId {
+        PaymentMethodId {
+            account: AccountId::new("acme"),
+            id: Uuid::from_u128(id),
+        }
+    }
+
+    fn invoice() -> Option<InvoiceId> {
+        Some(InvoiceId {
+            account: AccountId::new("acme"),
+            id: Uuid::nil(),
+        })
     }
 
     fn paid_with(due: i64, means: Means) -> Settlement {
         let attempt = Attempt {
-            account: "acme".into(),
-            order: "o1".into(),
+            order: OrderId {
+                account: AccountId::new("acme"),
+                id: "o1".into(),
+            },
             number: 1,
         };
         let charge = Charge {
@@ -289,7 +290,7 @@ mod tests {
     fn a_verdict_is_never_changed() {
         let at = Timestamp::UNIX_EPOCH;
         let paid = settlement(600)
-            .settle(Verdict::Succeeded, Some(Uuid::nil()), None, at)
+            .settle(Verdict::Succeeded, invoice(), None, at)
             .unwrap();
         assert!(matches!(
             paid.payment().unwrap().state,
@@ -316,9 +317,9 @@ mod tests {
                 }),
             )
         };
-        let (kept, at) = (Uuid::from_u128(7), Timestamp::UNIX_EPOCH);
+        let (kept, at) = (method(7), Timestamp::UNIX_EPOCH);
         assert_eq!(new().payment().unwrap().method, None);
-        let paid = new().settle(Verdict::Succeeded, Some(Uuid::nil()), Some(kept), at);
+        let paid = new().settle(Verdict::Succeeded, invoice(), Some(kept.clone()), at);
         assert_eq!(paid.unwrap().payment().unwrap().method, Some(kept));
         let refused = new().settle(declined(), None, None, at).unwrap();
         assert_eq!(
@@ -326,7 +327,7 @@ mod tests {
             (&None, None)
         );
         let on_file = settlement(600).settle(declined(), None, None, at).unwrap();
-        assert_eq!(on_file.payment().unwrap().method, Some(Uuid::nil()));
+        assert_eq!(on_file.payment().unwrap().method, Some(method(0)));
     }
 
     #[test]

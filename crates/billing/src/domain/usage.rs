@@ -3,16 +3,17 @@
 
 use jiff::Timestamp;
 use jiff::civil::Date;
+use octroi_platform::name::AccountId;
+use octroi_platform::refusal::Refusal;
 use uuid::Uuid;
 
-use super::money::Overflow;
 use super::price::UsagePolicy;
+use crate::refusal::amount_overflow;
 
 /// A seat of a group: what usage counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seat {
-    /// Account id.
-    pub account: String,
+    pub account: AccountId,
     /// Group id.
     pub group: String,
     /// Number in the group, from 1.
@@ -88,7 +89,7 @@ pub struct Usage {
 
 impl Usage {
     /// What a policy charges of it: seats for PEAK and DISTINCT, seat-days for DAILY.
-    pub fn quantity(&self, policy: UsagePolicy) -> Result<i32, Overflow> {
+    pub fn quantity(&self, policy: UsagePolicy) -> Result<i32, Refusal> {
         match policy {
             UsagePolicy::Peak => Ok(self.days.iter().map(|day| day.peak).max().unwrap_or(0)),
             UsagePolicy::Distinct => Ok(self.distinct),
@@ -96,7 +97,7 @@ impl Usage {
                 .days
                 .iter()
                 .try_fold(0_i32, |sum, day| sum.checked_add(day.seats))
-                .ok_or(Overflow),
+                .ok_or_else(amount_overflow),
         }
     }
 }
@@ -127,6 +128,9 @@ mod tests {
             days: vec![day(1, 1, 1, i32::MAX), day(2, 1, 1, 1)],
             ..usage
         };
-        assert_eq!(overflowing.quantity(UsagePolicy::Daily), Err(Overflow));
+        assert_eq!(
+            overflowing.quantity(UsagePolicy::Daily),
+            Err(amount_overflow())
+        );
     }
 }

@@ -1,16 +1,13 @@
 //! octroi.billing.v1.AccountService.
 
-use std::sync::Arc;
-
-use octroi_api::billing::v1 as pb;
+use octroi_api::billing::v1 as wire;
 use octroi_api::billing::v1::account_service_server::AccountService;
 use octroi_platform::event::to_proto;
 use octroi_platform::name::{ID_RULE, is_id, parse};
-use octroi_platform::{Call, Page, Violations, check_request_id};
-use tonic::{Request, Response, Status};
+use octroi_platform::{AccountId, Answer, Fields, Page, Violations, answer, command, open};
+use tonic::{Request, Response};
 
-use super::checked;
-use crate::app::App;
+use crate::app::account::Accounts;
 use crate::domain::account::{
     Account, AccountChange, Locale, NewAccount, Rule, check_email, check_legal_name, check_zone,
 };
@@ -18,59 +15,39 @@ use crate::domain::address::{Address, check_city, check_country, check_lines, ch
 use crate::domain::money::Currency;
 use crate::domain::seller;
 use crate::domain::vat::check_vat_number;
-use crate::error::Error;
 
-/// Customers.
-pub struct AccountApi(pub Arc<App>);
+pub struct AccountApi(pub Accounts);
 
 #[tonic::async_trait]
 impl AccountService for AccountApi {
     async fn create_account(
         &self,
-        request: Request<pb::CreateAccountRequest>,
-    ) -> Result<Response<pb::Account>, Status> {
-        let (call, mut request) = Call::open(request)?;
-        let request_id = std::mem::take(&mut request.request_id);
-        let (id, new) = new_account(&call, &request, &request_id)?;
-        let call = call.idempotent(&request_id, "", &request)?;
-        Ok(Response::new(
-            self.0.create_account(&call, id, new, to_wire).await?,
-        ))
+        request: Request<wire::CreateAccountRequest>,
+    ) -> Answer<wire::Account> {
+        let (call, (id, new)) = command(request, new_account)?;
+        answer(self.0.create(&call, id, new).await)
     }
 
     async fn get_account(
         &self,
-        request: Request<pb::GetAccountRequest>,
-    ) -> Result<Response<pb::Account>, Status> {
-        let (call, request) = Call::open(request)?;
-        let mut violations = Violations::default();
-        let id = account_id("name", &request.name, &mut violations);
-        violations.finish()?;
-        Ok(Response::new(to_wire(
-            &self.0.get_account(&call, &id).await?,
-        )))
+        request: Request<wire::GetAccountRequest>,
+    ) -> Answer<wire::Account> {
+        let (call, id) = open(request, |it, fields| {
+            fields.name::<AccountId>("name", &it.name)
+        })?;
+        let account = self.0.get(&call, &id).await?;
+        Ok(Response::new((&account).into()))
     }
 
     async fn list_accounts(
         &self,
-        request: Request<pb::ListAccountsRequest>,
-    ) -> Result<Response<pb::ListAccountsResponse>, Status> {
-        let (call, request) = Call::open(request)?;
-        let mut violations = Violations::default();
-        let page = Page::parse(
-            &call,
-            request.page_size,
-            &request.page_token,
-            "accounts",
-            &request.filter,
-            &request.order_by,
-            &mut violations,
-        );
-        violations.finish()?;
-        let accounts = self.0.list_accounts(&call, &page).await?;
+        request: Request<wire::ListAccountsRequest>,
+    ) -> Answer<wire::ListAccountsResponse> {
+        let (call, (), page) = Page::open(request, |_, _| Some(()))?;
+        let accounts = self.0.list(&call, &page).await?;
         let (accounts, next_page_token) =
-            page.cut(accounts, |account| account.id.clone(), |it| to_wire(&it));
-        Ok(Response::new(pb::ListAccountsResponse {
+            page.cut(accounts, |it| it.id.as_str().to_owned(), |it| (&it).into());
+        Ok(Response::new(wire::ListAccountsResponse {
             accounts,
             next_page_token,
         }))
@@ -78,80 +55,61 @@ impl AccountService for AccountApi {
 
     async fn update_account(
         &self,
-        request: Request<pb::UpdateAccountRequest>,
-    ) -> Result<Response<pb::Account>, Status> {
-        let (call, mut request) = Call::open(request)?;
-        let request_id = std::mem::take(&mut request.request_id);
-        let account = request.account.clone().unwrap_or_default();
-        let paths = request.update_mask.as_ref().map(|mask| &mask.paths[..]);
-        let mut violations = Violations::default();
-        check_request_id(&request_id, &mut violations);
-        let id = account_id("account.name", &account.name, &mut violations);
-        let change = account_change(&account, paths.unwrap_or_default(), &mut violations);
-        violations.finish()?;
-        let call = call.idempotent(&request_id, "", &request)?;
-        let answer = self
-            .0
-            .update_account(&call, &id, &account.etag, change, to_wire)
-            .await?;
-        Ok(Response::new(answer))
-    }
-}
-
-/// The account id of a resource name.
-pub(super) fn account_id(field: &str, name: &str, violations: &mut Violations) -> String {
-    match parse(name, ["accounts"]) {
-        Some([id]) => id.to_owned(),
-        None => {
-            violations.add(field, "must be an account, such as \"accounts/acme\"");
-            String::new()
-        }
+        request: Request<wire::UpdateAccountRequest>,
+    ) -> Answer<wire::Account> {
+        let (call, (id, etag, change)) = command(request, account_change)?;
+        answer(self.0.update(&call, &id, &etag, change).await)
     }
 }
 
 fn new_account(
-    call: &Call,
-    request: &pb::CreateAccountRequest,
-    request_id: &str,
-) -> Result<(Option<String>, NewAccount), Error> {
-    let mut violations = Violations::default();
-    check_request_id(request_id, &mut violations);
-    let id = Some(request.account_id.clone()).filter(|id| !id.is_empty());
-    if id.is_none() && call.caller.account.is_some() {
-        violations.add(
+    it: wire::CreateAccountRequest,
+    fields: &mut Fields<'_>,
+) -> Option<(Option<AccountId>, NewAccount)> {
+    let id = Some(it.account_id).filter(|id| !id.is_empty());
+    if id.is_none() && fields.caller().account.is_some() {
+        fields.add(
             "account_id",
             "must be the account that the token is bound to",
         );
     } else if id.as_deref().is_some_and(|id| !is_id(id)) {
-        violations.add("account_id", ID_RULE);
+        fields.add("account_id", ID_RULE);
     }
-    let account = request.account.clone().unwrap_or_else(|| {
-        violations.add("account", "is required");
-        pb::Account::default()
+    let id = id.and_then(|id| fields.show(AccountId::new(id)));
+    let account = it.account.unwrap_or_else(|| {
+        fields.add("account", "is required");
+        wire::Account::default()
     });
-    let fields = Fields {
+    let account = AccountFields {
         account: &account,
-        violations: &mut violations,
+        violations: fields,
     };
-    let new = fields.new_account();
-    Ok((id, checked(new, violations)?))
+    Some((id, account.new_account()?))
 }
 
-const CHANGEABLE: &str =
-    "legal_name, contact_email, address, vat_number, currency_code, seller, locale and time_zone";
-
 fn account_change(
-    account: &pb::Account,
-    paths: &[String],
-    violations: &mut Violations,
-) -> AccountChange {
+    it: wire::UpdateAccountRequest,
+    fields: &mut Fields<'_>,
+) -> Option<(AccountId, String, AccountChange)> {
+    let account = it.account.unwrap_or_default();
+    let id = fields.name("account.name", &account.name);
+    let paths = fields.mask(
+        it.update_mask.as_ref(),
+        &[
+            "legal_name",
+            "contact_email",
+            "address",
+            "vat_number",
+            "currency_code",
+            "seller",
+            "locale",
+            "time_zone",
+        ],
+    );
     let mut change = AccountChange::default();
-    if paths.is_empty() {
-        violations.add("update_mask", "must name the fields to change");
-    }
-    let mut fields = Fields {
-        account,
-        violations,
+    let mut fields = AccountFields {
+        account: &account,
+        violations: fields,
     };
     for path in paths {
         match path.as_str() {
@@ -163,21 +121,19 @@ fn account_change(
             "seller" => change.seller = fields.seller(),
             "locale" => change.locale = fields.locale(),
             "time_zone" => change.zone = fields.zone(),
-            other => fields
-                .violations
-                .add("update_mask", format!("takes {CHANGEABLE}, not {other:?}")),
+            _ => {}
         }
     }
-    change
+    Some((id?, account.etag, change))
 }
 
 /// Reads an account's fields, noting every bad one; a bad one reads as none.
-struct Fields<'a> {
-    account: &'a pb::Account,
+struct AccountFields<'a> {
+    account: &'a wire::Account,
     violations: &'a mut Violations,
 }
 
-impl Fields<'_> {
+impl AccountFields<'_> {
     /// Every field, so that every bad one is noted.
     fn new_account(mut self) -> Option<NewAccount> {
         let legal_name = self.legal_name();
@@ -289,29 +245,32 @@ impl Fields<'_> {
     }
 }
 
-/// A postal address as the contracts carry it.
-pub(super) fn address(address: &Address) -> pb::PostalAddress {
-    pb::PostalAddress {
-        lines: address.lines.clone(),
-        postal_code: address.postal_code.clone(),
-        city: address.city.clone(),
-        country_code: address.country.clone(),
+impl From<&Address> for wire::PostalAddress {
+    fn from(address: &Address) -> Self {
+        Self {
+            lines: address.lines.clone(),
+            postal_code: address.postal_code.clone(),
+            city: address.city.clone(),
+            country_code: address.country.clone(),
+        }
     }
 }
 
-fn to_wire(account: &Account) -> pb::Account {
-    pb::Account {
-        name: account.name(),
-        legal_name: account.legal_name.clone(),
-        contact_email: account.contact_email.clone(),
-        address: Some(address(&account.address)),
-        vat_number: account.vat_number.clone(),
-        currency_code: account.currency.code().to_owned(),
-        seller: seller::name(&account.seller),
-        locale: account.locale.as_str().to_owned(),
-        time_zone: account.time_zone().to_owned(),
-        create_time: Some(to_proto(account.created)),
-        update_time: Some(to_proto(account.updated)),
-        etag: account.version.to_string(),
+impl From<&Account> for wire::Account {
+    fn from(account: &Account) -> Self {
+        Self {
+            name: account.id.to_string(),
+            legal_name: account.legal_name.clone(),
+            contact_email: account.contact_email.clone(),
+            address: Some((&account.address).into()),
+            vat_number: account.vat_number.clone(),
+            currency_code: account.currency.code().to_owned(),
+            seller: seller::name(&account.seller),
+            locale: account.locale.as_str().to_owned(),
+            time_zone: account.time_zone().to_owned(),
+            create_time: Some(to_proto(account.created_at)),
+            update_time: Some(to_proto(account.updated_at)),
+            etag: account.version.to_string(),
+        }
     }
 }

@@ -2,13 +2,14 @@
 
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
-use octroi_api::event::v1 as pb;
+use octroi_api::event::v1 as wire;
 use octroi_api::event::v1::event::Payload;
 use octroi_platform::event::from_proto;
 use octroi_platform::name::parse;
-use octroi_platform::{Applied, Error, Intake, Tx};
+use octroi_platform::{AccountId, Applied, Error, Intake, Name as _, Tx};
 
 use crate::app::usage::{Fact, take};
+use crate::domain::order::OrderId;
 use crate::domain::price;
 use crate::domain::usage::{Entry, GroupName, Opening, Seat};
 
@@ -19,7 +20,7 @@ impl Intake for UsageIntake {
     async fn apply(
         &self,
         tx: &mut Tx,
-        event: &pb::Event,
+        event: &wire::Event,
         payload: &Payload,
         _secret: Option<&[u8]>,
     ) -> Result<Applied, Error> {
@@ -34,7 +35,7 @@ impl Intake for UsageIntake {
 }
 
 /// The account and the fact that an event tells of; none when it is not for billing.
-fn fact(event: &pb::Event, payload: &Payload) -> anyhow::Result<Option<(String, Fact)>> {
+fn fact(event: &wire::Event, payload: &Payload) -> anyhow::Result<Option<(AccountId, Fact)>> {
     let at = event.effective_time.as_ref().and_then(from_proto);
     let at = at.context("no effective time")?;
     let found = match payload {
@@ -53,9 +54,8 @@ fn fact(event: &pb::Event, payload: &Payload) -> anyhow::Result<Option<(String, 
             (seat.account.clone(), Fact::Closed { seat, at })
         }
         Payload::OrderCreated(created) => {
-            let account = parse(&created.order, ["accounts", "orders"]).map(|[account, _]| account);
-            let account = account.with_context(|| format!("{:?} is no order", created.order))?;
-            (account.to_owned(), Fact::Kept { at })
+            let order = order(&created.order)?;
+            (order.account, Fact::Kept { at })
         }
         Payload::OrderCompleted(completed) => ordered(completed, at)?,
         Payload::LicenseGroupChanged(changed) => {
@@ -77,10 +77,9 @@ fn fact(event: &pb::Event, payload: &Payload) -> anyhow::Result<Option<(String, 
     Ok(Some(found))
 }
 
-fn ordered(completed: &pb::OrderCompleted, at: Timestamp) -> anyhow::Result<(String, Fact)> {
+fn ordered(completed: &wire::OrderCompleted, at: Timestamp) -> anyhow::Result<(AccountId, Fact)> {
     let (account, group) = group(&completed.license_group)?;
-    let order = parse(&completed.order, ["accounts", "orders"]).map(|[_, id]| id.to_owned());
-    let entry = |line: &pb::OrderedLine| -> anyhow::Result<Entry> {
+    let entry = |line: &wire::OrderedLine| -> anyhow::Result<Entry> {
         Ok(Entry {
             group: group.clone(),
             offer: offer(&line.offer)?,
@@ -91,7 +90,7 @@ fn ordered(completed: &pb::OrderCompleted, at: Timestamp) -> anyhow::Result<(Str
         })
     };
     let fact = Fact::Ordered {
-        order: order.with_context(|| format!("{:?} is no order", completed.order))?,
+        order: order(&completed.order)?.id,
         entries: completed
             .lines
             .iter()
@@ -117,10 +116,14 @@ fn seat(name: &str, number: i32) -> anyhow::Result<Seat> {
 }
 
 /// Account and id of a group's resource name.
-fn group(name: &str) -> anyhow::Result<(String, String)> {
+fn group(name: &str) -> anyhow::Result<(AccountId, String)> {
     parse(name, ["accounts", "licenseGroups"])
-        .map(|[account, group]| (account.to_owned(), group.to_owned()))
+        .map(|[account, group]| (AccountId::new(account), group.to_owned()))
         .with_context(|| format!("{name:?} is no license group"))
+}
+
+fn order(name: &str) -> anyhow::Result<OrderId> {
+    OrderId::parse(name).with_context(|| format!("{name:?} is no order"))
 }
 
 fn offer(name: &str) -> anyhow::Result<String> {

@@ -5,13 +5,11 @@ use std::hash::Hasher as _;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use octroi_api::billing::v1 as pb;
+use octroi_api::billing::v1 as wire;
 use octroi_calendar::Month;
-use octroi_platform::{Error, Page, Violations};
+use octroi_platform::{AccountId, Error, Page};
 use prost::Message as _;
 
-use super::{money, quote};
-use crate::domain::account;
 use crate::domain::bill::{Bill, Line};
 use crate::domain::invoice::{Shown, ShownLine};
 use crate::domain::money::{Currency, Money};
@@ -24,7 +22,7 @@ const LIST: &str = "octroi.billing.v1.InvoiceService/ListInvoiceLines";
 const CARRIED: i32 = 100;
 
 /// Lines on the wire, and the token of the page that follows them.
-pub type Lines = (Vec<pb::InvoiceLine>, String);
+pub type Lines = (Vec<wire::InvoiceLine>, String);
 
 /// How many lines are read for an invoice that carries some: one more, to know whether another follows.
 pub const READ: i32 = CARRIED + 1;
@@ -37,12 +35,16 @@ pub fn carried(shown: &Shown) -> Lines {
         line: line.clone(),
         currency: bill.currency,
     });
-    let page = Page::first(LIST, &shown.invoice.name(), CARRIED);
+    let list = wire::ListInvoiceLinesRequest {
+        parent: shown.invoice.id.to_string(),
+        ..wire::ListInvoiceLinesRequest::default()
+    };
+    let page = Page::first(LIST, list, CARRIED);
     listed(&page, &bill.account, lines.collect())
 }
 
 /// A page of an invoice's lines.
-pub fn listed(page: &Page, account: &str, lines: Vec<ShownLine>) -> Lines {
+pub fn listed(page: &Page<Place>, account: &AccountId, lines: Vec<ShownLine>) -> Lines {
     page.cut(
         lines,
         |line| line.number.to_string(),
@@ -55,29 +57,36 @@ pub fn listed(page: &Page, account: &str, lines: Vec<ShownLine>) -> Lines {
 /// # Errors
 /// None, as it goes on from no other.
 pub fn preview_carried(bill: &Bill, month: Month, at: Timestamp) -> Result<Lines, Error> {
-    let page = Page::first(LIST, &preview_query(&bill.account, month), CARRIED);
-    previewed(&page, bill, at, None)
+    let list = wire::ListInvoiceLinesRequest {
+        parent: bill.account.to_string(),
+        month: month.to_string(),
+        ..wire::ListInvoiceLinesRequest::default()
+    };
+    previewed(&Page::first(LIST, list, CARRIED), bill, at)
 }
 
-/// What tells the list of a preview's lines from every other.
-pub fn preview_query(account: &str, month: Month) -> String {
-    format!("{} {month}", account::name(account))
-}
-
-/// Where a page of a preview's lines begins: in which state, and after which line.
+/// Where a page of lines begins: after which line, and of which state of a preview.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
+    pub preview: Option<PreviewState>,
+    pub after: i32,
+}
+
+/// What a preview showed at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PreviewState {
     /// The instant of the first page: what took effect later is not shown.
     pub at: Timestamp,
     /// A hash of all lines: what took effect earlier may have been told later.
-    state: u64,
-    after: usize,
+    hash: u64,
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place { at, state, after } = self;
-        write!(f, "{}-{state:x}-{after}", at.as_microsecond())
+        if let Some(PreviewState { at, hash }) = self.preview {
+            write!(f, "{}-{hash:x}-", at.as_microsecond())?;
+        }
+        write!(f, "{}", self.after)
     }
 }
 
@@ -86,53 +95,60 @@ impl FromStr for Place {
 
     fn from_str(text: &str) -> Result<Place, Self::Err> {
         let place = || {
-            let (at, rest) = text.split_once('-')?;
-            let (state, after) = rest.split_once('-')?;
-            Some(Place {
+            let Some((state, after)) = text.rsplit_once('-') else {
+                return Some(Place {
+                    preview: None,
+                    after: text.parse().ok()?,
+                });
+            };
+            let (at, hash) = state.rsplit_once('-')?;
+            let preview = PreviewState {
                 at: Timestamp::from_microsecond(at.parse().ok()?).ok()?,
-                state: u64::from_str_radix(state, 16).ok()?,
+                hash: u64::from_str_radix(hash, 16).ok()?,
+            };
+            Some(Place {
+                preview: Some(preview),
                 after: after.parse().ok()?,
             })
         };
-        place().ok_or("is no place in a preview")
+        place().ok_or("is no place among lines")
     }
 }
 
-/// A page of the lines of a bill that was computed for an instant, which is the place's if there is one.
+/// A page of the lines of a bill that was computed for an instant, which is the page's if it goes on from another.
 ///
 /// # Errors
 /// A bad page token when these are not the lines of which the first page was shown.
-pub fn previewed(
-    page: &Page,
-    bill: &Bill,
-    at: Timestamp,
-    place: Option<Place>,
-) -> Result<Lines, Error> {
-    let lines: Vec<pb::InvoiceLine> = bill
+pub fn previewed(page: &Page<Place>, bill: &Bill, at: Timestamp) -> Result<Lines, Error> {
+    let lines: Vec<wire::InvoiceLine> = bill
         .lines
         .iter()
         .map(|line| to_wire(&bill.account, bill.currency, line))
         .collect();
-    let state = hash(&lines);
-    if place.is_some_and(|place| place.state != state) {
-        let mut violations = Violations::default();
+    let state = PreviewState {
+        at,
+        hash: hash(&lines),
+    };
+    if page.after.is_some_and(|place| place.preview != Some(state)) {
         let rule = "is of a preview that can no longer be shown as it was: begin again";
-        violations.add("page_token", rule);
-        violations.finish()?;
+        return Err(Error::invalid("page_token", rule));
     }
     let most = usize::try_from(page.limit).unwrap_or(usize::MAX);
-    let before = place.map_or(0, |place| place.after);
-    let rows = (1..).zip(lines).skip(before).take(most).collect();
-    let key = |(after, _): &(usize, _)| {
-        let after = *after;
-        Place { at, state, after }.to_string()
+    let before = page.after.map_or(0, |place| place.after);
+    let rows = (1..).zip(lines).filter(|(number, _)| *number > before);
+    let key = |(after, _): &(i32, _)| {
+        Place {
+            preview: Some(state),
+            after: *after,
+        }
+        .to_string()
     };
-    Ok(page.cut(rows, key, |(_, line)| line))
+    Ok(page.cut(rows.take(most).collect(), key, |(_, line)| line))
 }
 
 /// Tells one state of a preview's lines from another. Where two releases hash differently, a preview begun at the one is
 /// begun again at the other.
-fn hash(lines: &[pb::InvoiceLine]) -> u64 {
+fn hash(lines: &[wire::InvoiceLine]) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     for line in lines {
         hasher.write(&line.encode_length_delimited_to_vec());
@@ -140,10 +156,10 @@ fn hash(lines: &[pb::InvoiceLine]) -> u64 {
     hasher.finish()
 }
 
-fn to_wire(account: &str, currency: Currency, line: &Line) -> pb::InvoiceLine {
+fn to_wire(account: &AccountId, currency: Currency, line: &Line) -> wire::InvoiceLine {
     let item = &line.item;
-    let amount = |minor| Some(money::to_wire(Money::new(minor, currency)));
-    let mut wire = pb::InvoiceLine {
+    let amount = |minor| Some(Money::new(minor, currency).into());
+    let mut shown = wire::InvoiceLine {
         description: item.description.clone(),
         offer: item.offer.clone(),
         quantity: item.quantity,
@@ -152,20 +168,20 @@ fn to_wire(account: &str, currency: Currency, line: &Line) -> pb::InvoiceLine {
         amount: amount(line.amount),
         price: price::name(item.price),
         tax_rate_ppm: item.tax.rate.ppm(),
-        ..pb::InvoiceLine::default()
+        ..wire::InvoiceLine::default()
     };
     if let Some(consumption) = &item.consumption {
-        wire.license_group = format!("accounts/{account}/licenseGroups/{}", consumption.group);
-        wire.group_display_name = consumption.group_name.clone();
-        wire.usage_policy = quote::usage_policy(consumption.policy).into();
-        wire.month = consumption.month.to_string();
-        wire.days = consumption.days.iter().map(day).collect();
+        shown.license_group = format!("{account}/licenseGroups/{}", consumption.group);
+        shown.group_display_name = consumption.group_name.clone();
+        shown.usage_policy = wire::UsagePolicy::from(consumption.policy).into();
+        shown.month = consumption.month.to_string();
+        shown.days = consumption.days.iter().map(day).collect();
     }
-    wire
+    shown
 }
 
-fn day(day: &DayUse) -> pb::InvoiceLineDay {
-    pb::InvoiceLineDay {
+fn day(day: &DayUse) -> wire::InvoiceLineDay {
+    wire::InvoiceLineDay {
         date: day.date.to_string(),
         peak: day.peak,
         end_of_day: day.end_of_day,

@@ -1,4 +1,5 @@
-//! The wire: requests are checked and converted, use cases called, answers converted. Contract types stop here.
+//! The wire: requests are checked and converted, use cases called, answers converted. Contract types stop here, but for
+//! the answers of commands, which are stored with what they did.
 
 pub mod account;
 pub mod bill_run;
@@ -10,11 +11,3 @@ pub mod payment;
 pub mod payment_method;
 pub mod quote;
 pub mod settlement;
-
-use octroi_platform::{Error, Violations};
-
-/// Ends a conversion: its value, or every bad field. A conversion gives no value only after it noted a bad field.
-fn checked<T>(value: Option<T>, violations: Violations) -> Result<T, Error> {
-    violations.finish()?;
-    value.ok_or_else(|| Error::Internal(anyhow::anyhow!("a bad field that no rule named")))
-}

@@ -4,10 +4,18 @@ use octroi_api::r#type::v1::Money as Wire;
 use octroi_platform::Violations;
 
 use crate::domain::money::{Currency, Money};
-pub use crate::event::money as to_wire;
+
+impl From<Money> for Wire {
+    fn from(amount: Money) -> Self {
+        Self {
+            currency_code: amount.currency.code().to_owned(),
+            amount: amount.amount(),
+        }
+    }
+}
 
 /// An amount that a request must give, in any known currency.
-pub fn from_wire(field: &str, money: Option<&Wire>, violations: &mut Violations) -> Option<Money> {
+pub fn read(field: &str, money: Option<&Wire>, violations: &mut Violations) -> Option<Money> {
     let Some(money) = money else {
         violations.add(field, "is required");
         return None;

@@ -1,6 +1,6 @@
 //! Quotes on the wire.
 
-use octroi_api::billing::v1 as pb;
+use octroi_api::billing::v1 as wire;
 use octroi_platform::Violations;
 use octroi_platform::event::{from_proto, to_proto};
 
@@ -10,17 +10,18 @@ use crate::domain::price::{self, UsagePolicy};
 use crate::domain::quote::{Asked, MOST_LICENSES, MOST_LINES, Quote, QuoteLine};
 use crate::domain::tax::TaxCategory;
 
-/// A policy as the contracts carry it.
-pub fn usage_policy(policy: UsagePolicy) -> pb::UsagePolicy {
-    match policy {
-        UsagePolicy::Peak => pb::UsagePolicy::Peak,
-        UsagePolicy::Distinct => pb::UsagePolicy::Distinct,
-        UsagePolicy::Daily => pb::UsagePolicy::Daily,
+impl From<UsagePolicy> for wire::UsagePolicy {
+    fn from(policy: UsagePolicy) -> Self {
+        match policy {
+            UsagePolicy::Peak => Self::Peak,
+            UsagePolicy::Distinct => Self::Distinct,
+            UsagePolicy::Daily => Self::Daily,
+        }
     }
 }
 
 /// What is to be quoted.
-pub fn asked(lines: Vec<pb::QuotedLine>, violations: &mut Violations) -> Vec<Asked> {
+pub fn asked(lines: Vec<wire::QuotedLine>, violations: &mut Violations) -> Vec<Asked> {
     check_count(lines.len(), "lines", violations);
     for (at, line) in lines.iter().enumerate() {
         check_line(
@@ -30,7 +31,7 @@ pub fn asked(lines: Vec<pb::QuotedLine>, violations: &mut Violations) -> Vec<Ask
             violations,
         );
     }
-    let asked = |line: pb::QuotedLine| Asked {
+    let asked = |line: wire::QuotedLine| Asked {
         offer: line.offer,
         quantity: line.quantity,
     };
@@ -38,13 +39,13 @@ pub fn asked(lines: Vec<pb::QuotedLine>, violations: &mut Violations) -> Vec<Ask
 }
 
 /// A frozen quote that comes back.
-pub fn from_wire(quote: Option<pb::Quote>, violations: &mut Violations) -> Option<Quote> {
+pub fn read(quote: Option<wire::Quote>, violations: &mut Violations) -> Option<Quote> {
     let Some(quote) = quote else {
         violations.add("quote", "is required");
         return None;
     };
     check_count(quote.lines.len(), "quote.lines", violations);
-    let due = money::from_wire("quote.due_now", quote.due_now.as_ref(), violations);
+    let due = money::read("quote.due_now", quote.due_now.as_ref(), violations);
     let mut amounts = Amounts {
         currency: due.map(|due| due.currency),
         violations,
@@ -92,7 +93,7 @@ struct Amounts<'a> {
 
 impl Amounts<'_> {
     fn read(&mut self, field: &str, amount: Option<&octroi_api::r#type::v1::Money>) -> Option<i64> {
-        let amount = money::from_wire(field, amount, self.violations)?;
+        let amount = money::read(field, amount, self.violations)?;
         if self
             .currency
             .is_some_and(|currency| currency != amount.currency)
@@ -106,7 +107,7 @@ impl Amounts<'_> {
         Some(amount.minor)
     }
 
-    fn line(&mut self, field: &str, line: pb::QuoteLine) -> Option<QuoteLine> {
+    fn line(&mut self, field: &str, line: wire::QuoteLine) -> Option<QuoteLine> {
         check_line(field, &line.offer, line.quantity, self.violations);
         let setup_fee = self.read(&format!("{field}.setup_fee"), line.setup_fee.as_ref());
         let setup_amount = self.read(&format!("{field}.setup_amount"), line.setup_amount.as_ref());
@@ -117,10 +118,10 @@ impl Amounts<'_> {
         let price = price::parse_name(&line.price).ok_or("must be of the form \"prices/{uuid}\"");
         let price = self.violations.check(&format!("{field}.price"), price);
         let policy = match line.usage_policy() {
-            pb::UsagePolicy::Unspecified => Err("is required"),
-            pb::UsagePolicy::Peak => Ok(UsagePolicy::Peak),
-            pb::UsagePolicy::Distinct => Ok(UsagePolicy::Distinct),
-            pb::UsagePolicy::Daily => Ok(UsagePolicy::Daily),
+            wire::UsagePolicy::Unspecified => Err("is required"),
+            wire::UsagePolicy::Peak => Ok(UsagePolicy::Peak),
+            wire::UsagePolicy::Distinct => Ok(UsagePolicy::Distinct),
+            wire::UsagePolicy::Daily => Ok(UsagePolicy::Daily),
         };
         let policy = self
             .violations
@@ -137,26 +138,27 @@ impl Amounts<'_> {
     }
 }
 
-/// A quote as the contracts carry it.
-pub fn to_wire(quote: &Quote) -> pb::Quote {
-    let amount = |minor| Some(money::to_wire(Money::new(minor, quote.currency)));
-    let line = |line: &QuoteLine| pb::QuoteLine {
-        offer: line.offer.clone(),
-        quantity: line.quantity,
-        setup_fee: amount(line.setup_fee),
-        setup_amount: amount(line.setup_amount),
-        monthly_price: amount(line.monthly),
-        price: price::name(line.price),
-        usage_policy: usage_policy(line.policy).into(),
-    };
-    pb::Quote {
-        lines: quote.lines.iter().map(line).collect(),
-        net: amount(quote.net),
-        tax: amount(quote.tax),
-        due_now: amount(quote.due),
-        tax_rate_ppm: quote.rate.ppm(),
-        quote_time: Some(to_proto(quote.at)),
-        tax_category: quote.category.as_str().to_owned(),
+impl From<&Quote> for wire::Quote {
+    fn from(quote: &Quote) -> Self {
+        let amount = |minor| Some(Money::new(minor, quote.currency).into());
+        let line = |line: &QuoteLine| wire::QuoteLine {
+            offer: line.offer.clone(),
+            quantity: line.quantity,
+            setup_fee: amount(line.setup_fee),
+            setup_amount: amount(line.setup_amount),
+            monthly_price: amount(line.monthly),
+            price: price::name(line.price),
+            usage_policy: wire::UsagePolicy::from(line.policy).into(),
+        };
+        Self {
+            lines: quote.lines.iter().map(line).collect(),
+            net: amount(quote.net),
+            tax: amount(quote.tax),
+            due_now: amount(quote.due),
+            tax_rate_ppm: quote.rate.ppm(),
+            quote_time: Some(to_proto(quote.at)),
+            tax_category: quote.category.as_str().to_owned(),
+        }
     }
 }
 

@@ -1,14 +1,14 @@
 //! Accounts.
 
 use jiff::Timestamp;
-use octroi_platform::{Error, Rows, Tx, params, row_get};
+use octroi_platform::{AccountId, Error, Rows, Tx, params, row_get};
 use tokio_postgres::Row;
 
 use super::currency;
 use crate::domain::account::{Account, Locale, ZoneChange};
 use crate::domain::address::Address;
 
-/// The columns that [`account`] reads, of an account under the alias `a`.
+/// The columns that [`from_row`] reads, of an account under the alias `a`.
 macro_rules! account_columns {
     () => {
         "a.account, a.legal_name, a.contact_email, a.address_lines, a.postal_code, a.city, a.country, a.vat_number,
@@ -52,12 +52,12 @@ pub const LIST: &str = concat!(
 );
 
 /// Maps a row that has [`account_columns`].
-pub fn account(row: &Row) -> Result<Account, Error> {
-    let id: String = row_get(row, "account")?;
+pub fn from_row(row: &Row) -> Result<Account, Error> {
+    let id: AccountId = row_get(row, "account")?;
     let corrupt = |column| Error::Corrupt {
         table: "account",
         column,
-        id: id.clone(),
+        id: id.to_string(),
     };
     let names: Vec<String> = row_get(row, "zone_names")?;
     let times: Vec<Timestamp> = row_get(row, "zone_times")?;
@@ -79,11 +79,11 @@ pub fn account(row: &Row) -> Result<Account, Error> {
         seller: row_get(row, "seller")?,
         locale: Locale::parse(row_get(row, "locale")?).ok_or_else(|| corrupt("locale"))?,
         zones: zones.collect(),
-        first_order: row_get(row, "first_order_time")?,
-        quoted: row_get(row, "quoted_time")?,
+        first_order_at: row_get(row, "first_order_time")?,
+        quoted_at: row_get(row, "quoted_time")?,
         version: row_get(row, "version")?,
-        created: row_get(row, "create_time")?,
-        updated: row_get(row, "update_time")?,
+        created_at: row_get(row, "create_time")?,
+        updated_at: row_get(row, "update_time")?,
         id,
     })
 }
@@ -111,8 +111,8 @@ pub fn insert(tx: &mut Tx, account: &Account) {
             names,
             times,
             account.version,
-            account.created,
-            account.updated,
+            account.created_at,
+            account.updated_at,
         ],
         Rows::Exactly(1),
     );
@@ -142,29 +142,29 @@ pub fn update(tx: &mut Tx, account: &Account) {
             names,
             times,
             account.version,
-            account.updated,
+            account.updated_at,
         ],
         Rows::Exactly(1),
     );
 }
 
-/// Queues the mark of an account's order that is kept: the first one fixes its currency and seller. Nobody sees it but
-/// by that.
-pub fn mark_ordered(tx: &mut Tx, account: &str, now: Timestamp) {
+/// Queues that an order of the account is kept. The first one fixes its currency and seller; it is no change of the
+/// account's own, so its version stays.
+pub fn mark_ordered(tx: &mut Tx, account: &AccountId, now: Timestamp) {
     tx.write(
         "-- mark_ordered
          UPDATE account SET first_order_time = $2 WHERE account = $1 AND first_order_time IS NULL",
-        params![account.to_owned(), now],
+        params![account.clone(), now],
         Rows::Any,
     );
 }
 
 /// Queues that an order was quoted which may be kept: until that is known, currency and seller stay as they are.
-pub fn mark_quoted(tx: &mut Tx, account: &str, now: Timestamp) {
+pub fn mark_quoted(tx: &mut Tx, account: &AccountId, now: Timestamp) {
     tx.write(
         "-- mark_quoted
          UPDATE account SET quoted_time = greatest(quoted_time, $2) WHERE account = $1",
-        params![account.to_owned(), now],
+        params![account.clone(), now],
         Rows::Exactly(1),
     );
 }

@@ -2,14 +2,14 @@
 
 use jiff::Timestamp;
 use octroi_calendar::{Month, Span, Zones};
-use octroi_platform::{Db, Error, Rows, Shown, Tx, params, row_get};
+use octroi_platform::{AccountId, Db, Error, Rows, Shown, Tx, params, row_get};
 use tokio_postgres::Row;
-use uuid::Uuid;
 
 use super::account::account_columns;
 use super::column;
 use super::seller::seller_columns;
-use crate::domain::bill_run::{BillRun, Failure, State, Tally, Total};
+use crate::domain::bill_run::{BillRun, BillRunId, Failure, State, Tally, Total};
+use crate::domain::invoice::InvoiceId;
 use crate::domain::money::Currency;
 
 /// Run `$1`, held until the transaction ends against whoever else would work on it; no row when somebody does, or has
@@ -41,7 +41,8 @@ pub const HOLD_ACCOUNTS: &str = concat!(
      FOR NO KEY UPDATE OF a"
 );
 
-/// Every different history of time zones that accounts have. The instant of an only zone says nothing.
+/// Every different history of time zones that accounts have. Where there was one zone only, it does not matter since when:
+/// such accounts share a history.
 pub const CALENDARS: &str = "-- calendars
     SELECT DISTINCT zone_names,
         CASE WHEN cardinality(zone_times) > 1 THEN zone_times ELSE ARRAY['epoch'::timestamptz] END AS zone_times
@@ -55,9 +56,9 @@ pub const SELLERS: &str = concat!(
     " FROM seller s WHERE EXISTS (SELECT FROM account WHERE account.seller = s.id) ORDER BY s.id"
 );
 
-/// Whether there is a run `$1`.
-pub const EXISTS: &str = "-- bill_run_exists
-    SELECT EXISTS (SELECT FROM bill_run WHERE id = $1) AS taken";
+/// Finds whether there is a run `$1`.
+pub const GET_ID: &str = "-- get_bill_run_id
+    SELECT FROM bill_run WHERE id = $1";
 
 /// Runs, newest first: `$1` the only one wanted or none, `$2` id of the one that they come after or none, `$3` how many.
 pub const READ: &str = "-- read_bill_runs
@@ -80,27 +81,23 @@ pub const READ: &str = "-- read_bill_runs
 /// A run under way, where its next chunk begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnderWay {
-    /// Id of the run.
-    pub id: String,
-    /// The month.
+    pub id: BillRunId,
     pub month: Month,
     /// Whether it keeps no invoice.
     pub dry_run: bool,
-    /// Every account up to this one, by id, is done.
-    pub done_through: String,
+    /// Every account up to this one, by id, is done; empty before the first.
+    pub done_through: AccountId,
     /// The cut-off.
-    pub created: Timestamp,
+    pub created_at: Timestamp,
 }
 
 /// A month that a run closes for an account, with its invoice if it has one.
 #[derive(Debug, Clone)]
 pub struct Closing {
-    /// Account id.
-    pub account: String,
+    pub account: AccountId,
     /// The month's bounds for this account.
     pub span: Span,
-    /// Id of its invoice.
-    pub invoice: Option<Uuid>,
+    pub invoice: Option<InvoiceId>,
 }
 
 /// Queues a run that begins. Its constraint's name is "bill_run_pkey".
@@ -110,10 +107,10 @@ pub fn insert(tx: &mut Tx, run: &BillRun) {
          INSERT INTO bill_run (id, month, dry_run, state, done_through, create_time)
          VALUES ($1, $2, $3, 'RUNNING', '', $4)",
         params![
-            run.id.clone(),
+            run.id.0.clone(),
             run.month.to_string(),
             run.dry_run,
-            run.created
+            run.created_at
         ],
         Rows::Exactly(1),
     );
@@ -131,12 +128,12 @@ pub async fn next(db: &Db) -> Result<Option<UnderWay>, Error> {
         )
         .await?;
     row.map(|row| {
-        let id: String = row_get(&row, "id")?;
+        let id = BillRunId(row_get(&row, "id")?);
         Ok(UnderWay {
             month: read_month(&row, &id)?,
             dry_run: row_get(&row, "dry_run")?,
             done_through: row_get(&row, "done_through")?,
-            created: row_get(&row, "create_time")?,
+            created_at: row_get(&row, "create_time")?,
             id,
         })
     })
@@ -144,16 +141,16 @@ pub async fn next(db: &Db) -> Result<Option<UnderWay>, Error> {
 }
 
 /// Queues a run's progress through an account.
-pub fn advance(tx: &mut Tx, run: &UnderWay, through: &str, tally: Tally) {
+pub fn advance(tx: &mut Tx, run: &UnderWay, through: &AccountId, tally: Tally) {
     tx.write(
         "-- advance
          UPDATE bill_run SET done_through = $3, accounts = accounts + $4, invoices = invoices + $5,
              skipped = skipped + $6, not_due = not_due + $7, failed = failed + $8
          WHERE id = $1 AND done_through = $2 AND state = 'RUNNING'",
         params![
-            run.id.clone(),
+            run.id.0.clone(),
             run.done_through.clone(),
-            through.to_owned(),
+            through.clone(),
             tally.accounts(),
             tally.invoices,
             tally.skipped,
@@ -170,7 +167,7 @@ pub fn complete(tx: &mut Tx, run: &UnderWay, now: Timestamp) {
         "-- complete
          UPDATE bill_run SET state = 'COMPLETED', complete_time = $3
          WHERE id = $1 AND done_through = $2 AND state = 'RUNNING'",
-        params![run.id.clone(), run.done_through.clone(), now],
+        params![run.id.0.clone(), run.done_through.clone(), now],
         Rows::Exactly(1),
     );
 }
@@ -186,7 +183,7 @@ pub fn add_totals(tx: &mut Tx, run: &UnderWay, totals: &[Total]) {
          SELECT $1, currency, total::numeric FROM unnest($2::text[], $3::text[]) AS more (currency, total)
          ON CONFLICT (bill_run, currency) DO UPDATE SET total = known.total + excluded.total",
         params![
-            run.id.clone(),
+            run.id.0.clone(),
             column(totals, |total| total.currency.code()),
             column(totals, |total| total.minor.to_string())
         ],
@@ -195,16 +192,16 @@ pub fn add_totals(tx: &mut Tx, run: &UnderWay, totals: &[Total]) {
 }
 
 /// Queues accounts that could not be invoiced.
-pub fn park(tx: &mut Tx, run: &UnderWay, failures: &[Failure]) {
+pub fn insert_failures(tx: &mut Tx, run: &UnderWay, failures: &[Failure]) {
     if failures.is_empty() {
         return;
     }
     tx.write(
-        "-- park
+        "-- insert_failures
          INSERT INTO bill_run_failure (bill_run, account, reason, message)
          SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[])",
         params![
-            run.id.clone(),
+            run.id.0.clone(),
             column(failures, |failure| failure.account.clone()),
             column(failures, |failure| failure.reason.clone()),
             column(failures, |failure| failure.message.clone())
@@ -224,18 +221,18 @@ pub fn close_months(tx: &mut Tx, run: &UnderWay, closings: &[Closing]) {
          SELECT $1, $2, * FROM unnest($3::text[], $4::timestamptz[], $5::timestamptz[], $6::uuid[])",
         params![
             run.month.to_string(),
-            run.id.clone(),
+            run.id.0.clone(),
             column(closings, |closing| closing.account.clone()),
             column(closings, |closing| closing.span.start),
             column(closings, |closing| closing.span.end),
-            column(closings, |closing| closing.invoice)
+            column(closings, |closing| closing.invoice.as_ref().map(|it| it.id))
         ],
         Rows::Exactly(closings.len() as u64),
     );
 }
 
 /// Queues that the late usage of closed months has been charged: (account, month).
-pub fn settle_late(tx: &mut Tx, settled: &[(String, Month)]) {
+pub fn settle_late(tx: &mut Tx, settled: &[(AccountId, Month)]) {
     if settled.is_empty() {
         return;
     }
@@ -261,11 +258,11 @@ pub fn calendar(row: &Row) -> Result<Zones, Error> {
 
 /// Maps a row of [`READ`].
 pub fn from_row(row: &Row) -> Result<BillRun, Error> {
-    let id: String = row_get(row, "id")?;
+    let id = BillRunId(row_get(row, "id")?);
     let corrupt = |column| Error::Corrupt {
         table: "bill_run",
         column,
-        id: id.clone(),
+        id: id.to_string(),
     };
     let completed: Option<Timestamp> = row_get(row, "complete_time")?;
     let currencies: Vec<&str> = row_get(row, "total_currencies")?;
@@ -275,7 +272,7 @@ pub fn from_row(row: &Row) -> Result<BillRun, Error> {
         Some(Total { currency, minor })
     };
     let totals: Option<Vec<Total>> = currencies.into_iter().zip(totals).map(total).collect();
-    let accounts: Vec<String> = row_get(row, "failure_accounts")?;
+    let accounts: Vec<AccountId> = row_get(row, "failure_accounts")?;
     let reasons: Vec<String> = row_get(row, "failure_reasons")?;
     let messages: Vec<String> = row_get(row, "failure_messages")?;
     let failures = accounts.into_iter().zip(reasons).zip(messages);
@@ -301,18 +298,18 @@ pub fn from_row(row: &Row) -> Result<BillRun, Error> {
             })
             .collect(),
         totals: totals.ok_or_else(|| corrupt("totals"))?,
-        created: row_get(row, "create_time")?,
+        created_at: row_get(row, "create_time")?,
         id,
     })
 }
 
-fn read_month(row: &Row, id: &str) -> Result<Month, Error> {
+fn read_month(row: &Row, id: &BillRunId) -> Result<Month, Error> {
     row_get::<&str>(row, "month")?
         .parse()
         .map_err(|_| Error::Corrupt {
             table: "bill_run",
             column: "month",
-            id: id.to_owned(),
+            id: id.to_string(),
         })
 }
 

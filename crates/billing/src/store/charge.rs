@@ -1,10 +1,10 @@
-//! What is known of accounts when they are charged.
+//! What months are charged from.
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 use octroi_calendar::{Month, Span};
-use octroi_platform::{Error, Reads, row_get};
+use octroi_platform::{AccountId, Error, Reads, row_get};
 use uuid::Uuid;
 
 use super::price::price_columns;
@@ -17,16 +17,18 @@ use crate::domain::tax::TaxRate;
 /// A month that a bill run closed for an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closed {
-    /// Account id.
-    pub account: String,
-    /// The month.
+    pub account: AccountId,
     pub month: Month,
     /// Whether usage changed in it since.
     pub late: bool,
 }
 
 /// Of some accounts: whether a month is closed, and every closed month with late usage.
-pub async fn closed(reads: &Reads, accounts: &[&str], month: Month) -> Result<Vec<Closed>, Error> {
+pub async fn closed(
+    reads: &Reads,
+    accounts: &[&AccountId],
+    month: Month,
+) -> Result<Vec<Closed>, Error> {
     let rows = reads
         .query(
             "-- closed_months
@@ -39,7 +41,7 @@ pub async fn closed(reads: &Reads, accounts: &[&str], month: Month) -> Result<Ve
         .await?;
     rows.iter()
         .map(|row| {
-            let account: String = row_get(row, "account")?;
+            let account: AccountId = row_get(row, "account")?;
             Ok(Closed {
                 month: read_month(row_get(row, "month")?, &account)?,
                 late: row_get(row, "late")?,
@@ -53,9 +55,9 @@ pub async fn closed(reads: &Reads, accounts: &[&str], month: Month) -> Result<Ve
 /// time.
 pub async fn sold(
     reads: &Reads,
-    accounts: &[String],
+    accounts: &[AccountId],
     window: Span,
-) -> Result<HashMap<String, Vec<Sold>>, Error> {
+) -> Result<HashMap<AccountId, Vec<Sold>>, Error> {
     let rows = reads
         .query(
             "-- sold
@@ -73,7 +75,7 @@ pub async fn sold(
             &[&accounts, &window.start, &window.end],
         )
         .await?;
-    let mut sold: HashMap<String, Vec<Sold>> = HashMap::new();
+    let mut sold: HashMap<AccountId, Vec<Sold>> = HashMap::new();
     for row in &rows {
         let entered: Option<Timestamp> = row_get(row, "enter_time")?;
         let price: Option<Uuid> = row_get(row, "price")?;
@@ -93,8 +95,8 @@ pub async fn sold(
 /// What invoices charged so far of the closed months of these accounts that have late usage, by account and month.
 pub async fn billed(
     reads: &Reads,
-    accounts: &[String],
-) -> Result<HashMap<(String, Month), Vec<Billed>>, Error> {
+    accounts: &[AccountId],
+) -> Result<HashMap<(AccountId, Month), Vec<Billed>>, Error> {
     let rows = reads
         .query(
             "-- billed
@@ -107,9 +109,9 @@ pub async fn billed(
             &[&accounts],
         )
         .await?;
-    let mut billed: HashMap<(String, Month), Vec<Billed>> = HashMap::new();
+    let mut billed: HashMap<(AccountId, Month), Vec<Billed>> = HashMap::new();
     for row in &rows {
-        let account: String = row_get(row, "account")?;
+        let account: AccountId = row_get(row, "account")?;
         let month = read_month(row_get(row, "month")?, &account)?;
         billed.entry((account, month)).or_default().push(Billed {
             group: row_get(row, "group_id")?,
@@ -122,7 +124,11 @@ pub async fn billed(
 }
 
 /// Every price of the offers that these accounts used in a stretch of time, those that their orders quoted among them.
-pub async fn prices(reads: &Reads, accounts: &[String], window: Span) -> Result<Vec<Price>, Error> {
+pub async fn prices(
+    reads: &Reads,
+    accounts: &[AccountId],
+    window: Span,
+) -> Result<Vec<Price>, Error> {
     const SQL: &str = concat!(
         "-- prices_of_used
          SELECT ",
@@ -136,11 +142,11 @@ pub async fn prices(reads: &Reads, accounts: &[String], window: Span) -> Result<
     let rows = reads
         .query(SQL, &[&accounts, &window.start, &window.end])
         .await?;
-    rows.iter().map(price::price).collect()
+    rows.iter().map(price::from_row).collect()
 }
 
 /// Every tax rate of these accounts' countries.
-pub async fn rates(reads: &Reads, accounts: &[String]) -> Result<Vec<TaxRate>, Error> {
+pub async fn rates(reads: &Reads, accounts: &[AccountId]) -> Result<Vec<TaxRate>, Error> {
     const SQL: &str = concat!(
         "-- rates_of_accounts
          SELECT country, ",
@@ -149,15 +155,15 @@ pub async fn rates(reads: &Reads, accounts: &[String]) -> Result<Vec<TaxRate>, E
     );
     let mut rates = Vec::new();
     for row in &reads.query(SQL, &[&accounts]).await? {
-        rates.extend(tax::rates(row, row_get(row, "country")?)?);
+        rates.extend(tax::from_row(row, row_get(row, "country")?)?);
     }
     Ok(rates)
 }
 
-fn read_month(text: &str, account: &str) -> Result<Month, Error> {
+fn read_month(text: &str, account: &AccountId) -> Result<Month, Error> {
     text.parse().map_err(|_| Error::Corrupt {
         table: "billed_month",
         column: "month",
-        id: account.to_owned(),
+        id: account.to_string(),
     })
 }

@@ -6,13 +6,12 @@ use octroi_platform::{Error, Rows, Tx, params, row_get};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio_postgres::Row;
-use uuid::Uuid;
 
 use super::column;
 use crate::domain::account::Locale;
 use crate::domain::address::Address;
 use crate::domain::bill::{Applied, Bill, Charged, Consumption, Item, Line, Party, TaxLine};
-use crate::domain::invoice::{Invoice, Shown, ShownLine, State};
+use crate::domain::invoice::{Invoice, InvoiceId, Shown, ShownLine, State};
 use crate::domain::money::{Currency, Rate};
 use crate::domain::price::UsagePolicy;
 use crate::domain::tax::TaxCategory;
@@ -64,11 +63,11 @@ ORDER BY page.id DESC"
 );
 
 /// Reads lines of an invoice: `$1` account, `$2` invoice, `$3` number of the line that they come after, `$4` how many.
-/// One row of nulls beside the currency where no line follows, none where there is no such invoice.
+/// The first column is null where no line follows; there is no row where there is no such invoice.
 pub const READ_LINES: &str = concat!(
     "-- read_invoice_lines
-SELECT invoice.currency, listed.* FROM invoice LEFT JOIN LATERAL (
-    SELECT charge.line AS number, ",
+SELECT listed.*, invoice.currency FROM invoice LEFT JOIN LATERAL (
+    SELECT charge.account, charge.invoice, charge.line AS number, ",
     line_json!(),
     " AS line
     FROM invoice_line AS charge
@@ -163,7 +162,7 @@ fn insert_invoices(tx: &mut Tx, invoices: &[Invoice]) {
          )",
         params![
             column(&bills, |bill| bill.account.clone()),
-            column(invoices, |invoice| invoice.id),
+            column(invoices, |invoice| invoice.id.id),
             column(&bills, |bill| bill.seller.clone()),
             column(invoices, |invoice| invoice.number.clone()),
             column(invoices, |invoice| invoice.state.as_str()),
@@ -184,7 +183,7 @@ fn insert_invoices(tx: &mut Tx, invoices: &[Invoice]) {
             column(&bills, |bill| bill.total),
             column(invoices, |invoice| Value::from(invoice.mentions.clone())),
             column(&bills, |bill| bill.specimen),
-            column(invoices, |invoice| invoice.created)
+            column(invoices, |invoice| invoice.created_at)
         ],
         Rows::Exactly(invoices.len() as u64),
     );
@@ -225,7 +224,7 @@ fn insert_lines(tx: &mut Tx, invoices: &[Invoice]) {
          )",
         params![
             column(&lines, |(invoice, ..)| invoice.bill.account.clone()),
-            column(&lines, |(invoice, ..)| invoice.id),
+            column(&lines, |(invoice, ..)| invoice.id.id),
             column(&lines, |(_, number, _)| *number),
             column(&items, |item| item.description.clone()),
             column(&items, |item| item.offer.clone()),
@@ -270,7 +269,7 @@ fn insert_days(tx: &mut Tx, invoices: &[Invoice]) {
          )",
         params![
             column(&days, |(invoice, ..)| invoice.bill.account.clone()),
-            column(&days, |(invoice, ..)| invoice.id),
+            column(&days, |(invoice, ..)| invoice.id.id),
             column(&days, |(_, line, _)| *line),
             column(&days, |(.., day)| day.date),
             column(&days, |(.., day)| day.peak),
@@ -292,7 +291,7 @@ fn insert_taxes(tx: &mut Tx, invoices: &[Invoice]) {
          SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::integer[], $5::bigint[], $6::bigint[])",
         params![
             column(&taxes, |(invoice, _)| invoice.bill.account.clone()),
-            column(&taxes, |(invoice, _)| invoice.id),
+            column(&taxes, |(invoice, _)| invoice.id.id),
             column(&taxes, |(_, line)| line.tax.category.as_str()),
             column(&taxes, |(_, line)| line.tax.rate.ppm()),
             column(&taxes, |(_, line)| line.base),
@@ -302,36 +301,40 @@ fn insert_taxes(tx: &mut Tx, invoices: &[Invoice]) {
     );
 }
 
-/// Reads a row of [`READ`]; none for the row of nulls.
-pub fn from_row(row: &Row) -> Result<Option<Shown>, Error> {
-    match row_get::<Option<Uuid>>(row, "id")? {
-        None => Ok(None),
-        Some(id) => Ok(Some(Shown {
-            invoice: invoice(row, id)?,
-            line_count: row_get(row, "line_count")?,
-        })),
-    }
+/// Reads a row of [`READ`].
+pub fn from_row(row: &Row) -> Result<Shown, Error> {
+    Ok(Shown {
+        invoice: invoice(row)?,
+        line_count: row_get(row, "line_count")?,
+    })
 }
 
-/// Reads a row of [`READ_LINES`] of an invoice; none for the row of nulls.
-pub fn line_from_row(row: &Row, invoice: Uuid) -> Result<Option<ShownLine>, Error> {
-    let Some(number) = row_get(row, "number")? else {
-        return Ok(None);
-    };
+/// Reads a row of [`READ_LINES`].
+pub fn line_from_row(row: &Row) -> Result<ShownLine, Error> {
+    let number = row_get(row, "number")?;
+    let invoice: InvoiceId = id(row, "invoice")?;
     let corrupt = |column| Error::Corrupt {
         table: "invoice_line",
         column,
         id: format!("{invoice}/{number}"),
     };
     let line: StoredLine = stored(row, "line").map_err(|_| corrupt("line"))?;
-    Ok(Some(ShownLine {
+    Ok(ShownLine {
         number,
         line: read_line(line).ok_or_else(|| corrupt("line"))?,
         currency: super::currency(row, "invoice", "currency")?,
-    }))
+    })
 }
 
-fn invoice(row: &Row, id: Uuid) -> Result<Invoice, Error> {
+fn id(row: &Row, column: &str) -> Result<InvoiceId, Error> {
+    Ok(InvoiceId {
+        account: row_get(row, "account")?,
+        id: row_get(row, column)?,
+    })
+}
+
+fn invoice(row: &Row) -> Result<Invoice, Error> {
+    let id = id(row, "id")?;
     let corrupt = |column| Error::Corrupt {
         table: "invoice",
         column,
@@ -345,7 +348,6 @@ fn invoice(row: &Row, id: Uuid) -> Result<Invoice, Error> {
     let seller: StoredParty = stored(row, "seller_party").map_err(|_| corrupt("seller_party"))?;
     let buyer: StoredParty = stored(row, "buyer_party").map_err(|_| corrupt("buyer_party"))?;
     Ok(Invoice {
-        id,
         number: row_get(row, "number")?,
         state: match (row_get::<&str>(row, "state")?, paid) {
             ("OPEN", None) => State::Open,
@@ -355,9 +357,9 @@ fn invoice(row: &Row, id: Uuid) -> Result<Invoice, Error> {
         issue_date: row_get(row, "issue_date")?,
         due_date: row_get(row, "due_date")?,
         mentions: row_get(row, "mentions")?,
-        created: row_get(row, "create_time")?,
+        created_at: row_get(row, "create_time")?,
         bill: Bill {
-            account: row_get(row, "account")?,
+            account: id.account.clone(),
             charged: charged(row)?.ok_or_else(|| corrupt("kind"))?,
             seller: row_get(row, "seller")?,
             seller_party: read_party(seller),
@@ -372,6 +374,7 @@ fn invoice(row: &Row, id: Uuid) -> Result<Invoice, Error> {
             total: row_get(row, "total")?,
             specimen: row_get(row, "specimen")?,
         },
+        id,
     })
 }
 

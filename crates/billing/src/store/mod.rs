@@ -36,13 +36,3 @@ pub(crate) fn currency(row: &Row, table: &'static str, column: &str) -> Result<C
 pub(crate) fn column<'a, T, V>(rows: &'a [T], value: impl Fn(&'a T) -> V) -> Vec<V> {
     rows.iter().map(value).collect()
 }
-
-/// The rows of a list that is left-joined to its parent: none when the parent does not exist. Where it exists and has
-/// no rows, `key` is null in the one row found.
-pub(crate) fn of_parent(rows: Vec<Row>, key: &str) -> Result<Option<Vec<Row>>, Error> {
-    let Some(first) = rows.first() else {
-        return Ok(None);
-    };
-    let empty = row_get::<Option<uuid::Uuid>>(first, key)?.is_none();
-    Ok(Some(if empty { Vec::new() } else { rows }))
-}

@@ -1,15 +1,18 @@
 //! Payments.
 
 use jiff::Timestamp;
-use octroi_platform::{Error, Rows, Tx, params, row_get};
+use octroi_platform::{AccountId, Error, Rows, Tx, params, row_get};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::currency;
+use crate::domain::invoice::InvoiceId;
 use crate::domain::money::Money;
-use crate::domain::payment::{Payment, PaymentState};
+use crate::domain::order::OrderId;
+use crate::domain::payment::{Payment, PaymentId, PaymentState};
+use crate::domain::payment_method::PaymentMethodId;
 
-/// The columns that [`payment`] reads, of a payment under the alias `p`.
+/// The columns that [`from_row`] reads, of a payment under the alias `p`.
 macro_rules! payment_columns {
     () => {
         "p.account, p.id, p.state, p.amount, p.currency, p.decline_reason, p.order_id, p.attempt, p.invoice,
@@ -39,14 +42,18 @@ pub const LIST: &str = concat!(
 );
 
 /// Maps a row that has [`payment_columns`].
-pub fn payment(row: &Row) -> Result<Payment, Error> {
+pub fn from_row(row: &Row) -> Result<Payment, Error> {
+    let account: AccountId = row_get(row, "account")?;
     let id: Uuid = row_get(row, "id")?;
     let settled: Option<Timestamp> = row_get(row, "settle_time")?;
     let state = match (row_get::<&str>(row, "state")?, settled) {
         ("PROCESSING", None) => PaymentState::Processing,
         ("SUCCEEDED", Some(at)) => PaymentState::Succeeded {
             at,
-            invoice: row_get(row, "invoice")?,
+            invoice: InvoiceId {
+                account: account.clone(),
+                id: row_get(row, "invoice")?,
+            },
         },
         ("DECLINED", Some(at)) => PaymentState::Declined {
             at,
@@ -60,18 +67,24 @@ pub fn payment(row: &Row) -> Result<Payment, Error> {
             });
         }
     };
+    let method: Option<Uuid> = row_get(row, "payment_method")?;
     Ok(Payment {
-        account: row_get(row, "account")?,
-        id,
         amount: Money::new(
             row_get(row, "amount")?,
             currency(row, "payment", "currency")?,
         ),
         state,
-        order: row_get(row, "order_id")?,
+        order: OrderId {
+            account: account.clone(),
+            id: row_get(row, "order_id")?,
+        },
         attempt: row_get(row, "attempt")?,
-        method: row_get(row, "payment_method")?,
-        created: row_get(row, "create_time")?,
+        method: method.map(|id| PaymentMethodId {
+            account: account.clone(),
+            id,
+        }),
+        created_at: row_get(row, "create_time")?,
+        id: PaymentId { account, id },
     })
 }
 
@@ -82,14 +95,14 @@ pub fn insert(tx: &mut Tx, payment: &Payment) {
          INSERT INTO payment (account, id, state, amount, currency, order_id, attempt, payment_method, create_time)
          VALUES ($1, $2, 'PROCESSING', $3, $4, $5, $6, $7, $8)",
         params![
-            payment.account.clone(),
-            payment.id,
+            payment.id.account.clone(),
+            payment.id.id,
             payment.amount.minor,
             payment.amount.currency.code(),
-            payment.order.clone(),
+            payment.order.id.clone(),
             payment.attempt,
-            payment.method,
-            payment.created,
+            payment.method.as_ref().map(|method| method.id),
+            payment.created_at,
         ],
         Rows::Exactly(1),
     );
@@ -99,7 +112,7 @@ pub fn insert(tx: &mut Tx, payment: &Payment) {
 pub fn settle(tx: &mut Tx, payment: &Payment) {
     let (state, at, reason, invoice) = match &payment.state {
         PaymentState::Processing => return,
-        PaymentState::Succeeded { at, invoice } => ("SUCCEEDED", *at, None, Some(*invoice)),
+        PaymentState::Succeeded { at, invoice } => ("SUCCEEDED", *at, None, Some(invoice.id)),
         PaymentState::Declined { at, reason } => ("DECLINED", *at, Some(reason.clone()), None),
     };
     tx.write(
@@ -107,13 +120,13 @@ pub fn settle(tx: &mut Tx, payment: &Payment) {
          UPDATE payment SET state = $3, settle_time = $4, decline_reason = $5, invoice = $6, payment_method = $7
          WHERE account = $1 AND id = $2 AND state = 'PROCESSING'",
         params![
-            payment.account.clone(),
-            payment.id,
+            payment.id.account.clone(),
+            payment.id.id,
             state,
             at,
             reason,
             invoice,
-            payment.method,
+            payment.method.as_ref().map(|method| method.id),
         ],
         Rows::Exactly(1),
     );

@@ -1,13 +1,13 @@
 //! Payment methods.
 
-use octroi_platform::{Error, Rows, Tx, params, row_get};
+use octroi_platform::{AccountId, Error, Rows, Tx, params, row_get};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::domain::payment_method::{GATEWAY, PaymentMethod, TestToken};
+use crate::domain::payment_method::{GATEWAY, PaymentMethod, PaymentMethodId, TestToken};
 use crate::domain::settlement::Attempt;
 
-/// The columns that [`payment_method`] reads, of a method under the alias `m`.
+/// The columns that [`from_row`] reads, of a method under the alias `m`.
 macro_rules! payment_method_columns {
     () => {
         "m.account, m.id, m.display_name, m.gateway, m.gateway_token, m.is_default, m.version, m.create_time"
@@ -34,17 +34,18 @@ pub const LIST: &str = concat!(
      WHERE a.account = $1 ORDER BY m.id"
 );
 
-/// Locks an account and says whether it has a default method.
+/// Locks an account.
 pub const LOCK_ACCOUNT: &str = "-- lock_account_for_method
-     SELECT EXISTS (SELECT FROM payment_method m WHERE m.account = a.account AND m.is_default) AS has_default
-     FROM account a WHERE a.account = $1 FOR NO KEY UPDATE";
+     SELECT FROM account WHERE account = $1 FOR NO KEY UPDATE";
 
 /// Maps a row that has [`payment_method_columns`].
-pub fn payment_method(row: &Row) -> Result<PaymentMethod, Error> {
+pub fn from_row(row: &Row) -> Result<PaymentMethod, Error> {
     let id: Uuid = row_get(row, "id")?;
     Ok(PaymentMethod {
-        account: row_get(row, "account")?,
-        id,
+        id: PaymentMethodId {
+            account: row_get(row, "account")?,
+            id,
+        },
         display_name: row_get(row, "display_name")?,
         token: TestToken::parse(row_get(row, "gateway_token")?).map_err(|_| Error::Corrupt {
             table: "payment_method",
@@ -53,12 +54,12 @@ pub fn payment_method(row: &Row) -> Result<PaymentMethod, Error> {
         })?,
         default: row_get(row, "is_default")?,
         version: row_get(row, "version")?,
-        created: row_get(row, "create_time")?,
+        created_at: row_get(row, "create_time")?,
     })
 }
 
 /// The account's default method.
-pub async fn default(tx: &Tx, account: &str) -> Result<Option<PaymentMethod>, Error> {
+pub async fn default(tx: &Tx, account: &AccountId) -> Result<Option<PaymentMethod>, Error> {
     const SQL: &str = concat!(
         "-- default_payment_method
          SELECT ",
@@ -68,16 +69,16 @@ pub async fn default(tx: &Tx, account: &str) -> Result<Option<PaymentMethod>, Er
     tx.query(SQL, &[&account])
         .await?
         .first()
-        .map(payment_method)
+        .map(from_row)
         .transpose()
 }
 
-/// Queues the end of the default's being it.
-pub fn clear_default(tx: &mut Tx, account: &str) {
+/// Queues that the account's default method is no longer the default.
+pub fn clear_default(tx: &mut Tx, account: &AccountId) {
     tx.write(
         "-- clear_default
          UPDATE payment_method SET is_default = false, version = version + 1 WHERE account = $1 AND is_default",
-        params![account.to_owned()],
+        params![account.clone()],
         Rows::Any,
     );
 }
@@ -91,16 +92,16 @@ pub fn insert(tx: &mut Tx, method: &PaymentMethod, brought_by: Option<&Attempt>)
              version, create_time)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         params![
-            method.account.clone(),
-            method.id,
+            method.id.account.clone(),
+            method.id.id,
             method.display_name.clone(),
             GATEWAY,
             method.token.as_str(),
             method.default,
-            brought_by.map(|attempt| attempt.order.clone()),
+            brought_by.map(|attempt| attempt.order.id.clone()),
             brought_by.map(|attempt| attempt.number),
             method.version,
-            method.created,
+            method.created_at,
         ],
         Rows::Exactly(1),
     );

@@ -9,7 +9,7 @@ use super::currency;
 use crate::domain::money::Currency;
 use crate::domain::price::{Price, UsagePolicy};
 
-/// The columns that [`price`] reads, of a price under the alias `p`.
+/// The columns that [`from_row`] reads, of a price under the alias `p`.
 macro_rules! price_columns {
     () => {
         "p.id AS price_id, p.offer AS price_offer, p.currency AS price_currency, p.monthly AS price_monthly,
@@ -19,7 +19,7 @@ macro_rules! price_columns {
 pub(crate) use price_columns;
 
 /// Maps a row that has [`price_columns`].
-pub fn price(row: &Row) -> Result<Price, Error> {
+pub fn from_row(row: &Row) -> Result<Price, Error> {
     let id: Uuid = row_get(row, "price_id")?;
     let policy = row_get::<&str>(row, "price_usage_policy")?;
     Ok(Price {
@@ -45,7 +45,7 @@ pub async fn named(tx: &Tx, ids: &[Uuid]) -> Result<Vec<Price>, Error> {
         price_columns!(),
         " FROM price p WHERE p.id = ANY ($1)"
     );
-    tx.query(SQL, &[&ids]).await?.iter().map(price).collect()
+    tx.query(SQL, &[&ids]).await?.iter().map(from_row).collect()
 }
 
 /// The offers that have a price in a currency from exactly this instant.

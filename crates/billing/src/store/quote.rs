@@ -4,7 +4,7 @@ use octroi_platform::{Error, row_get};
 use tokio_postgres::Row;
 
 use super::account::account_columns;
-use super::price::{price, price_columns};
+use super::price::{self, price_columns};
 use super::seller::seller_columns;
 use super::tax::tax_rate_columns;
 use crate::domain::price::Price;
@@ -44,6 +44,6 @@ pub const LOCK_ACCOUNT: &str = concat!(
 pub fn price_in_force(row: &Row) -> Result<Option<Price>, Error> {
     match row_get::<Option<uuid::Uuid>>(row, "price_id")? {
         None => Ok(None),
-        Some(_) => price(row).map(Some),
+        Some(_) => price::from_row(row).map(Some),
     }
 }

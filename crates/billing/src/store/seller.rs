@@ -9,7 +9,7 @@ use crate::domain::address::Address;
 use crate::domain::money::Rate;
 use crate::domain::seller::{Seller, Sentence};
 
-/// The columns that [`seller`] reads, of a seller under the alias `s`.
+/// The columns that [`from_row`] reads, of a seller under the alias `s`.
 macro_rules! seller_columns {
     () => {
         "s.id AS seller_id, s.specimen AS seller_specimen, s.legal_name AS seller_legal_name,
@@ -43,7 +43,7 @@ pub const LOCK: &str = concat!(
 );
 
 /// Maps a row that has [`seller_columns`].
-pub fn seller(row: &Row) -> Result<Seller, Error> {
+pub fn from_row(row: &Row) -> Result<Seller, Error> {
     let id: String = row_get(row, "seller_id")?;
     let late_penalty = match row_get::<Option<i32>>(row, "seller_late_penalty_ppm")? {
         None => None,

@@ -3,19 +3,22 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use octroi_platform::{Db, Error, Rows, Tx, params, row_get};
+use octroi_platform::{AccountId, Db, Error, Rows, Tx, params, row_get};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::currency;
+use crate::domain::invoice::InvoiceId;
 use crate::domain::money::Rate;
-use crate::domain::payment_method::{NewMethod, TestToken};
+use crate::domain::order::OrderId;
+use crate::domain::payment::PaymentId;
+use crate::domain::payment_method::{NewMethod, PaymentMethodId, TestToken};
 use crate::domain::price::UsagePolicy;
 use crate::domain::quote::{Quote, QuoteLine};
 use crate::domain::settlement::{Attempt, Charge, Means, Settlement, SettlementState};
 use crate::domain::tax::TaxCategory;
 
-/// The columns that [`settlement`] reads, of an attempt under the alias `t`.
+/// The columns that [`from_row`] reads, of an attempt under the alias `t`.
 macro_rules! settlement_columns {
     () => {
         "t.account, t.order_id, t.attempt, t.state, t.decline_reason, t.currency, t.seller, t.tax_category,
@@ -52,8 +55,9 @@ pub const LOCK: &str = concat!(
 );
 
 /// Maps a row that has [`settlement_columns`].
-pub fn settlement(row: &Row) -> Result<Settlement, Error> {
+pub fn from_row(row: &Row) -> Result<Settlement, Error> {
     let attempt = attempt(row)?;
+    let account = &attempt.order.account;
     let corrupt = |column| Error::Corrupt {
         table: "settlement",
         column,
@@ -64,7 +68,10 @@ pub fn settlement(row: &Row) -> Result<Settlement, Error> {
         ("PROCESSING", None) => SettlementState::Processing,
         ("SUCCEEDED", Some(at)) => SettlementState::Succeeded {
             at,
-            invoice: row_get(row, "invoice")?,
+            invoice: row_get::<Option<Uuid>>(row, "invoice")?.map(|id| InvoiceId {
+                account: account.clone(),
+                id,
+            }),
         },
         ("DECLINED", Some(at)) => SettlementState::Declined {
             at,
@@ -84,21 +91,27 @@ pub fn settlement(row: &Row) -> Result<Settlement, Error> {
             tax: row_get(row, "tax")?,
             due: row_get(row, "due")?,
         },
-        means: means(row)?.map_err(corrupt)?,
-        payment: row_get(row, "payment")?,
+        means: means(row, account)?.map_err(corrupt)?,
+        payment: row_get::<Option<Uuid>>(row, "payment")?.map(|id| PaymentId {
+            account: account.clone(),
+            id,
+        }),
         state,
-        created: row_get(row, "create_time")?,
+        created_at: row_get(row, "create_time")?,
         attempt,
     })
 }
 
 /// What an attempt is paid with; the column that cannot be.
-fn means(row: &Row) -> Result<Result<Option<Means>, &'static str>, Error> {
+fn means(row: &Row, account: &AccountId) -> Result<Result<Option<Means>, &'static str>, Error> {
     let on_file: Option<Uuid> = row_get(row, "payment_method")?;
     let token: Option<&str> = row_get(row, "new_token")?;
     let display_name: Option<String> = row_get(row, "new_display_name")?;
     Ok(match (on_file, token.zip(display_name)) {
-        (Some(id), _) => Ok(Some(Means::OnFile(id))),
+        (Some(id), _) => Ok(Some(Means::OnFile(PaymentMethodId {
+            account: account.clone(),
+            id,
+        }))),
         (None, Some((token, display_name))) => match TestToken::parse(token) {
             Ok(token) => Ok(Some(Means::New(NewMethod {
                 token,
@@ -112,24 +125,26 @@ fn means(row: &Row) -> Result<Result<Option<Means>, &'static str>, Error> {
 
 fn attempt(row: &Row) -> Result<Attempt, Error> {
     Ok(Attempt {
-        account: row_get(row, "account")?,
-        order: row_get(row, "order_id")?,
+        order: OrderId {
+            account: row_get(row, "account")?,
+            id: row_get(row, "order_id")?,
+        },
         number: row_get(row, "attempt")?,
     })
 }
 
 /// Every attempt of an order.
-pub async fn of_order(tx: &Tx, account: &str, order: &str) -> Result<Vec<Settlement>, Error> {
+pub async fn of_order(tx: &Tx, order: &OrderId) -> Result<Vec<Settlement>, Error> {
     const SQL: &str = concat!(
         "-- settlements_of_order
          SELECT ",
         settlement_columns!(),
         " FROM settlement t WHERE t.account = $1 AND t.order_id = $2 ORDER BY t.attempt"
     );
-    tx.query(SQL, &[&account, &order])
+    tx.query(SQL, &[&order.account, &order.id])
         .await?
         .iter()
-        .map(settlement)
+        .map(from_row)
         .collect()
 }
 
@@ -141,7 +156,7 @@ pub async fn lines(tx: &Tx, attempt: &Attempt) -> Result<Vec<QuoteLine>, Error> 
              SELECT l.offer, l.quantity, l.setup_fee, l.setup_amount, l.price, p.monthly, p.usage_policy
              FROM settlement_line l JOIN price p ON p.id = l.price
              WHERE l.account = $1 AND l.order_id = $2 AND l.attempt = $3 ORDER BY l.line",
-            &[&attempt.account, &attempt.order, &attempt.number],
+            &[&attempt.order.account, &attempt.order.id, &attempt.number],
         )
         .await?;
     rows.iter().map(line).collect()
@@ -186,8 +201,8 @@ pub fn insert(tx: &mut Tx, settlement: &Settlement, quote: &Quote, token: Uuid) 
              CASE WHEN $4 = 'PROCESSING' THEN $19::uuid END,
              clock_timestamp() + $20::bigint * interval '1 millisecond')",
         params![
-            attempt.account.clone(),
-            attempt.order.clone(),
+            attempt.order.account.clone(),
+            attempt.order.id.clone(),
             attempt.number,
             state,
             reason,
@@ -198,11 +213,11 @@ pub fn insert(tx: &mut Tx, settlement: &Settlement, quote: &Quote, token: Uuid) 
             charge.net,
             charge.tax,
             charge.due,
-            settlement.on_file(),
+            settlement.on_file().map(|method| method.id),
             new.map(|new| new.token.as_str()),
             new.map(|new| new.display_name.clone()),
-            settlement.payment,
-            settlement.created,
+            settlement.payment.as_ref().map(|payment| payment.id),
+            settlement.created_at,
             at,
             token,
             millis(LEASE),
@@ -216,8 +231,8 @@ pub fn insert(tx: &mut Tx, settlement: &Settlement, quote: &Quote, token: Uuid) 
                  price)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             params![
-                attempt.account.clone(),
-                attempt.order.clone(),
+                attempt.order.account.clone(),
+                attempt.order.id.clone(),
                 attempt.number,
                 number,
                 line.offer.clone(),
@@ -234,8 +249,8 @@ pub fn insert(tx: &mut Tx, settlement: &Settlement, quote: &Quote, token: Uuid) 
 /// Queues an attempt's definite end. A new method is on file by then, or forgotten.
 pub fn settle(tx: &mut Tx, settlement: &Settlement) {
     let (state, at, reason) = columns(&settlement.state);
-    let invoice = match settlement.state {
-        SettlementState::Succeeded { invoice, .. } => invoice,
+    let invoice = match &settlement.state {
+        SettlementState::Succeeded { invoice, .. } => invoice.as_ref().map(|invoice| invoice.id),
         SettlementState::Processing | SettlementState::Declined { .. } => None,
     };
     tx.write(
@@ -244,14 +259,14 @@ pub fn settle(tx: &mut Tx, settlement: &Settlement) {
              new_token = NULL, new_display_name = NULL, lease_token = NULL
          WHERE account = $1 AND order_id = $2 AND attempt = $3 AND state = 'PROCESSING'",
         params![
-            settlement.attempt.account.clone(),
-            settlement.attempt.order.clone(),
+            settlement.attempt.order.account.clone(),
+            settlement.attempt.order.id.clone(),
             settlement.attempt.number,
             state,
             at,
             reason,
             invoice,
-            settlement.on_file(),
+            settlement.on_file().map(|method| method.id),
         ],
         Rows::Exactly(1),
     );
@@ -281,7 +296,7 @@ pub async fn lease(db: &Db, token: Uuid) -> Result<Option<Settlement>, Error> {
         settlement_columns!()
     );
     let row = db.read_opt(SQL, &[&token, &millis(LEASE)]).await?;
-    row.as_ref().map(settlement).transpose()
+    row.as_ref().map(from_row).transpose()
 }
 
 /// Leases this very attempt under `token`, due or not; false while somebody looks at it, and when it has ended.
@@ -295,8 +310,8 @@ pub async fn take(db: &Db, attempt: &Attempt, token: Uuid) -> Result<bool, Error
              WHERE account = $1 AND order_id = $2 AND attempt = $3 AND state = 'PROCESSING'
                AND (lease_token IS NULL OR look_time <= clock_timestamp())",
             &[
-                &attempt.account,
-                &attempt.order,
+                &attempt.order.account,
+                &attempt.order.id,
                 &attempt.number,
                 &token,
                 &millis(LEASE),
@@ -313,8 +328,8 @@ pub async fn renew(db: &Db, attempt: &Attempt, token: Uuid) -> Result<(), Error>
          UPDATE settlement SET look_time = clock_timestamp() + $5::bigint * interval '1 millisecond'
          WHERE account = $1 AND order_id = $2 AND attempt = $3 AND lease_token = $4",
         &[
-            &attempt.account,
-            &attempt.order,
+            &attempt.order.account,
+            &attempt.order.id,
             &attempt.number,
             &token,
             &millis(LEASE),
@@ -326,14 +341,14 @@ pub async fn renew(db: &Db, attempt: &Attempt, token: Uuid) -> Result<(), Error>
 
 /// Gives a lease back while the outcome is still unknown: the next look is after 1 s, 2 s, 4 s and so on, up to five
 /// minutes. A lease that has passed to another worker stays with it.
-pub async fn put_off(db: &Db, attempt: &Attempt, token: Uuid) -> Result<(), Error> {
+pub async fn back_off(db: &Db, attempt: &Attempt, token: Uuid) -> Result<(), Error> {
     db.execute(
-        "-- put_off_settlement
+        "-- back_off_settlement
          UPDATE settlement
          SET lease_token = NULL,
              look_time = clock_timestamp() + least(1 << least(greatest(looks - 1, 0), 9), 300) * interval '1 s'
          WHERE account = $1 AND order_id = $2 AND attempt = $3 AND lease_token = $4 AND state = 'PROCESSING'",
-        &[&attempt.account, &attempt.order, &attempt.number, &token],
+        &[&attempt.order.account, &attempt.order.id, &attempt.number, &token],
     )
     .await?;
     Ok(())

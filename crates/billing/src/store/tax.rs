@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::domain::money::Rate;
 use crate::domain::tax::{TaxCategory, TaxRate};
 
-/// Every tax rate of the country `country` as four parallel arrays, which [`rates`] reads: one value each in a row
+/// Every tax rate of the country `country` as four parallel arrays, which [`from_row`] reads: one value each in a row
 /// about something else.
 macro_rules! tax_rate_columns {
     ($country:literal) => {
@@ -35,7 +35,7 @@ macro_rules! tax_rate_columns {
 pub(crate) use tax_rate_columns;
 
 /// Maps a row that has [`tax_rate_columns`] of this country.
-pub fn rates(row: &Row, country: &str) -> Result<Vec<TaxRate>, Error> {
+pub fn from_row(row: &Row, country: &str) -> Result<Vec<TaxRate>, Error> {
     let ids: Vec<Uuid> = row_get(row, "tax_ids")?;
     let categories: Vec<&str> = row_get(row, "tax_categories")?;
     let ppm: Vec<i32> = row_get(row, "tax_rates")?;

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use octroi_calendar::{Day, Span};
 use octroi_platform::db::{Reads, row_get};
 use octroi_platform::error::Error;
-use octroi_platform::params;
 use octroi_platform::tx::{Rows, Tx};
+use octroi_platform::{AccountId, params};
 use tokio_postgres::Row;
 
 use crate::domain::usage::{DayUse, Entry, GroupName, Opening, Seat, Usage};
@@ -80,7 +80,7 @@ ORDER BY item, group_id, offer";
 /// The arrays that [`COUNT`] takes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Asked {
-    accounts: Vec<String>,
+    accounts: Vec<AccountId>,
     calendars: Vec<i32>,
     /// Each calendar once: most accounts of a chunk share one.
     known: Vec<Vec<Day>>,
@@ -88,7 +88,7 @@ pub struct Asked {
 
 impl Asked {
     /// Asks for an account's consumption on days that follow each other. Items are answered by their position.
-    pub fn push(&mut self, account: &str, days: &[Day]) {
+    pub fn push(&mut self, account: &AccountId, days: &[Day]) {
         let at = self
             .known
             .iter()
@@ -97,7 +97,7 @@ impl Asked {
                 self.known.push(days.to_vec());
                 self.known.len() - 1
             });
-        self.accounts.push(account.to_owned());
+        self.accounts.push(account.clone());
         self.calendars.push(i32::try_from(at).unwrap_or(i32::MAX));
     }
 
@@ -116,7 +116,7 @@ impl Asked {
     }
 
     /// The account of each item.
-    pub fn accounts(&self) -> &[String] {
+    pub fn accounts(&self) -> &[AccountId] {
         &self.accounts
     }
 
@@ -207,7 +207,7 @@ fn usage(row: &Row, days: &[Day]) -> Result<Usage, Error> {
 }
 
 /// Holds the account until the transaction ends against bill runs closing its month, which hold it too.
-pub async fn hold_account(tx: &Tx, account: &str) -> Result<(), Error> {
+pub async fn hold_account(tx: &Tx, account: &AccountId) -> Result<(), Error> {
     tx.query(
         "-- hold_account
          SELECT FROM account WHERE account = $1 FOR SHARE",
@@ -248,19 +248,19 @@ pub fn close(tx: &mut Tx, seat: Seat, at: Timestamp) {
 }
 
 /// Queues a mark on each closed month that a change of usage at an instant touches, for the next invoice.
-pub fn mark_late(tx: &mut Tx, account: &str, at: Timestamp) {
+pub fn mark_late(tx: &mut Tx, account: &AccountId, at: Timestamp) {
     tx.write(
         "-- mark_late
          INSERT INTO late_usage (account, month)
          SELECT account, month FROM billed_month WHERE account = $1 AND end_time > $2
          ON CONFLICT (account, month) DO NOTHING",
-        params![account.to_owned(), at],
+        params![account.clone(), at],
         Rows::Any,
     );
 }
 
 /// Queues a group's name; an older one than is known changes nothing.
-pub fn name_group(tx: &mut Tx, account: &str, name: GroupName) {
+pub fn name_group(tx: &mut Tx, account: &AccountId, name: GroupName) {
     tx.write(
         "-- name_group
          INSERT INTO usage_group AS known (account, group_id, display_name, version, named_time)
@@ -272,7 +272,7 @@ pub fn name_group(tx: &mut Tx, account: &str, name: GroupName) {
          WHERE (excluded.version, excluded.named_time, excluded.display_name)
              > (known.version, known.named_time, known.display_name)",
         params![
-            account.to_owned(),
+            account.clone(),
             name.group,
             name.display_name,
             name.version,
@@ -283,7 +283,7 @@ pub fn name_group(tx: &mut Tx, account: &str, name: GroupName) {
 }
 
 /// Queues an offer's entry into a group by an order; a later one than is known changes nothing.
-pub fn enter(tx: &mut Tx, account: &str, order: &str, entry: Entry) {
+pub fn enter(tx: &mut Tx, account: &AccountId, order: &str, entry: Entry) {
     tx.write(
         "-- enter
          INSERT INTO group_offer_entry AS known
@@ -296,7 +296,7 @@ pub fn enter(tx: &mut Tx, account: &str, order: &str, entry: Entry) {
              price = excluded.price
          WHERE (excluded.enter_time, excluded.order_id) < (known.enter_time, known.order_id)",
         params![
-            account.to_owned(),
+            account.clone(),
             entry.group,
             entry.offer,
             entry.offer_name,

@@ -157,6 +157,13 @@ fn said(error: &tokio_postgres::Error) -> String {
 }
 
 impl Error {
+    /// A bad field.
+    pub fn invalid(field: &str, rule: &str) -> Self {
+        let mut violations = Violations::default();
+        violations.add(field, rule);
+        Self::Invalid(violations)
+    }
+
     /// Whether the database refused because of this constraint (unique, check or foreign key).
     pub fn violates(&self, constraint: &str) -> bool {
         matches!(self, Self::Database(error)

@@ -8,7 +8,7 @@ use prost::Message;
 use prost_types::FieldMask;
 use tonic::{Response, Status};
 
-use crate::call::Call;
+use crate::call::{Call, Caller};
 use crate::error::Error;
 use crate::name::Name;
 use crate::refusal::Violations;
@@ -25,6 +25,11 @@ pub struct Fields<'a> {
 }
 
 impl Fields<'_> {
+    /// Who calls.
+    pub fn caller(&self) -> &Caller {
+        &self.call.caller
+    }
+
     /// The name of a resource.
     pub fn name<N: Name>(&mut self, field: &str, given: &str) -> Option<N> {
         let Some(name) = N::parse(given) else {
@@ -59,6 +64,14 @@ impl Fields<'_> {
             self.add("update_mask", rule);
         }
         paths.to_vec()
+    }
+
+    /// Reads a part whose bad fields are told by themselves, and do not keep the others from being read.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn apart<T>(&self, read: impl FnOnce(&mut Fields<'_>) -> Option<T>) -> Result<T, Error> {
+        fields(self.call, read)
     }
 
     fn end<T>(self, read: Option<T>) -> Result<T, Error> {
