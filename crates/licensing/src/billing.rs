@@ -9,18 +9,16 @@ use octroi_api::billing::v1::{
     self as wire, NewPaymentMethod, QuoteOrderRequest, QuotedLine, SettleOrderRequest,
 };
 use octroi_api::event::v1::AccountChanged;
-use octroi_platform::error::Error as Platform;
 use octroi_platform::event::from_proto;
-use octroi_platform::{Peer, Violations};
+use octroi_platform::{AccountId, Call, Error, Peer, Violations};
 use prost::Message as _;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
-use crate::domain::account::{self, Account};
-use crate::domain::offer;
-use crate::domain::order::{self, Money, Order, Quote, Receipt, Wish};
+use crate::domain::account::Account;
+use crate::domain::order::{Money, Order, OrderDraft, Quote, Receipt};
 use crate::domain::payment::{Attempt, Outcome};
-use crate::error::Error;
+use crate::refusal;
 
 /// How long a quote may take.
 const QUOTE_DEADLINE: Duration = Duration::from_secs(5);
@@ -50,19 +48,25 @@ impl Billing {
     /// account to the quote's currency and seller.
     ///
     /// # Errors
-    /// Billing's refusals in licensing's words, and [`Platform::Unavailable`].
-    pub(crate) async fn quote(&self, wish: &Wish, kept: bool) -> Result<(Quote, Account), Error> {
-        let lines = wish.lines.iter().map(|line| QuotedLine {
-            offer: offer::name(&line.offer),
+    /// Billing's refusals in licensing's words, and [`Error::Unavailable`].
+    pub(crate) async fn quote(
+        &self,
+        call: &Call,
+        draft: &OrderDraft,
+        kept: bool,
+    ) -> Result<(Quote, Account), Error> {
+        let account = &draft.id.account;
+        let lines = draft.lines.iter().map(|line| QuotedLine {
+            offer: line.offer.to_string(),
             quantity: line.quantity,
         });
         let request = with_deadline(
             QuoteOrderRequest {
-                account: account::name(&wish.account),
+                account: account.to_string(),
                 lines: lines.collect(),
                 prepaid: false,
                 order: match kept {
-                    true => order::name(&wish.account, &wish.id),
+                    true => draft.id.to_string(),
                     false => String::new(),
                 },
             },
@@ -73,69 +77,61 @@ impl Billing {
             .clone()
             .quote_order(request)
             .await
-            .map_err(|status| quote_refused(&wish.account, &status))?
+            .map_err(|status| quote_refused(call, account, &status))?
             .into_inner();
         let quote = answer
             .quote
-            .filter(|quote| quote.lines.len() == wish.lines.len())
+            .filter(|quote| quote.lines.len() == draft.lines.len())
             .ok_or_else(|| nonsense("quote"))?;
         let account = answer
             .account
-            .and_then(|changed| account_of(&wish.account, changed))
+            .and_then(|changed| account_of(account.clone(), changed))
             .ok_or_else(|| nonsense("account"))?;
         Ok((frozen(quote), account))
     }
 
     /// Asks for the outcome of an attempt to pay. The same attempt is one charge, however often it is asked for.
-    ///
-    /// # Errors
-    /// [`Platform::Corrupt`] when the stored quote cannot be read.
-    pub(crate) async fn settle(
-        &self,
-        order: &Order,
-        attempt: &Attempt,
-    ) -> Result<Settlement, Error> {
-        let quote = stored_quote(order)?;
+    pub(crate) async fn settle(&self, order: &Order, attempt: &Attempt) -> Settlement {
         let method = attempt.method.as_ref().map(|method| NewPaymentMethod {
             gateway_token: method.gateway_token.clone(),
             display_name: method.display_name.clone(),
         });
         let request = with_deadline(
             SettleOrderRequest {
-                order: order.name(),
+                order: order.id.to_string(),
                 attempt: attempt.number,
-                quote: Some(quote),
+                quote: quote_message(&order.quote),
                 new_payment_method: method,
             },
             SETTLE_DEADLINE,
         );
         let answer = match self.0.clone().settle_order(request).await {
             Ok(answer) => answer.into_inner(),
-            Err(status) => return Ok(settle_refused(order, &status)),
+            Err(status) => return settle_refused(order, &status),
         };
         let receipt = Receipt {
             payment: answer.payment.clone(),
             invoice: answer.invoice.clone(),
         };
-        Ok(match answer.outcome() {
+        match answer.outcome() {
             Answer::Succeeded => Settlement::Definite(Outcome::Succeeded, receipt),
             Answer::Declined => {
                 Settlement::Definite(Outcome::Declined(answer.decline_reason), receipt)
             }
             Answer::Processing | Answer::Unspecified => Settlement::Unknown,
-        })
+        }
     }
 }
 
 /// The account as billing tells it; none when it cannot be.
-pub(crate) fn account_of(id: &str, changed: AccountChanged) -> Option<Account> {
+pub(crate) fn account_of(id: AccountId, changed: AccountChanged) -> Option<Account> {
     let zones = changed
         .zones
         .into_iter()
         .map(|change| Some((from_proto(&change.time?)?, change.time_zone)))
         .collect::<Option<Vec<(Timestamp, String)>>>()?;
     let account = Account {
-        id: id.to_owned(),
+        id,
         version: changed.version,
         locale: changed.locale,
         currency: changed.currency_code,
@@ -144,19 +140,14 @@ pub(crate) fn account_of(id: &str, changed: AccountChanged) -> Option<Account> {
     account.calendar().is_ok().then_some(account)
 }
 
-/// The quote that an order was kept with.
-///
-/// # Errors
-/// [`Platform::Corrupt`] when it cannot be read.
-pub(crate) fn stored_quote(order: &Order) -> Result<wire::Quote, Error> {
-    wire::Quote::decode(order.quote.encoded.as_slice()).map_err(|_| {
-        Platform::Corrupt {
-            table: "license_order",
-            column: "quote",
-            id: format!("{}/{}", order.account, order.id),
-        }
-        .into()
-    })
+/// Reads a quote that an order was kept with; none when it cannot be read.
+pub(crate) fn quote(encoded: &[u8]) -> Option<Quote> {
+    wire::Quote::decode(encoded).ok().map(frozen)
+}
+
+/// The quote as billing made it. It could be read when it came, and whenever it was read from the database.
+pub(crate) fn quote_message(quote: &Quote) -> Option<wire::Quote> {
+    wire::Quote::decode(quote.encoded.as_slice()).ok()
 }
 
 fn frozen(quote: wire::Quote) -> Quote {
@@ -178,7 +169,7 @@ fn with_deadline<T>(message: T, deadline: Duration) -> Request<T> {
 }
 
 fn nonsense(what: &str) -> Error {
-    Platform::Internal(anyhow::anyhow!("billing answered a {what} that cannot be")).into()
+    Error::Internal(anyhow::anyhow!("billing answered a {what} that cannot be"))
 }
 
 /// The reason of billing's refusal, such as "PRICE_MISSING"; empty when it gave none.
@@ -189,25 +180,18 @@ fn reason(status: &Status) -> String {
         .unwrap_or_default()
 }
 
-fn quote_refused(account: &str, status: &Status) -> Error {
-    let message = status.message().to_owned();
+fn quote_refused(call: &Call, account: &AccountId, status: &Status) -> Error {
+    let message = status.message();
     match (status.code(), reason(status).as_str()) {
-        (Code::NotFound, _) => Platform::NotFound {
-            kind: "account",
-            name: account::name(account),
-        }
-        .into(),
-        (_, "PRICE_MISSING") => Error::PriceMissing(message),
-        (_, "TAX_RATE_MISSING") => Error::TaxRateMissing(message),
-        (_, "BILLING_MODE_UNAVAILABLE") => Error::BillingModeUnavailable,
-        (Code::FailedPrecondition, reason) => Error::QuoteRefused {
-            reason: reason.to_owned(),
-            message,
-        },
+        (Code::NotFound, _) => call.not_found(account),
+        (_, "PRICE_MISSING") => refusal::price_missing(message).into(),
+        (_, "TAX_RATE_MISSING") => refusal::tax_rate_missing(message).into(),
+        (_, "BILLING_MODE_UNAVAILABLE") => refusal::billing_mode_unavailable().into(),
+        (Code::FailedPrecondition, reason) => refusal::quote_refused(reason, message).into(),
         (Code::InvalidArgument, _) => {
             let mut violations = Violations::default();
             violations.add("order", message);
-            Platform::Invalid(violations).into()
+            Error::Invalid(violations)
         }
         _ => unavailable(status),
     }
@@ -217,11 +201,11 @@ fn quote_refused(account: &str, status: &Status) -> Error {
 /// again.
 fn settle_refused(order: &Order, status: &Status) -> Settlement {
     let reason = reason(status);
-    tracing::warn!(order = order.name(), code = %status.code(), reason, "billing did not settle");
+    tracing::warn!(order = %order.id, code = %status.code(), reason, "billing did not settle");
     Settlement::Unknown
 }
 
 fn unavailable(status: &Status) -> Error {
     tracing::warn!(code = %status.code(), message = status.message(), "billing did not quote");
-    Platform::Unavailable("billing cannot be reached now; try again".to_owned()).into()
+    Error::Unavailable("billing cannot be reached now; try again".to_owned())
 }

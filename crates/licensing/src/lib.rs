@@ -5,8 +5,8 @@
 mod app;
 mod billing;
 mod domain;
-mod error;
 mod grpc;
+mod refusal;
 mod settings;
 mod store;
 
@@ -110,14 +110,14 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
             groups: Groups::new(db.clone()),
             usages: Usages::new(db),
         }))
-        .add_service(LicenseServiceServer::new(LicenseApi::new(
+        .add_service(LicenseServiceServer::new(LicenseApi {
             licenses,
-            settings.activation_domain,
-        )))
-        .add_service(PortalServiceServer::new(PortalApi::new(
+            activation_domain: settings.activation_domain,
+        }))
+        .add_service(PortalServiceServer::new(PortalApi {
             portal,
-            settings.download_url,
-        )));
+            download_url: settings.download_url,
+        }));
     let horizon: Horizon = Arc::new(move || {
         let periods = periods.clone();
         Box::pin(async move { periods.earliest().await })

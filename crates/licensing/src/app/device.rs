@@ -1,80 +1,64 @@
 //! Devices: what a user installs and takes off again.
 
-use octroi_platform::{Call, Error as Platform};
-use prost::Message;
+use octroi_api::licensing::v1 as wire;
+use octroi_platform::{Aggregate as _, Call, Error, Page};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::app::license::{self, audited};
 use crate::app::portal::Portal;
 use crate::app::session::{Use, admit};
-use crate::domain::device::{Device, NewDevice, Refusal};
-use crate::domain::license::LicenseId;
-use crate::domain::offer;
-use crate::error::Error;
+use crate::domain::device::{Device, DeviceId, NewDevice};
+use crate::refusal;
 use crate::store;
 use crate::store::license::PasswordHash;
 use crate::store::session::Key;
 
 impl Portal {
-    /// Records an installation and takes its place.
-    pub(crate) async fn register_device<R: Message + Default>(
+    /// Records an installation, which takes its place among the licence's devices.
+    pub(crate) async fn register_device(
         &self,
         call: &Call,
         key: &Key,
         new: NewDevice,
-        reply: fn(&LicenseId, &Device) -> R,
-    ) -> Result<R, Error> {
-        let id = &key.license;
-        let sql = store::session::lock();
-        let begun = self
-            .db
-            .begin(call, &id.account, &sql, &key.params())
-            .await?;
-        let (mut tx, rows) = match begun.fresh()? {
-            Ok(fresh) => fresh,
-            Err(answer) => {
-                self.check_session(call, key).await?;
-                return Ok(answer);
-            }
-        };
+    ) -> Result<wire::Device, Error> {
+        let (sql, params) = (store::session::lock(), key.params());
+        let begun = self.db.begin(call, key.account(), &sql, &params).await;
+        let (mut tx, rows) = self.admit_replay(call, key, begun).await?;
         let visit = rows.first().map(|row| store::session::visit(row, call.now));
         let visit = admit(visit.transpose()?, call.now, Use::Portal)?;
         let before = &visit.license;
-        before
-            .check_open(visit.standing)
-            .map_err(|refusal| license::refused(id, refusal))?;
-        let counters = new
-            .place(before.devices, before.limits, visit.shared_computers)
-            .map_err(|refusal| refused(refusal, &before.offer))?;
+        before.check_open(visit.group)?;
+        let places = (before.devices, before.limits);
+        let devices = new.place(places.0, places.1, &before.offer, visit.shared_computers)?;
         let at = before.effective(call.now);
-        let after = before.with_devices(counters, at);
+        let after = before.with_devices(devices, at);
         let device = Device {
-            id: Uuid::now_v7(),
+            id: DeviceId {
+                license: before.id.clone(),
+                id: Uuid::now_v7(),
+            },
             device: new,
             registered_at: at,
             deactivated_at: None,
         };
         store::license::save(&mut tx, &after, PasswordHash::Kept);
-        store::device::insert(&mut tx, id, &device);
-        tx.audit(
-            &name(id, &device),
-            Some(audited(before)),
-            Some(audited(&after)),
-        );
-        let answer = reply(id, &device);
+        store::device::insert(&mut tx, &device);
+        let name = device.id.to_string();
+        tx.audit(&name, Some(before.audited()), Some(after.audited()));
+        let answer = (&device).into();
         tx.commit(&answer).await?;
         Ok(answer)
     }
 
-    /// At most so many of the user's devices, by id after one.
+    /// A page of the user's devices, by id.
     pub(crate) async fn list_own_devices(
         &self,
         call: &Call,
         key: &Key,
         show_deactivated: bool,
-        page: (Uuid, i64),
+        page: &Page<Uuid>,
     ) -> Result<Vec<Device>, Error> {
+        let page = (page.after.unwrap_or_default(), page.limit);
         let read =
             store::session::with_devices(&self.db, key, show_deactivated, page, call.now).await?;
         let (visit, devices) = read.unzip();
@@ -83,65 +67,38 @@ impl Portal {
     }
 
     /// Deactivates one of the user's devices. One that was deactivated before is answered as it is.
-    pub(crate) async fn deactivate_own_device<R: Message + Default>(
+    pub(crate) async fn deactivate_own_device(
         &self,
         call: &Call,
         key: &Key,
-        device: Uuid,
-        reply: fn(&LicenseId, &Device) -> R,
-    ) -> Result<R, Error> {
-        let id = &key.license;
+        id: &DeviceId,
+    ) -> Result<wire::Device, Error> {
+        if id.license != key.license {
+            return Err(call.not_found(id));
+        }
         let sql = store::session::lock_with_device();
         let [account, group, number, session, hash] = key.params();
-        let params: [&(dyn ToSql + Sync); 6] = [account, group, number, session, hash, &device];
-        let begun = self.db.begin(call, &id.account, &sql, &params).await?;
-        let (mut tx, rows) = match begun.fresh()? {
-            Ok(fresh) => fresh,
-            Err(answer) => {
-                self.check_session(call, key).await?;
-                return Ok(answer);
-            }
-        };
-        let row = rows.first().ok_or(Error::SessionInvalid)?;
+        let params: [&(dyn ToSql + Sync); 6] = [account, group, number, session, hash, &id.id];
+        let begun = self.db.begin(call, key.account(), &sql, &params).await;
+        let (mut tx, rows) = self.admit_replay(call, key, begun).await?;
+        let row = rows.first().ok_or_else(refusal::session_invalid)?;
         let visit = store::session::visit(row, call.now)?;
         let visit = admit(Some(visit), call.now, Use::Portal)?;
-        let found = store::device::device(row)?.ok_or_else(|| Platform::NotFound {
-            kind: "device",
-            name: format!("{id}/devices/{device}"),
-        })?;
+        let found = store::device::from_row(row)?.ok_or_else(|| call.not_found(id))?;
         let before = &visit.license;
         let at = before.effective(call.now);
         let answer = match found.deactivate(before.devices, at) {
-            None => reply(id, &found),
-            Some((gone, counters)) => {
-                let after = before.with_devices(counters, at);
+            None => (&found).into(),
+            Some((gone, devices)) => {
+                let after = before.with_devices(devices, at);
                 store::license::save(&mut tx, &after, PasswordHash::Kept);
-                store::device::deactivate(&mut tx, id, gone.id, at.max(gone.registered_at));
-                tx.audit(
-                    &name(id, &gone),
-                    Some(audited(before)),
-                    Some(audited(&after)),
-                );
-                reply(id, &gone)
+                store::device::deactivate(&mut tx, id, at.max(gone.registered_at));
+                let name = id.to_string();
+                tx.audit(&name, Some(before.audited()), Some(after.audited()));
+                (&gone).into()
             }
         };
         tx.commit(&answer).await?;
         Ok(answer)
-    }
-}
-
-fn name(id: &LicenseId, device: &Device) -> String {
-    format!("{id}/devices/{}", device.id)
-}
-
-fn refused(refusal: Refusal, offer: &str) -> Error {
-    match refusal {
-        Refusal::LimitReached { kind, limit } => Error::DeviceLimitReached {
-            kind: kind.name(),
-            limit,
-        },
-        Refusal::SharedComputer => Error::SharedComputerNotAllowed {
-            offer: offer::name(offer),
-        },
     }
 }

@@ -3,21 +3,22 @@
 use std::sync::Arc;
 
 use octroi_api::event::v1::license_deactivated::Cause;
+use octroi_api::licensing::v1 as wire;
 use octroi_platform::name::check_etag;
 use octroi_platform::seal::SealingKeys;
-use octroi_platform::{Call, Db, Error as Platform, NewEvent, ToSql, Tx, Violations, row_get};
-use prost::Message;
+use octroi_platform::{
+    Aggregate, Call, Db, Error, Held, NewEvent, Page, ToSql, Violations, row_get,
+};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
 
-use crate::app::password::{self, Hasher};
-use crate::domain::group;
+use crate::app::password::{self, Hasher, check_password};
+use crate::domain::group::GroupId;
 use crate::domain::license::{
-    ActivationEmail, Assignment, Changes, License, LicenseId, Refusal, Standing, State, User,
+    ActivationEmail, Assignment, Changes, GroupStatus, License, LicenseId, State, User,
 };
-use crate::domain::password::broken_rules;
-use crate::error::Error;
+use crate::refusal;
 use crate::store;
 use crate::store::license::PasswordHash;
 
@@ -31,7 +32,45 @@ mod event;
 
 pub(crate) use event::{deactivated, password_changed};
 
-/// Licences.
+impl Aggregate for License {
+    type Id = LicenseId;
+    type Wire = wire::License;
+
+    fn id(&self) -> &LicenseId {
+        &self.id
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn audited(&self) -> Value {
+        let user = match &self.state {
+            State::Active(Assignment {
+                user,
+                activation_email,
+                password_change_required,
+                ..
+            }) => json!({
+                "first_name": user.first_name,
+                "last_name": user.last_name,
+                "activation_email": activation_email.as_str(),
+                "password_change_required": password_change_required,
+            }),
+            State::Unassigned | State::Deleted { .. } => Value::Null,
+        };
+        json!({
+            "state": self.state.as_str(),
+            "user": user,
+            "delete_at_renewal": self.delete_at_renewal,
+            "computers": self.devices.computers,
+            "tablets": self.devices.tablets,
+            "smartphones": self.devices.smartphones,
+            "version": self.version,
+        })
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct Licenses {
     db: Db,
@@ -41,35 +80,18 @@ pub(crate) struct Licenses {
 
 /// A request to give a licence a user.
 pub(crate) struct Activation {
-    /// Which licence.
-    pub(crate) id: LicenseId,
-    /// Who will use it.
     pub(crate) user: User,
-    /// The login, complete.
     pub(crate) activation_email: ActivationEmail,
     /// A password that keeps the rules; none to have one made.
     pub(crate) password: Option<SecretString>,
-    /// The etag that it must still have, or empty.
-    pub(crate) etag: String,
 }
 
 /// A request for another password.
 pub(crate) struct PasswordChange {
-    /// Which licence.
-    pub(crate) id: LicenseId,
-    /// The password; none to have one made and mailed.
+    /// The password, which keeps the rules but perhaps that about the login; none to have one made and mailed.
     pub(crate) password: Option<SecretString>,
     /// Whether a given one is mailed.
     pub(crate) send_email: bool,
-    /// The etag that it must still have, or empty.
-    pub(crate) etag: String,
-}
-
-/// A command that holds a licence's row lock: the open transaction, the licence, and how its group stands.
-struct Held {
-    tx: Tx,
-    license: License,
-    standing: Standing,
 }
 
 impl Licenses {
@@ -81,60 +103,48 @@ impl Licenses {
         }
     }
 
-    /// One licence.
     pub(crate) async fn get(&self, call: &Call, id: &LicenseId) -> Result<License, Error> {
-        may_see(call, id)?;
-        let license = store::license::get(&self.db, id).await?;
-        Ok(license.ok_or_else(|| not_found(id))?)
+        let license = store::license::read(&self.db, id).await?;
+        license.ok_or_else(|| call.not_found(id))
     }
 
-    /// At most so many of a group's licences, by number after one.
+    /// A page of a group's licences, by number.
     pub(crate) async fn list(
         &self,
         call: &Call,
-        (account, group): (&str, &str),
+        group: &GroupId,
         show_deleted: bool,
-        (after, limit): (i32, i64),
+        page: &Page<i32>,
     ) -> Result<Vec<License>, Error> {
-        let name = group::name(account, group);
-        call.caller.may_see(account, "license group", &name)?;
-        let licenses =
-            store::license::list(&self.db, account, group, show_deleted, (after, limit)).await?;
-        Ok(licenses.ok_or(Platform::NotFound {
-            kind: "license group",
-            name,
-        })?)
+        let after = page.after.unwrap_or_default();
+        let [account, id] = store::group::key(group);
+        let params: [&(dyn ToSql + Sync); 5] = [account, id, &after, &show_deleted, &page.limit];
+        let (sql, from_row) = (store::license::list(), store::license::from_row);
+        self.db.list(call, group, &sql, &params, from_row).await
     }
 
     /// Gives a licence its user. The password is hashed before the transaction begins, and not before a look.
-    pub(crate) async fn activate<R: Message + Default>(
+    pub(crate) async fn activate(
         &self,
         call: &Call,
+        id: &LicenseId,
+        etag: &str,
         asked: Activation,
-        reply: fn(&License) -> R,
-    ) -> Result<R, Error> {
-        let id = &asked.id;
-        may_see(call, id)?;
-        let place = self.hasher.enter(&id.account)?;
+    ) -> Result<wire::License, Error> {
+        let place = self.hasher.enter(id.group.account.as_str())?;
         let email = &asked.activation_email;
-        let activate = |license: &License, standing| {
-            license
-                .check_open(standing)
-                .and_then(|()| {
-                    let at = license.effective(call.now);
-                    license.activate(asked.user.clone(), email.clone(), at)
-                })
-                .map_err(|refusal| refused(id, refusal))
+        let activate = |license: &License, group| -> Result<License, Error> {
+            license.check_open(group)?;
+            let at = license.effective(call.now);
+            Ok(license.activate(asked.user.clone(), email.clone(), at)?)
         };
-        let seen = match self.look(call, id, Some(email)).await? {
-            Ok(seen) => seen,
-            Err(answer) => return Ok(answer),
-        };
-        let (license, standing) = admitted(&seen, call, id, &asked.etag)?;
-        activate(&license, standing)?;
-        let is_taken = seen.first().map(|row| row_get(row, "address_taken"));
-        if is_taken.transpose()?.unwrap_or_default() {
-            return Err(taken(email));
+        let row = self.look(call, id, Some(email)).await?;
+        let row = row.ok_or_else(|| call.not_found(id))?;
+        let license = store::license::from_row(&row)?;
+        check_etag(etag, license.version, id)?;
+        activate(&license, current(&license, &row, call)?)?;
+        if row_get(&row, "address_taken")? {
+            return Err(refusal::activation_email_taken(email).into());
         }
         let generated = asked.password.is_none();
         let password = match asked.password {
@@ -142,190 +152,153 @@ impl Licenses {
             None => password::generate(email.login())?,
         };
         let hash = place.hash(password.clone()).await?;
-        let mut held = match self.hold(call, id, &asked.etag).await? {
-            Ok(held) => held,
-            Err(answer) => return Ok(answer),
-        };
-        let after = activate(&held.license, held.standing)?;
-        let at = after.updated_at;
-        let tx = &mut held.tx;
-        store::license::save(tx, &after, PasswordHash::Set(hash));
-        store::license::take_address(tx, id, email);
-        store::license::open_usage(tx, &after, at);
-        store::license::count(tx, &after, 1, 0);
-        let mut event =
-            event::activated(&after, generated, at).map_err(|refusal| refused(id, refusal))?;
-        self.enclose(&mut event, &password)?;
-        tx.emit(event);
-        held.finish(&after, reply)
-            .await
-            .map_err(|error| match error {
-                Error::Platform(cause) if cause.violates(store::license::ADDRESS_TAKEN) => {
-                    taken(email)
-                }
-                other => other,
-            })
+        let changed = self.change(call, id, etag, |held| {
+            let group = store::license::group_status(&held.row, call.now)?;
+            let after = activate(&held.now, group)?;
+            let (tx, at) = (&mut held.tx, after.updated_at);
+            store::license::save(tx, &after, PasswordHash::Set(hash));
+            store::license::take_address(tx, id, email);
+            store::license::open_usage(tx, &after, at);
+            store::license::count(tx, &after, 1, 0);
+            let mut event = event::activated(&after, generated, at)?;
+            self.enclose(&mut event, &password)?;
+            tx.emit(event);
+            Ok(after)
+        });
+        changed.await.map_err(|error| {
+            if error.violates(store::license::ADDRESS_TAKEN) {
+                refusal::activation_email_taken(email).into()
+            } else {
+                error
+            }
+        })
     }
 
-    /// Changes the user's name, or whether the licence goes when its group renews.
-    pub(crate) async fn update<R: Message + Default>(
+    /// Changes the user's name, or whether the licence is deleted when its group renews.
+    pub(crate) async fn update(
         &self,
         call: &Call,
         id: &LicenseId,
         etag: &str,
         changes: Changes,
-        reply: fn(&License) -> R,
-    ) -> Result<R, Error> {
-        may_see(call, id)?;
-        let mut held = match self.hold(call, id, etag).await? {
-            Ok(held) => held,
-            Err(answer) => return Ok(answer),
-        };
-        let before = &held.license;
-        let after = before
-            .update(changes, before.effective(call.now))
-            .map_err(|refusal| refused(id, refusal))?;
-        store::license::save(&mut held.tx, &after, PasswordHash::Kept);
-        held.finish(&after, reply).await
+    ) -> Result<wire::License, Error> {
+        self.change(call, id, etag, |held| {
+            let after = held.now.update(changes, held.now.effective(call.now))?;
+            store::license::save(&mut held.tx, &after, PasswordHash::Kept);
+            Ok(after)
+        })
+        .await
     }
 
-    /// Sets a password: sessions end, devices stay. `violations` are those that the request shows without the licence.
-    pub(crate) async fn change_password<R: Message + Default>(
+    /// Sets a password: sessions end, devices stay.
+    pub(crate) async fn change_password(
         &self,
         call: &Call,
+        id: &LicenseId,
+        etag: &str,
         asked: PasswordChange,
-        mut violations: Violations,
-        reply: fn(&License) -> R,
-    ) -> Result<R, Error> {
-        let id = &asked.id;
-        may_see(call, id)?;
-        let place = self.hasher.enter(&id.account)?;
-        let seen = match self.look(call, id, None).await? {
-            Ok(seen) => seen,
-            Err(answer) => return Ok(answer),
-        };
+    ) -> Result<wire::License, Error> {
+        let place = self.hasher.enter(id.group.account.as_str())?;
+        let row = self.look(call, id, None).await?;
+        let license = row.as_ref().map(store::license::from_row).transpose()?;
         // The rules need the login, which the request does not name.
-        let license = seen.first().map(store::license::license).transpose()?;
         let user = license.as_ref().and_then(|it| it.assignment().ok());
         let login = user.map_or("", |user| user.activation_email.login());
-        let mailed = asked.password.is_none() || asked.send_email;
+        let mut violations = Violations::default();
         if let Some(chosen) = &asked.password {
             check_password("password", chosen, login, &mut violations);
         }
         violations.finish()?;
-        admitted(&seen, call, id, &asked.etag)?
-            .0
-            .assignment()
-            .map_err(|refusal| refused(id, refusal))?;
+        let (row, license) = row
+            .zip(license.as_ref())
+            .ok_or_else(|| call.not_found(id))?;
+        check_etag(etag, license.version, id)?;
+        current(license, &row, call)?;
+        license.assignment()?;
+        let mailed = asked.password.is_none() || asked.send_email;
         let password = match asked.password {
             None => password::generate(login)?,
             Some(chosen) => chosen,
         };
         let hash = place.hash(password.clone()).await?;
-        let mut held = match self.hold(call, id, &asked.etag).await? {
-            Ok(held) => held,
-            Err(answer) => return Ok(answer),
-        };
-        let at = held.license.effective(call.now);
-        let after = held
-            .license
-            .with_password(mailed, at)
-            .map_err(|refusal| refused(id, refusal))?;
-        let tx = &mut held.tx;
-        store::license::save(tx, &after, PasswordHash::Set(hash));
-        store::session::revoke_all(tx, id, None, at);
-        let mut event =
-            password_changed(&after, mailed, at).map_err(|refusal| refused(id, refusal))?;
-        if mailed {
-            self.enclose(&mut event, &password)?;
-        }
-        tx.emit(event);
-        held.finish(&after, reply).await
+        self.change(call, id, etag, |held| {
+            let at = held.now.effective(call.now);
+            let after = held.now.with_password(mailed, at)?;
+            let tx = &mut held.tx;
+            store::license::save(tx, &after, PasswordHash::Set(hash));
+            store::session::revoke_all(tx, id, None, at);
+            let mut event = password_changed(&after, mailed, at)?;
+            if mailed {
+                self.enclose(&mut event, &password)?;
+            }
+            tx.emit(event);
+            Ok(after)
+        })
+        .await
     }
 
     /// Takes the user away.
-    pub(crate) async fn release<R: Message + Default>(
+    pub(crate) async fn release(
         &self,
         call: &Call,
         id: &LicenseId,
         etag: &str,
-        reply: fn(&License) -> R,
-    ) -> Result<R, Error> {
-        may_see(call, id)?;
-        let mut held = match self.hold(call, id, etag).await? {
-            Ok(held) => held,
-            Err(answer) => return Ok(answer),
-        };
-        let after = held
-            .license
-            .release(held.license.effective(call.now))
-            .map_err(|refusal| refused(id, refusal))?;
-        held.end_use(&after, Cause::Released, 0);
-        held.finish(&after, reply).await
+    ) -> Result<wire::License, Error> {
+        self.change(call, id, etag, |held| {
+            let after = held.now.release(held.now.effective(call.now))?;
+            end_use(held, &after, Cause::Released, 0);
+            Ok(after)
+        })
+        .await
     }
 
     /// Ends the licence. One without a user was no usage, so nobody else is told.
-    pub(crate) async fn delete<R: Message + Default>(
+    pub(crate) async fn delete(
         &self,
         call: &Call,
         id: &LicenseId,
         etag: &str,
-        reply: fn(&License) -> R,
-    ) -> Result<R, Error> {
-        may_see(call, id)?;
-        let mut held = match self.hold(call, id, etag).await? {
-            Ok(held) => held,
-            Err(answer) => return Ok(answer),
-        };
-        let after = held
-            .license
-            .delete(held.license.effective(call.now))
-            .map_err(|refusal| refused(id, refusal))?;
-        held.end_use(&after, Cause::Deleted, -1);
-        held.finish(&after, reply).await
+    ) -> Result<wire::License, Error> {
+        self.change(call, id, etag, |held| {
+            let after = held.now.delete(held.now.effective(call.now))?;
+            end_use(held, &after, Cause::Deleted, -1);
+            Ok(after)
+        })
+        .await
     }
 
-    /// Begins a command on one licence, or gives the answer of the same request.
-    async fn hold<R: Message + Default>(
+    /// Changes a licence whose group's period is not over.
+    async fn change(
         &self,
         call: &Call,
         id: &LicenseId,
         etag: &str,
-    ) -> Result<Result<Held, R>, Error> {
-        let sql = store::license::lock();
-        let begun = self
-            .db
-            .begin(
-                call,
-                &id.account,
-                &sql,
-                &[&id.account, &id.group, &id.number],
-            )
-            .await?;
-        let (tx, rows) = match begun.fresh()? {
-            Ok(fresh) => fresh,
-            Err(answer) => return Ok(Err(answer)),
-        };
-        let (license, standing) = admitted(&rows, call, id, etag)?;
-        Ok(Ok(Held {
-            tx,
-            license,
-            standing,
-        }))
+        change: impl FnOnce(&mut Held<License>) -> Result<License, Error>,
+    ) -> Result<wire::License, Error> {
+        let (lock, key) = (store::license::lock(), store::license::key(id));
+        let from_row = store::license::from_row;
+        self.db
+            .change(call, (id, etag), (&lock, &key), from_row, |held| {
+                current(&held.now, &held.row, call)?;
+                change(held)
+            })
+            .await
     }
 
-    /// What [`Licenses::hold`] would find, for [`admitted`], or the answer of the same request; and whether an address is
-    /// taken. A hash is too dear for a request that is refused or was answered before.
-    async fn look<R: Message + Default>(
+    /// What [`Licenses::change`] would find, and whether an address is taken: a hash is too expensive for a request that
+    /// will be refused or was answered before.
+    async fn look(
         &self,
         call: &Call,
         id: &LicenseId,
         address: Option<&ActivationEmail>,
-    ) -> Result<Result<Vec<Row>, R>, Error> {
-        let sql = store::license::look();
-        let address = address.map(ActivationEmail::key);
-        let params: [&(dyn ToSql + Sync); 4] = [&id.account, &id.group, &id.number, &address];
-        Ok(self.db.look(call, &id.account, &sql, &params).await?)
+    ) -> Result<Option<Row>, Error> {
+        let (sql, address) = (store::license::look(), address.map(ActivationEmail::key));
+        let [account, group, number] = store::license::key(id);
+        let params = [account, group, number, &address];
+        let account = id.group.account.as_str();
+        let rows = self.db.look(call, account, &sql, &params).await?;
+        Ok(rows.into_iter().next())
     }
 
     /// Puts a password, sealed, beside the event whose mail shows it.
@@ -338,129 +311,25 @@ impl Licenses {
     }
 }
 
-impl Held {
-    /// Writes a licence without its user over one that may have had one, with all that the loss of a user does.
-    fn end_use(&mut self, after: &License, cause: Cause, used: i32) {
-        let (tx, before) = (&mut self.tx, &self.license);
-        let at = after.updated_at;
-        store::license::save(tx, after, PasswordHash::Void);
-        let State::Active(assignment) = &before.state else {
-            store::license::count(tx, after, 0, used);
-            return;
-        };
-        store::license::count(tx, after, -1, used);
-        store::license::close_usage(tx, &before.id, at);
-        store::license::free_address(tx, &assignment.activation_email);
-        store::session::revoke_all(tx, &before.id, None, at);
-        store::device::deactivate_all(tx, &before.id, at);
-        tx.emit(deactivated(&before.id, &before.offer, cause, at));
-    }
-
-    /// Writes the audit row and commits.
-    async fn finish<R: Message + Default>(
-        mut self,
-        after: &License,
-        reply: fn(&License) -> R,
-    ) -> Result<R, Error> {
-        let name = after.id.to_string();
-        self.tx
-            .audit(&name, Some(audited(&self.license)), Some(audited(after)));
-        let answer = reply(after);
-        self.tx.commit(&answer).await?;
-        Ok(answer)
-    }
+/// What the licence's group allows, when the licence may be changed now.
+fn current(license: &License, row: &Row, call: &Call) -> Result<GroupStatus, Error> {
+    let group = store::license::group_status(row, call.now)?;
+    license.check_current(group)?;
+    Ok(group)
 }
 
-/// Holds a chosen password to every rule.
-pub(crate) fn check_password(
-    field: &str,
-    password: &SecretString,
-    login: &str,
-    violations: &mut Violations,
-) {
-    for rule in broken_rules(password, login) {
-        violations.add(field, rule.to_string());
-    }
-}
-
-/// What the audit keeps of a licence: no secret.
-pub(crate) fn audited(license: &License) -> Value {
-    let user = match &license.state {
-        State::Active(Assignment {
-            user,
-            activation_email,
-            password_change_required,
-            ..
-        }) => json!({
-            "first_name": user.first_name,
-            "last_name": user.last_name,
-            "activation_email": activation_email.as_str(),
-            "password_change_required": password_change_required,
-        }),
-        State::Unassigned | State::Deleted { .. } => Value::Null,
+/// Writes a licence without its user over one that may have had one, with all that the loss of a user does.
+fn end_use(held: &mut Held<License>, after: &License, cause: Cause, used: i32) {
+    let (tx, before, at) = (&mut held.tx, &held.now, after.updated_at);
+    store::license::save(tx, after, PasswordHash::Void);
+    let State::Active(assignment) = &before.state else {
+        store::license::count(tx, after, 0, used);
+        return;
     };
-    json!({
-        "state": license.state.name(),
-        "user": user,
-        "delete_at_renewal": license.delete_at_renewal,
-        "computers": license.devices.computers,
-        "tablets": license.devices.tablets,
-        "smartphones": license.devices.smartphones,
-        "version": license.version,
-    })
-}
-
-/// A licence's refusal, with its name.
-pub(crate) fn refused(id: &LicenseId, refusal: Refusal) -> Error {
-    let (license, group) = (id.to_string(), id.group_name());
-    match refusal {
-        Refusal::Assigned => Error::LicenseAssigned { license },
-        Refusal::Unassigned => Error::LicenseUnassigned { license },
-        Refusal::Deleted => Error::LicenseDeleted { license },
-        Refusal::GroupSuspended => Error::GroupSuspended { group },
-        Refusal::GroupTerminated => Error::GroupTerminated { group },
-        Refusal::PeriodEnded => Platform::Conflict("the group's period has just ended").into(),
-    }
-}
-
-/// A stored answer, decoded.
-pub(crate) fn answered<R: Message + Default>(answer: Option<Vec<u8>>) -> Result<Option<R>, Error> {
-    let decoded = answer.map(|bytes| R::decode(bytes.as_slice())).transpose();
-    Ok(decoded.map_err(|error| Platform::Internal(error.into()))?)
-}
-
-/// The licence that was read, for a command that may be done on it.
-fn admitted(
-    rows: &[Row],
-    call: &Call,
-    id: &LicenseId,
-    etag: &str,
-) -> Result<(License, Standing), Error> {
-    let row = rows.first().ok_or_else(|| not_found(id))?;
-    let license = store::license::license(row)?;
-    check_etag(etag, license.version, &id.to_string())?;
-    let standing = store::license::standing(row, call.now)?;
-    license
-        .check_current(standing)
-        .map_err(|refusal| refused(id, refusal))?;
-    Ok((license, standing))
-}
-
-fn taken(email: &ActivationEmail) -> Error {
-    Error::ActivationEmailTaken {
-        address: email.as_str().to_owned(),
-    }
-}
-
-fn may_see(call: &Call, id: &LicenseId) -> Result<(), Error> {
-    Ok(call
-        .caller
-        .may_see(&id.account, "license", &id.to_string())?)
-}
-
-fn not_found(id: &LicenseId) -> Platform {
-    Platform::NotFound {
-        kind: "license",
-        name: id.to_string(),
-    }
+    store::license::count(tx, after, -1, used);
+    store::license::close_usage(tx, &before.id, at);
+    store::license::free_address(tx, &assignment.activation_email);
+    store::session::revoke_all(tx, &before.id, None, at);
+    store::device::deactivate_all(tx, &before.id, at);
+    tx.emit(deactivated(&before.id, &before.offer, cause, at));
 }

@@ -1,9 +1,8 @@
 //! Reading what is sold.
 
-use octroi_platform::{Db, Error as Platform, Page};
+use octroi_platform::{Call, Db, Error, Page};
 
-use crate::domain::offer::{self, Offer};
-use crate::error::Error;
+use crate::domain::offer::{Offer, OfferId};
 use crate::store;
 
 /// The catalogue.
@@ -17,19 +16,13 @@ impl Offers {
         Self { db }
     }
 
-    /// One offer.
-    pub(crate) async fn get(&self, id: &str) -> Result<Offer, Error> {
-        store::offer::read(&self.db, id).await?.ok_or_else(|| {
-            Platform::NotFound {
-                kind: "offer",
-                name: offer::name(id),
-            }
-            .into()
-        })
+    pub(crate) async fn get(&self, call: &Call, id: &OfferId) -> Result<Offer, Error> {
+        let offer = store::offer::read(&self.db, id).await?;
+        offer.ok_or_else(|| call.not_found(id))
     }
 
     /// A page of the offers, by id.
-    pub(crate) async fn list(&self, page: &Page) -> Result<Vec<Offer>, Error> {
-        Ok(store::offer::list(&self.db, page).await?)
+    pub(crate) async fn list(&self, page: &Page<String>) -> Result<Vec<Offer>, Error> {
+        store::offer::list(&self.db, page).await
     }
 }

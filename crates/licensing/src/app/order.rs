@@ -3,22 +3,53 @@
 use jiff::Timestamp;
 use octroi_api::event::v1::OrderCreated;
 use octroi_api::event::v1::event::Payload;
-use octroi_platform::name::check_etag;
-use octroi_platform::{Call, Db, Error as Platform, NewEvent, Page, ToSql, Violations};
-use prost::Message;
+use octroi_api::licensing::v1 as wire;
+use octroi_platform::{
+    AccountId, Aggregate, Call, Db, Error, Name as _, NewEvent, Page, ToSql, Violations,
+};
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use crate::billing::Billing;
-use crate::domain::account;
-use crate::domain::group::{self, Group, Seats};
-use crate::domain::offer;
-use crate::domain::order::{self, Order, Wish};
-use crate::error::Error;
+use crate::domain::group::{Group, GroupId, Seats};
+use crate::domain::order::{Order, OrderDraft, OrderId};
+use crate::refusal;
 use crate::store;
 
 /// How many overdue orders one transaction marks.
 const BATCH: i64 = 100;
+
+impl Aggregate for Order {
+    type Id = OrderId;
+    type Wire = wire::Order;
+
+    fn id(&self) -> &OrderId {
+        &self.id
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn audited(&self) -> Value {
+        let lines = self.lines.iter().map(|line| {
+            json!({
+                "offer": line.offer.to_string(),
+                "quantity": line.quantity,
+                "price": line.price,
+            })
+        });
+        let due_now = &self.quote.due_now;
+        json!({
+            "state": self.state.as_str(),
+            "license_group": self.group.to_string(),
+            "new_group": self.new_group.is_some(),
+            "lines": lines.collect::<Vec<_>>(),
+            "due_now": format!("{} {}", due_now.amount, due_now.currency),
+            "payment_attempts": self.attempts,
+            "decline_reason": self.decline_reason,
+        })
+    }
+}
 
 /// Orders until they are paid.
 #[derive(Clone)]
@@ -33,113 +64,77 @@ impl Orders {
     }
 
     /// Checks, quotes and, unless only that is wanted, keeps an order.
-    ///
-    /// # Errors
-    /// As OrderService.CreateOrder's contract says.
-    pub(crate) async fn create<R: Message + Default>(
+    pub(crate) async fn create(
         &self,
         call: &Call,
-        mut wish: Wish,
+        draft: OrderDraft,
         validate_only: bool,
-        reply: fn(&Order) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        call.caller
-            .may_see(&wish.account, "account", &account::name(&wish.account))?;
-        if let Some(answer) = self.db.replay(call, &wish.account).await? {
-            return Ok(
-                R::decode(answer.as_slice()).map_err(|error| Platform::Internal(error.into()))?
-            );
-        }
-        if wish.id.is_empty() {
-            wish.id = format!("o{}", Uuid::now_v7().simple());
-        }
-        self.check(&wish, call.now).await?;
-        let (quote, account) = self.billing.quote(&wish, !validate_only).await?;
-        let order = Order::quoted(wish, quote, call.now);
+    ) -> Result<wire::Order, Error> {
+        let account = draft.id.account.clone();
+        self.db.replay(call, account.as_str()).await?;
+        self.check(call, &draft).await?;
+        let (quote, snapshot) = self.billing.quote(call, &draft, !validate_only).await?;
+        let order = Order::quoted(draft, quote, call.now);
         if validate_only {
             self.check_ids(&order).await?;
-            return reply(&order);
+            return Ok((&order).into());
         }
-        let key: [&(dyn ToSql + Sync); 2] = [&order.account, &order.group];
-        let begun = self
-            .db
-            .begin(call, &order.account, store::group::HOLD, &key)
-            .await?;
-        let (mut tx, rows) = match begun.fresh()? {
-            Ok(fresh) => fresh,
-            Err(answer) => return Ok(answer),
-        };
+        let key = store::group::key(&order.group);
+        let lock = store::group::HOLD;
+        let (mut tx, rows) = self.db.begin(call, account.as_str(), lock, &key).await?;
         let group = rows.first().map(store::group::from_row).transpose()?;
-        check_group(&order, group.as_ref(), call.now)?;
-        store::account::keep(&mut tx, account);
+        check_group(
+            call,
+            &order.group,
+            order.new_group.is_some(),
+            group.as_ref(),
+        )?;
+        store::account::save(&mut tx, snapshot);
         store::order::insert(&mut tx, &order);
-        let order_name = order.name();
+        let name = order.id.to_string();
         tx.emit(NewEvent::new(
-            &order.account,
-            order_name.clone(),
+            account.as_str(),
+            name.clone(),
             call.now,
-            Payload::OrderCreated(OrderCreated { order: order_name }),
+            Payload::OrderCreated(OrderCreated { order: name }),
         ));
-        tx.audit(&order.name(), None, Some(told(&order)));
-        let answer = reply(&order)?;
-        match tx.commit(&answer).await {
-            Ok(()) => Ok(answer),
-            Err(error) => Err(taken(error, &order)),
-        }
+        let kept = tx.keep(None, &order).await;
+        kept.map_err(|error| taken(error, &order))
     }
 
-    /// One order.
-    pub(crate) async fn get(&self, call: &Call, account: &str, id: &str) -> Result<Order, Error> {
-        let name = order::name(account, id);
-        call.caller.may_see(account, "order", &name)?;
-        store::order::read(&self.db, account, id)
-            .await?
-            .ok_or_else(|| not_found(name))
+    pub(crate) async fn get(&self, call: &Call, id: &OrderId) -> Result<Order, Error> {
+        let order = store::order::read(&self.db, id).await?;
+        order.ok_or_else(|| call.not_found(id))
     }
 
     /// A page of an account's orders, by id.
     pub(crate) async fn list(
         &self,
         call: &Call,
-        account: &str,
-        page: &Page,
+        account: &AccountId,
+        page: &Page<String>,
     ) -> Result<Vec<Order>, Error> {
-        call.caller
-            .may_see(account, "account", &account::name(account))?;
-        Ok(store::order::list(&self.db, account, page).await?)
+        let (sql, from_row) = (store::order::LIST, store::order::from_row);
+        let params: [&(dyn ToSql + Sync); 3] = [account, &page.after, &page.limit];
+        self.db.list(call, account, sql, &params, from_row).await
     }
 
     /// Drops an order that awaits payment.
-    ///
-    /// # Errors
-    /// [`Error::OrderState`], [`Error::OrderExpired`].
-    pub(crate) async fn cancel<R: Message + Default>(
+    pub(crate) async fn cancel(
         &self,
         call: &Call,
-        account: &str,
-        id: &str,
+        id: &OrderId,
         etag: &str,
-        reply: fn(&Order) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        let name = order::name(account, id);
-        call.caller.may_see(account, "order", &name)?;
-        let begun = self
-            .db
-            .begin(call, account, store::order::LOCK_ALONE, &[&account, &id])
-            .await?;
-        let (mut tx, rows) = match begun.fresh()? {
-            Ok(fresh) => fresh,
-            Err(answer) => return Ok(answer),
-        };
-        let row = rows.first().ok_or_else(|| not_found(name.clone()))?;
-        let before = store::order::from_row(row)?;
-        check_etag(etag, before.version, &name)?;
-        let after = before.clone().cancel(call.now)?;
-        store::order::update(&mut tx, &after);
-        tx.audit(&name, Some(told(&before)), Some(told(&after)));
-        let answer = reply(&after)?;
-        tx.commit(&answer).await?;
-        Ok(answer)
+    ) -> Result<wire::Order, Error> {
+        let key = store::order::key(id);
+        let lock = (store::order::LOCK_ALONE, &key[..]);
+        self.db
+            .change(call, (id, etag), lock, store::order::from_row, |held| {
+                let after = held.now.clone().cancel(call.now)?;
+                store::order::update(&mut held.tx, &after);
+                Ok(after)
+            })
+            .await
     }
 
     /// Marks orders whose time is over; answers how many. One that cannot be marked holds up no other.
@@ -148,7 +143,7 @@ impl Orders {
     /// When there was something to do and none of it worked.
     pub(crate) async fn expire(&self, now: Timestamp) -> Result<u64, Error> {
         let error = match self.expire_some(now, 0, BATCH).await {
-            Err(error) if !is_everybody_s(&error) => error,
+            Err(error) if !is_database_away(&error) => error,
             other => return other,
         };
         let (mut done, mut failed) = (0, 0);
@@ -156,7 +151,7 @@ impl Orders {
             match self.expire_some(now, failed, 1).await {
                 Ok(0) => break,
                 Ok(marked) => done += marked,
-                Err(error) if is_everybody_s(&error) => return Err(error),
+                Err(error) if is_database_away(&error) => return Err(error),
                 Err(error) => {
                     let error = format!("{:#}", anyhow::Error::new(error));
                     tracing::error!(
@@ -184,7 +179,8 @@ impl Orders {
             let before = store::order::from_row(row)?;
             let after = before.clone().expire(now);
             store::order::update(&mut tx, &after);
-            tx.audit(&after.name(), Some(told(&before)), Some(told(&after)));
+            let name = after.id.to_string();
+            tx.audit(&name, Some(before.audited()), Some(after.audited()));
         }
         tx.commit_work().await?;
         Ok(rows.len() as u64)
@@ -192,47 +188,42 @@ impl Orders {
 
     /// Refuses the ids that keeping the order would find taken.
     async fn check_ids(&self, order: &Order) -> Result<(), Error> {
-        let taken = store::order::taken(&self.db, &order.account, &order.id, &order.group).await?;
+        let taken = store::order::taken(&self.db, order).await?;
         if taken.order {
-            return Err(order_taken(order));
+            return Err(order.id.already_exists());
         }
         if taken.group && order.new_group.is_some() {
-            return Err(group_taken(group::name(&order.account, &order.group)));
+            return Err(order.group.already_exists());
         }
         Ok(())
     }
 
     /// Refuses what nobody should pay for: unknown or archived offers, and more licences than a group may hold.
-    async fn check(&self, wish: &Wish, now: Timestamp) -> Result<(), Error> {
-        let ids: Vec<&str> = wish.lines.iter().map(|line| line.offer.as_str()).collect();
+    async fn check(&self, call: &Call, draft: &OrderDraft) -> Result<(), Error> {
+        let ids: Vec<_> = draft.lines.iter().map(|line| &line.offer).collect();
         let (offers, group) = tokio::try_join!(
             store::offer::read_all(&self.db, &ids),
-            store::group::read(&self.db, &wish.account, &wish.group)
+            store::group::read(&self.db, &draft.group)
         )?;
         let mut unknown = Violations::default();
         for (at, id) in ids.iter().enumerate() {
-            if !offers.iter().any(|offer| offer.id == *id) {
+            if !offers.iter().any(|offer| offer.id == **id) {
                 unknown.add(format!("order.lines[{at}].offer"), "names no offer");
             }
         }
         unknown.finish()?;
-        let group = match (&wish.new_group, group) {
-            (None, Some(group)) => {
-                group.check_open(now)?;
-                Some(group)
-            }
-            (None, None) => return Err(no_group(&wish.account, &wish.group)),
-            (Some(_), Some(group)) => return Err(group_taken(group.name())),
-            (Some(_), None) => None,
-        };
-        for line in &wish.lines {
+        check_group(
+            call,
+            &draft.group,
+            draft.new_group.is_some(),
+            group.as_ref(),
+        )?;
+        for line in &draft.lines {
             let Some(offer) = offers.iter().find(|offer| offer.id == line.offer) else {
                 continue;
             };
             if offer.archived {
-                return Err(Error::OfferArchived {
-                    offer: offer::name(&offer.id),
-                });
+                return Err(refusal::offer_archived(&offer.id).into());
             }
             let seats = group
                 .as_ref()
@@ -248,81 +239,27 @@ impl Orders {
 }
 
 /// Whether the database is away: no single order's fault.
-fn is_everybody_s(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Platform(Platform::Unavailable(_) | Platform::OutcomeUnknown)
-    )
+fn is_database_away(error: &Error) -> bool {
+    matches!(error, Error::Unavailable(_) | Error::OutcomeUnknown)
 }
 
-/// What an audit row says of an order.
-pub(crate) fn told(order: &Order) -> Value {
-    let lines: Vec<Value> = order
-        .lines
-        .iter()
-        .map(|line| json!({"offer": offer::name(&line.offer), "quantity": line.quantity, "price": line.price}))
-        .collect();
-    json!({
-        "state": order.state.text(),
-        "license_group": group::name(&order.account, &order.group),
-        "new_group": order.new_group.is_some(),
-        "lines": lines,
-        "due_now": format!("{} {}", order.quote.due_now.amount, order.quote.due_now.currency),
-        "payment_attempts": order.attempts,
-        "decline_reason": order.decline_reason,
-    })
-}
-
-/// The refusal of an order that is not there.
-pub(crate) fn not_found(name: String) -> Error {
-    Platform::NotFound {
-        kind: "order",
-        name,
+/// An order is for a group that takes orders, or for one that does not exist yet.
+fn check_group(call: &Call, id: &GroupId, new: bool, group: Option<&Group>) -> Result<(), Error> {
+    match group {
+        Some(_) if new => Err(id.already_exists()),
+        Some(group) => group.check_open(call.now),
+        None if new => Ok(()),
+        None => Err(call.not_found(id)),
     }
-    .into()
-}
-
-/// The group may have changed while billing was quoting.
-fn check_group(order: &Order, group: Option<&Group>, now: Timestamp) -> Result<(), Error> {
-    match (&order.new_group, group) {
-        (None, Some(group)) => group.check_open(now),
-        (None, None) => Err(no_group(&order.account, &order.group)),
-        (Some(_), Some(group)) => Err(group_taken(group.name())),
-        (Some(_), None) => Ok(()),
-    }
-}
-
-fn no_group(account: &str, group: &str) -> Error {
-    Platform::NotFound {
-        kind: "license group",
-        name: group::name(account, group),
-    }
-    .into()
-}
-
-fn order_taken(order: &Order) -> Error {
-    Platform::AlreadyExists {
-        kind: "order",
-        name: order.name(),
-    }
-    .into()
-}
-
-fn group_taken(name: String) -> Error {
-    Platform::AlreadyExists {
-        kind: "license group",
-        name,
-    }
-    .into()
 }
 
 /// An id that another order has, or holds for its new group.
-fn taken(error: Platform, order: &Order) -> Error {
+fn taken(error: Error, order: &Order) -> Error {
     if error.violates("license_order_pkey") {
-        order_taken(order)
+        order.id.already_exists()
     } else if error.violates("license_order_holds_group") {
-        group_taken(group::name(&order.account, &order.group))
+        order.group.already_exists()
     } else {
-        error.into()
+        error
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use argon2::password_hash::phc::{Output, ParamsString, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, PasswordHash, Version};
 use aws_lc_rs::rand;
-use octroi_platform::{CALLS_AT_ONCE, Error, Shown};
+use octroi_platform::{CALLS_AT_ONCE, Error, Shown, Violations};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Semaphore;
 
@@ -204,6 +204,18 @@ fn derive(params: Params, password: &SecretString, salt: &[u8]) -> Result<Output
 /// A fault of what is stored or of this program, not of the caller.
 fn broken(error: impl Display + Debug + Send + Sync + 'static) -> Error {
     Error::Internal(anyhow::Error::msg(error))
+}
+
+/// Notes every rule that a chosen password breaks; where the login is not known it is empty.
+pub(crate) fn check_password(
+    field: &str,
+    password: &SecretString,
+    login: &str,
+    violations: &mut Violations,
+) {
+    for rule in password::broken_rules(password, login) {
+        violations.add(field, rule.to_string());
+    }
 }
 
 /// A password for a login, from the system's randomness.

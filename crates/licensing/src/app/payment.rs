@@ -14,25 +14,23 @@ use std::time::Duration;
 
 use octroi_api::event::v1::event::Payload;
 use octroi_api::event::v1::{OrderCompleted, OrderedLine};
+use octroi_api::licensing::v1::ErrorReason;
 use octroi_api::r#type::v1::Money;
-use octroi_platform::{Call, Clock, Db, Error as Platform, NewEvent, ToSql, Tx};
-use prost::Message;
+use octroi_platform::{Aggregate as _, Call, Clock, Db, Error, NewEvent, ToSql, Tx};
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::app::group;
 use crate::app::group::changed_event;
-use crate::app::order::{not_found, told};
 use crate::billing::{Billing, SETTLE_DEADLINE, Settlement};
 use crate::domain::account::Account;
 use crate::domain::group::Group;
-use crate::domain::offer::{self, Offer};
-use crate::domain::order::{self, Order, Receipt, State};
+use crate::domain::offer::Offer;
+use crate::domain::order::{Order, OrderId, Receipt, State};
 use crate::domain::payment::{Attempt, Method, Outcome, Request};
-use crate::error::Error;
+use crate::refusal;
 use crate::store;
 
 /// How long an attempt belongs to who asks billing about it: the question's deadline and time to write the answer.
@@ -88,27 +86,19 @@ impl Payments {
     }
 
     /// Pays an order.
-    ///
-    /// # Errors
-    /// As OrderService.PayOrder's contract says.
-    pub(crate) async fn pay<R: Message>(
+    pub(crate) async fn pay(
         &self,
         call: &Call,
-        account: &str,
-        id: &str,
+        id: &OrderId,
         method: Option<Method>,
-        reply: fn(&Order) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        call.caller
-            .may_see(account, "order", &order::name(account, id))?;
-        let order = match self.start(call, account, id, method).await? {
+    ) -> Result<Order, Error> {
+        match self.start(call, id, method).await? {
             Started::Mine(order, attempt, lease) => {
                 self.settle(call, &order, &attempt, lease).await
             }
-            Started::Twin(number) => self.wait(account, id, number).await,
+            Started::Twin(number) => self.wait(call, id, number).await,
             Started::Done(order) => Ok(order),
-        }?;
-        reply(&order)
+        }
     }
 
     /// Asks billing again about attempts that have no outcome, each leased when its turn comes; answers how many it took
@@ -127,7 +117,7 @@ impl Payments {
                         asked.spawn(async move { payments.repeat(&attempt, lease).await });
                     }
                     Ok(None) => break,
-                    Err(error) => failed = Some(error.into()),
+                    Err(error) => failed = Some(error),
                 }
             }
             // What was begun is ended, whatever became of the claims.
@@ -139,10 +129,9 @@ impl Payments {
     }
 
     async fn repeat(&self, attempt: &Attempt, lease: Uuid) -> Result<Order, Error> {
-        let order = store::order::read(&self.db, &attempt.account, &attempt.order)
-            .await?
-            .ok_or_else(|| not_found(order::name(&attempt.account, &attempt.order)))?;
         let call = Call::background(self.clock.now(), METHOD);
+        let order = store::order::read(&self.db, &attempt.order).await?;
+        let order = order.ok_or_else(|| call.not_found(&attempt.order))?;
         self.settle(&call, &order, attempt, lease).await
     }
 
@@ -150,19 +139,18 @@ impl Payments {
     async fn start(
         &self,
         call: &Call,
-        account: &str,
-        id: &str,
+        id: &OrderId,
         method: Option<Method>,
     ) -> Result<Started, Error> {
-        let request = call.key(account).map(|key| Request {
+        let request = call.key(id.account.as_str()).map(|key| Request {
             id: key.request_id,
             fingerprint: key.fingerprint,
         });
-        let (mut tx, locked) = self.lock(call, account, id).await?;
+        let (mut tx, locked) = self.lock(call, id).await?;
         let before = locked.order;
         if let Some(own) = &locked.attempt {
             return match &own.outcome {
-                _ if own.request != request => Err(Platform::RequestIdReused.into()),
+                _ if own.request != request => Err(Error::RequestIdReused),
                 Some(outcome) => answer(before, outcome).map(Started::Done),
                 None if own.tries == 0 => Ok(Started::Twin(own.number)),
                 None => Err(processing(&before)),
@@ -178,13 +166,11 @@ impl Payments {
         let room = store::payment::reserve(&tx, &after).await?;
         if let Some(line) = after.lines.iter().find(|line| !room.contains(&line.offer)) {
             let limit = store::payment::limit(&tx, &after, &line.offer).await?;
-            let offer = offer::name(&line.offer);
             tx.rollback().await;
-            return Err(Error::LicenseLimitReached { offer, limit });
+            return Err(refusal::license_limit_reached(&line.offer, limit).into());
         }
         let attempt = Attempt {
-            account: account.to_owned(),
-            order: id.to_owned(),
+            order: id.clone(),
             number: after.attempts,
             request,
             method,
@@ -195,14 +181,11 @@ impl Payments {
         let lease = Uuid::now_v7();
         store::order::update(&mut tx, &after);
         store::payment::insert(&mut tx, &attempt, lease, LEASE);
-        tx.audit(&after.name(), Some(told(&before)), Some(told(&after)));
-        match tx.commit_work().await {
-            Ok(()) => Ok(Started::Mine(after, attempt, lease)),
+        match tx.keep(Some(&before), &after).await {
+            Ok(_) => Ok(Started::Mine(after, attempt, lease)),
             // The request id has just begun an attempt of another order.
-            Err(error) if error.violates("payment_attempt_request") => {
-                Err(Platform::RequestIdReused.into())
-            }
-            Err(error) => Err(error.into()),
+            Err(error) if error.violates("payment_attempt_request") => Err(Error::RequestIdReused),
+            Err(error) => Err(error),
         }
     }
 
@@ -225,8 +208,7 @@ impl Payments {
         loop {
             tokio::time::sleep(RENEW_EVERY).await;
             if let Err(error) = store::payment::renew(&self.db, attempt, lease, LEASE).await {
-                let order = order::name(&attempt.account, &attempt.order);
-                tracing::warn!(order, %error, "a lease could not be renewed");
+                tracing::warn!(order = %attempt.order, %error, "a lease could not be renewed");
             }
         }
     }
@@ -239,7 +221,7 @@ impl Payments {
         attempt: &Attempt,
         lease: Uuid,
     ) -> Result<Order, Error> {
-        if let Settlement::Definite(outcome, receipt) = self.billing.settle(order, attempt).await? {
+        if let Settlement::Definite(outcome, receipt) = self.billing.settle(order, attempt).await {
             // What billing's answer brings takes effect now, not when the call arrived.
             let mut call = call.clone();
             call.now = self.clock.now();
@@ -247,15 +229,15 @@ impl Payments {
             self.settled.notify_waiters();
             match concluded {
                 // Nothing is lost: the attempt still has no outcome, and background work goes on with it.
-                Err(Error::Platform(error)) if error.is_transient() => {
-                    tracing::warn!(%error, order = order.name(), "a payment is concluded later");
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(%error, order = %order.id, "a payment is concluded later");
                 }
                 concluded => return concluded,
             }
         }
         if attempt.overdue {
             tracing::error!(
-                order = order.name(),
+                order = %order.id,
                 attempt = attempt.number,
                 tries = attempt.tries,
                 "an order has been paying for more than 15 minutes; it is asked about on and on, but somebody should look"
@@ -275,7 +257,7 @@ impl Payments {
         receipt: Receipt,
         lease: Uuid,
     ) -> Result<Order, Error> {
-        let (mut tx, locked) = self.lock(call, &asked.account, &asked.id).await?;
+        let (mut tx, locked) = self.lock(call, &asked.id).await?;
         let before = locked.order;
         if before.state != State::Paying || before.attempts != asked.attempts {
             // Somebody else concluded it, with the same answer.
@@ -295,32 +277,26 @@ impl Payments {
         };
         store::order::update(&mut tx, &after);
         store::payment::settle(&mut tx, &after, outcome, lease);
-        tx.audit(&after.name(), Some(told(&before)), Some(told(&after)));
-        tx.commit_work().await?;
+        tx.keep(Some(&before), &after).await?;
         answer(after, outcome)
     }
 
     /// Waits for the outcome of an attempt that the same request began.
-    async fn wait(&self, account: &str, id: &str, number: i32) -> Result<Order, Error> {
+    async fn wait(&self, call: &Call, id: &OrderId, number: i32) -> Result<Order, Error> {
         let end = Instant::now() + WAIT;
         let mut pause = FIRST_LOOK;
         loop {
             let settled = self.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
-            let attempt = store::payment::read(&self.db, account, id, number).await?;
-            let order = order::name(account, id);
-            let Some(attempt) = attempt else {
-                return Err(not_found(order));
-            };
+            let attempt = store::payment::read(&self.db, id, number).await?;
+            let attempt = attempt.ok_or_else(|| call.not_found(id))?;
             if let Some(outcome) = attempt.outcome {
-                let order = store::order::read(&self.db, account, id)
-                    .await?
-                    .ok_or_else(|| not_found(order))?;
-                return answer(order, &outcome);
+                let order = store::order::read(&self.db, id).await?;
+                return answer(order.ok_or_else(|| call.not_found(id))?, &outcome);
             }
             if attempt.tries > 0 || Instant::now() >= end {
-                return Err(Error::PaymentProcessing { order });
+                return Err(refusal::payment_processing(id).into());
             }
             tokio::select! {
                 () = settled => {}
@@ -331,9 +307,10 @@ impl Payments {
     }
 
     /// Locks an order and its group, and reads both, and what the call's request id stands for.
-    async fn lock(&self, call: &Call, account: &str, id: &str) -> Result<(Tx, Locked), Error> {
-        let key: [&(dyn ToSql + Sync); 2] = [&account, &id];
-        let request: [&(dyn ToSql + Sync); 2] = [&account, &call.request_id()];
+    async fn lock(&self, call: &Call, id: &OrderId) -> Result<(Tx, Locked), Error> {
+        let key = store::order::key(id);
+        let request_id = call.request_id();
+        let request: [&(dyn ToSql + Sync); 2] = [&id.account, &request_id];
         let (tx, _) = self.db.begin_work(call, store::order::LOCK, &key).await?;
         // Read after the wait for the locks, so that what others did before is seen.
         let (orders, attempts, groups) = tokio::try_join!(
@@ -344,8 +321,8 @@ impl Payments {
         let attempt = one(&attempts, store::payment::from_row)?;
         let order = match (one(&orders, store::order::from_row)?, &attempt) {
             (Some(order), _) => order,
-            (None, Some(_)) => return Err(Platform::RequestIdReused.into()),
-            (None, None) => return Err(not_found(order::name(account, id))),
+            (None, Some(_)) => return Err(Error::RequestIdReused),
+            (None, None) => return Err(call.not_found(id)),
         };
         let group = one(&groups, store::group::from_row)?;
         Ok((
@@ -362,7 +339,7 @@ impl Payments {
 /// Brings the licences of a paid order into being, and the group that it creates.
 async fn complete(tx: &mut Tx, order: &Order, group: Option<Group>) -> Result<(), Error> {
     let now = tx.call().now;
-    let key: [&(dyn ToSql + Sync); 2] = [&order.account, &order.id];
+    let key = store::order::key(&order.id);
     let (offers, accounts) = tokio::try_join!(
         tx.query(store::offer::READ_OF_ORDER, &key),
         tx.query(store::account::READ, &key[..1])
@@ -372,7 +349,7 @@ async fn complete(tx: &mut Tx, order: &Order, group: Option<Group>) -> Result<()
         .map(store::offer::from_row)
         .collect::<Result<_, _>>()?;
     let account: Account = one(&accounts, store::account::from_row)?
-        .ok_or_else(|| Platform::Internal(anyhow::anyhow!("an order without its account")))?;
+        .ok_or_else(|| Error::Internal(anyhow::anyhow!("an order without its account")))?;
     store::payment::take(tx, order);
     let (first, after) = match (&group, &order.new_group) {
         (Some(before), _) => {
@@ -386,16 +363,18 @@ async fn complete(tx: &mut Tx, order: &Order, group: Option<Group>) -> Result<()
             (1, born)
         }
         (None, None) => {
-            return Err(Platform::Internal(anyhow::anyhow!("an order without its group")).into());
+            return Err(Error::Internal(anyhow::anyhow!(
+                "an order without its group"
+            )));
         }
     };
     store::payment::create_licenses(tx, order, first);
     tx.emit(completed_event(order, &after, &offers, now));
     tx.emit(changed_event(&after, now));
     tx.audit(
-        &after.name(),
-        group.as_ref().map(group::told),
-        Some(group::told(&after)),
+        &after.id.to_string(),
+        group.as_ref().map(Group::audited),
+        Some(after.audited()),
     );
     Ok(())
 }
@@ -407,7 +386,7 @@ fn completed_event(
     now: jiff::Timestamp,
 ) -> NewEvent {
     let lines = order.lines.iter().map(|line| OrderedLine {
-        offer: offer::name(&line.offer),
+        offer: line.offer.to_string(),
         offer_display_name: offers
             .iter()
             .find(|offer| offer.id == line.offer)
@@ -417,12 +396,12 @@ fn completed_event(
         price: line.price.clone(),
     });
     NewEvent::new(
-        &order.account,
-        order.name(),
+        order.id.account.as_str(),
+        order.id.to_string(),
         now,
         Payload::OrderCompleted(OrderCompleted {
-            order: order.name(),
-            license_group: group.name(),
+            order: order.id.to_string(),
+            license_group: group.id.to_string(),
             group_display_name: group.display_name.clone(),
             new_group: order.new_group.is_some(),
             lines: lines.collect(),
@@ -439,22 +418,24 @@ fn answer(order: Order, outcome: &Outcome) -> Result<Order, Error> {
     match outcome {
         Outcome::Succeeded => Ok(order),
         Outcome::Declined(reason) if reason == "payment_method_missing" => {
-            Err(Error::PaymentMethodMissing {
-                order: order.name(),
-            })
+            Err(refusal::payment_method_missing(&order.id).into())
         }
-        Outcome::Declined(reason) => Err(Error::PaymentDeclined {
-            order: order.name(),
-            reason: reason.clone(),
-        }),
+        Outcome::Declined(reason) => Err(refusal::payment_declined(&order.id, reason).into()),
     }
 }
+
+/// The refusals that say how an attempt stands.
+const OUTCOMES: [ErrorReason; 3] = [
+    ErrorReason::PaymentProcessing,
+    ErrorReason::PaymentDeclined,
+    ErrorReason::PaymentMethodMissing,
+];
 
 /// What background work says of an attempt that it asked about.
 fn log(ended: Result<Result<Order, Error>, JoinError>) {
     match ended {
-        Ok(Ok(_) | Err(Error::PaymentProcessing { .. })) => {}
-        Ok(Err(Error::PaymentDeclined { .. } | Error::PaymentMethodMissing { .. })) => {}
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) if OUTCOMES.iter().any(|it| refusal::is(&error, *it)) => {}
         Ok(Err(error)) => {
             tracing::warn!(
                 error = format!("{:#}", anyhow::Error::new(error)),
@@ -466,11 +447,9 @@ fn log(ended: Result<Result<Order, Error>, JoinError>) {
 }
 
 fn processing(order: &Order) -> Error {
-    Error::PaymentProcessing {
-        order: order.name(),
-    }
+    refusal::payment_processing(&order.id).into()
 }
 
-fn one<T>(rows: &[Row], read: fn(&Row) -> Result<T, Platform>) -> Result<Option<T>, Platform> {
+fn one<T>(rows: &[Row], read: fn(&Row) -> Result<T, Error>) -> Result<Option<T>, Error> {
     rows.first().map(read).transpose()
 }

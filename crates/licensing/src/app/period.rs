@@ -2,11 +2,10 @@
 
 use jiff::Timestamp;
 use octroi_api::event::v1::license_deactivated::Cause;
-use octroi_platform::{Call, Db, Error as Platform};
+use octroi_platform::{Call, Db, Error};
 
-use crate::app::group::{close, end, unpaid, write};
+use crate::app::group::{close, end, save, unpaid};
 use crate::domain::group::PeriodEnd;
-use crate::error::Error;
 use crate::store;
 use crate::store::group::Due;
 use crate::store::license::Seats;
@@ -42,8 +41,7 @@ impl Periods {
                     Ok(false) => {}
                     Err(error) => {
                         tracing::warn!(
-                            account = due.account,
-                            group = due.group,
+                            group = %due.group,
                             error = format!("{error:#}"),
                             "the end of a period could not be worked off; it is tried again"
                         );
@@ -64,17 +62,15 @@ impl Periods {
     }
 
     /// The earliest instant of work not done yet: nothing before it changes any more.
-    pub(crate) async fn earliest(&self) -> Result<Option<Timestamp>, Platform> {
+    pub(crate) async fn earliest(&self) -> Result<Option<Timestamp>, Error> {
         store::group::earliest_period_end(&self.db).await
     }
 
     /// Whether this one had something to do; another instance may have been first.
     async fn work_off(&self, due: &Due) -> Result<bool, Error> {
         let call = Call::background(due.at, "licensing/end-periods");
-        let (mut tx, rows) = self
-            .db
-            .begin_work(&call, store::group::LOCK, &[&due.account, &due.group])
-            .await?;
+        let key = store::group::key(&due.group);
+        let (mut tx, rows) = self.db.begin_work(&call, store::group::LOCK, &key).await?;
         let Some(row) = rows.first() else {
             return Ok(false);
         };
@@ -82,12 +78,12 @@ impl Periods {
         if before.period.end != due.at {
             return Ok(false);
         }
-        let accounts = tx.query(store::account::READ, &[&due.account]).await?;
+        let accounts = tx.query(store::account::READ, &key[..1]).await?;
         let account = accounts
             .first()
             .map(store::account::from_row)
             .transpose()?
-            .ok_or_else(|| Platform::Internal(anyhow::anyhow!("a group without its account")))?;
+            .ok_or_else(|| Error::Internal(anyhow::anyhow!("a group without its account")))?;
         let after = match before.clone().at_period_end(&account.calendar()?, due.at) {
             None => return Ok(false),
             Some(PeriodEnd::Renewed(after)) => {
@@ -103,15 +99,15 @@ impl Periods {
             }
             Some(PeriodEnd::Ended(after)) => {
                 // An order being paid blocks the end until its outcome is known.
-                let Some(unpaid) = unpaid(&tx, &before).await? else {
+                let Some(unpaid) = unpaid(&tx, &before.id).await? else {
                     return Ok(false);
                 };
                 end(&mut tx, &after, &unpaid, due.at).await?;
                 after
             }
         };
-        write(&mut tx, &before, &after, due.at);
-        tx.commit_work().await?;
+        save(&mut tx, &after, due.at);
+        tx.keep(Some(&before), &after).await?;
         Ok(true)
     }
 }

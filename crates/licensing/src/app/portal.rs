@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use octroi_platform::{Call, Db};
+use octroi_platform::{Call, Db, Error};
 
 use crate::app::password::Hasher;
 use crate::app::session::{Use, admit};
 use crate::domain::device::Platform;
 use crate::domain::portal::{Installer, Language, installer};
-use crate::error::Error;
+use crate::refusal;
 use crate::store;
 use crate::store::session::Key;
 
@@ -35,7 +35,7 @@ impl Portal {
         key: &Key,
     ) -> Result<(Vec<Installer>, Vec<String>), Error> {
         let read = store::session::with_applications(&self.db, key, call.now).await?;
-        let (visit, applications, locale) = read.ok_or(Error::SessionInvalid)?;
+        let (visit, applications, locale) = read.ok_or_else(refusal::session_invalid)?;
         admit(Some(visit), call.now, Use::Portal)?;
         let language = Language::of(locale.as_deref().unwrap_or_default());
         let installers = Platform::ALL.map(|platform| installer(platform, language));

@@ -2,18 +2,19 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
-use octroi_platform::{Call, Error as Platform, Violations, row_get};
-use secrecy::{ExposeSecret as _, SecretString};
+use octroi_api::licensing::v1 as wire;
+use octroi_platform::{AccountId, Aggregate as _, Call, Error, Name as _, Violations, row_get};
+use secrecy::SecretString;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::app::license::{answered, audited, check_password, password_changed, refused};
-use crate::app::password::{self, Place};
+use crate::app::license::password_changed;
+use crate::app::password::{self, Place, check_password};
 use crate::app::portal::Portal;
 use crate::domain::license::{LicenseId, account_in};
 use crate::domain::portal::{SHARES, Throttle};
 use crate::domain::session::{SECRET_BYTES, Session, Token};
-use crate::error::Error;
+use crate::refusal;
 use crate::store;
 use crate::store::license::PasswordHash;
 use crate::store::session::{Key, Visit};
@@ -64,14 +65,14 @@ pub(crate) enum Use {
 /// The session that a call names.
 ///
 /// # Errors
-/// [`Error::SessionInvalid`] when it names none, or one of an account that the caller's token may not touch.
+/// SESSION_INVALID when it names none, or one of an account that the caller's token may not touch.
 pub(crate) fn key(call: &Call) -> Result<Key, Error> {
     let token = call.metadata(METADATA).and_then(Token::parse);
-    let token = token.ok_or(Error::SessionInvalid)?;
-    let name = token.license.to_string();
-    call.caller
-        .may_see(&token.license.account, "license", &name)
-        .map_err(|_| Error::SessionInvalid)?;
+    let token = token.ok_or_else(refusal::session_invalid)?;
+    let own = call.caller.account.as_deref();
+    if own.is_some() && own != token.license.account() {
+        return Err(refusal::session_invalid().into());
+    }
     Ok(Key {
         token_hash: sha256(&token.secret),
         license: token.license,
@@ -82,16 +83,16 @@ pub(crate) fn key(call: &Call) -> Result<Key, Error> {
 /// Lets a session in that is open, and open for this.
 ///
 /// # Errors
-/// [`Error::SessionInvalid`] or [`Error::PasswordChangeRequired`].
+/// SESSION_INVALID or PASSWORD_CHANGE_REQUIRED.
 pub(crate) fn admit(visit: Option<Visit>, now: Timestamp, to: Use) -> Result<Visit, Error> {
-    let visit = visit.ok_or(Error::SessionInvalid)?;
+    let visit = visit.ok_or_else(refusal::session_invalid)?;
     let assignment = visit.license.assignment();
-    let assignment = assignment.map_err(|_| Error::SessionInvalid)?;
+    let assignment = assignment.map_err(|_| refusal::session_invalid())?;
     if !visit.session.is_open(now) {
-        return Err(Error::SessionInvalid);
+        return Err(refusal::session_invalid().into());
     }
     if to == Use::Portal && assignment.password_change_required {
-        return Err(Error::PasswordChangeRequired);
+        return Err(refusal::password_change_required().into());
     }
     Ok(visit)
 }
@@ -106,22 +107,25 @@ impl Portal {
         let place = self.hasher.enter(account)?;
         let exists = match bound {
             None => true,
-            Some(account) => store::session::is_login_of(&self.db, account, &address).await?,
+            Some(account) => {
+                let account = AccountId::new(account);
+                store::session::is_login_of(&self.db, &account, &address).await?
+            }
         };
         let subjects = || subjects(bound, exists, &address, &asked.client);
         let sought = if exists { address.as_str() } else { "" };
         let attempt = store::throttle::attempt(&self.db, &subjects(), sought, None).await?;
         if let Some(retry_after) = attempt.wait {
-            return Err(Error::SignInThrottled { retry_after });
+            return Err(refusal::sign_in_throttled(retry_after).into());
         }
         let (id, hash) = attempt
             .found
-            .filter(|(id, _)| bound.is_none_or(|own| own == id.account))
+            .filter(|(id, _)| bound.is_none_or(|own| id.account() == Some(own)))
             .unzip();
         let right = place.verify(asked.password, hash.clone()).await?;
         match (id, hash) {
             (Some(id), Some(hash)) if right => self.open_session(call, id, &hash, subjects()).await,
-            _ => Err(Error::SignInFailed),
+            _ => Err(refusal::sign_in_failed().into()),
         }
     }
 
@@ -134,20 +138,23 @@ impl Portal {
         back: Vec<Subject>,
     ) -> Result<SignedIn, Error> {
         let sql = store::session::lock_for_sign_in();
-        let keys: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-            [&id.account, &id.group, &id.number];
-        let (mut tx, rows) = self.db.begin_work(call, &sql, &keys).await?;
-        let row = rows.first().ok_or(Error::SignInFailed)?;
-        let license = store::license::license(row)?;
+        let (mut tx, rows) = {
+            let key = store::license::key(&id);
+            self.db.begin_work(call, &sql, &key).await?
+        };
+        let row = rows.first().ok_or_else(refusal::sign_in_failed)?;
+        let license = store::license::from_row(row)?;
         let hash: Option<&str> = row_get(row, "password_hash")?;
-        let assignment = license.assignment().map_err(|_| Error::SignInFailed)?;
+        let assignment = license
+            .assignment()
+            .map_err(|_| refusal::sign_in_failed())?;
         if hash != Some(verified) {
-            return Err(Error::SignInFailed);
+            return Err(refusal::sign_in_failed().into());
         }
         store::throttle::give_back(&mut tx, back);
-        if let Err(shut) = license.check_open(store::license::standing(row, call.now)?) {
+        if let Err(shut) = license.check_open(store::license::group_status(row, call.now)?) {
             tx.commit_work().await?;
-            return Err(refused(&id, shut));
+            return Err(shut);
         }
         let mut secret = [0; SECRET_BYTES];
         password::fill(&mut secret)?;
@@ -180,49 +187,33 @@ impl Portal {
         store::session::revoke(&mut tx, id, key.session, at);
         let ended = json!({ "session": key.session.to_string(), "revoked_at": at.to_string() });
         tx.audit(&id.to_string(), None, Some(ended));
-        Ok(tx.commit_work().await?)
+        tx.commit_work().await
     }
 
-    /// Changes the user's own password. The other sessions end; this one opens everything from now on. `violations` are
-    /// those that the request shows without the licence.
+    /// Changes the user's own password. The other sessions end; this one opens everything from now on.
     pub(crate) async fn change_own_password(
         &self,
         call: &Call,
         key: &Key,
         asked: OwnPasswordChange,
-        mut violations: Violations,
-    ) -> Result<(), Error> {
-        let place = self.hasher.enter(&key.license.account)?;
-        // A repetition would be held to the password that it has already replaced.
-        if self.replayed(call, key).await? {
-            return Ok(());
-        }
+    ) -> Result<wire::ChangeOwnPasswordResponse, Error> {
+        let place = self.hasher.enter(key.account())?;
+        // The password in use, by which a repetition would be checked, is already the new one.
+        self.replay(call, key).await?;
         let read = store::session::with_password(&self.db, key, call.now).await?;
-        let (visit, hash) = read.ok_or(Error::SessionInvalid)?;
+        let (visit, hash) = read.ok_or_else(refusal::session_invalid)?;
         let visit = admit(Some(visit), call.now, Use::Always)?;
-        let email = match visit.license.assignment() {
-            Ok(assignment) => assignment.activation_email.clone(),
-            Err(_) => return Err(Error::SessionInvalid),
-        };
-        let field = "new_password";
-        if asked.new.expose_secret() == asked.current.expose_secret() {
-            violations.add(field, "must differ from the current password");
-        }
-        check_password(field, &asked.new, email.login(), &mut violations);
+        let login = visit.license.assignment()?.activation_email.login();
+        let mut violations = Violations::default();
+        check_password("new_password", &asked.new, login, &mut violations);
         violations.finish()?;
         self.verify_own(call, key, &place, asked.current, hash.clone())
             .await?;
         let new = place.hash(asked.new).await?;
         let sql = store::session::lock_with_password();
-        let begun = self
-            .db
-            .begin(call, &key.license.account, &sql, &key.params())
-            .await?;
-        let (mut tx, rows) = match begun.fresh()? {
-            Ok(fresh) => fresh,
-            Err(()) => return Ok(()),
-        };
-        let row = rows.first().ok_or(Error::SessionInvalid)?;
+        let params = key.params();
+        let (mut tx, rows) = self.db.begin(call, key.account(), &sql, &params).await?;
+        let row = rows.first().ok_or_else(refusal::session_invalid)?;
         let before = admit(
             Some(store::session::visit(row, call.now)?),
             call.now,
@@ -230,39 +221,43 @@ impl Portal {
         )?;
         let before = before.license;
         if row_get::<Option<String>>(row, "password_hash")? != hash {
-            return Err(Platform::Conflict("the password changed in between").into());
+            return Err(Error::Conflict("the password changed in between"));
         }
         let id = &key.license;
         let at = before.effective(call.now);
-        let after = before
-            .with_password(false, at)
-            .map_err(|refusal| refused(id, refusal))?;
+        let after = before.with_password(false, at)?;
         store::license::save(&mut tx, &after, PasswordHash::Set(new));
         store::session::revoke_all(&mut tx, id, Some(key.session), at);
         store::throttle::give_back(&mut tx, vec![of_own_password(id)]);
-        tx.emit(password_changed(&after, false, at).map_err(|refusal| refused(id, refusal))?);
-        tx.audit(
-            &id.to_string(),
-            Some(audited(&before)),
-            Some(audited(&after)),
-        );
-        Ok(tx.commit(&()).await?)
+        tx.emit(password_changed(&after, false, at)?);
+        let name = id.to_string();
+        tx.audit(&name, Some(before.audited()), Some(after.audited()));
+        let answer = wire::ChangeOwnPasswordResponse {};
+        tx.commit(&answer).await?;
+        Ok(answer)
     }
 
-    /// Whether this request was answered before, for a session that still opens.
-    async fn replayed(&self, call: &Call, key: &Key) -> Result<bool, Error> {
-        let answer = self.db.replay(call, &key.license.account).await?;
-        let answered = answered::<()>(answer)?.is_some();
-        if answered {
-            self.check_session(call, key).await?;
+    /// Goes on when this request did not come before.
+    ///
+    /// # Errors
+    /// [`Error::Replayed`] when it did, if the session still opens; else SESSION_INVALID.
+    async fn replay(&self, call: &Call, key: &Key) -> Result<(), Error> {
+        let replayed = self.db.replay(call, key.account()).await;
+        self.admit_replay(call, key, replayed).await
+    }
+
+    /// An earlier answer is for a session that still opens alone.
+    pub(crate) async fn admit_replay<T>(
+        &self,
+        call: &Call,
+        key: &Key,
+        begun: Result<T, Error>,
+    ) -> Result<T, Error> {
+        if let Err(Error::Replayed(_)) = &begun {
+            let read = store::session::with_password(&self.db, key, call.now).await?;
+            admit(read.map(|(visit, _)| visit), call.now, Use::Always)?;
         }
-        Ok(answered)
-    }
-
-    /// Whether the session still opens, for a call whose answer was found without it.
-    pub(crate) async fn check_session(&self, call: &Call, key: &Key) -> Result<(), Error> {
-        let read = store::session::with_password(&self.db, key, call.now).await?;
-        admit(read.map(|(visit, _)| visit), call.now, Use::Always).map(|_| ())
+        begun
     }
 
     /// Holds the password in use against its hash. Like a sign-in it counts as failed before it is tried; the twins of
@@ -276,7 +271,7 @@ impl Portal {
         hash: Option<String>,
     ) -> Result<(), Error> {
         let subjects = || vec![of_own_password(&key.license)];
-        let request = call.key(&key.license.account);
+        let request = call.key(key.account());
         let request = request
             .map(|it| sha256(&[it.request_id.as_bytes(), it.fingerprint.as_slice()].concat()));
         let attempt =
@@ -284,14 +279,15 @@ impl Portal {
         if attempt.wait.is_none() && place.verify(current, hash).await? {
             return Ok(());
         }
-        if self.replayed(call, key).await? {
-            // The twin that won has replaced the password; the transaction finds its answer.
+        let replayed = self.replay(call, key).await;
+        if let Err(Error::Replayed(_)) = &replayed {
+            // Another copy of this request has replaced the password: the attempt was right.
             store::throttle::give_back_now(&self.db, subjects()).await?;
-            return Ok(());
         }
+        replayed?;
         Err(match attempt.wait {
-            Some(retry_after) => Error::SignInThrottled { retry_after },
-            None => Error::SignInFailed,
+            Some(retry_after) => refusal::sign_in_throttled(retry_after).into(),
+            None => refusal::sign_in_failed().into(),
         })
     }
 }

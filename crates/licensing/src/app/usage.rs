@@ -1,12 +1,10 @@
 //! What groups consumed.
 
 use octroi_calendar::{Month, Span};
-use octroi_platform::{Call, Db};
+use octroi_platform::{Call, Db, Error};
 
-use crate::app::group::not_found;
-use crate::domain::group;
+use crate::domain::group::GroupId;
 use crate::domain::usage::{OfferUsage, around, usage};
-use crate::error::Error;
 use crate::store;
 
 /// Usage, read.
@@ -24,18 +22,14 @@ impl Usages {
     pub(crate) async fn query(
         &self,
         call: &Call,
-        account: &str,
-        id: &str,
+        id: &GroupId,
         month: Month,
     ) -> Result<(Span, Vec<OfferUsage>), Error> {
-        call.caller
-            .may_see(account, "license group", &group::name(account, id))?;
         // The calendar is known only once the row is read, so a little more than the month is read with it.
         let window = around(month);
-        let (account, intervals) =
-            store::usage::read(&self.db, account, id, window.start, window.end)
-                .await?
-                .ok_or_else(|| not_found(account, id))?;
+        let (account, intervals) = store::usage::read(&self.db, id, window.start, window.end)
+            .await?
+            .ok_or_else(|| call.not_found(id))?;
         let zones = account.calendar()?;
         let offers = usage(&intervals, month, &zones, call.now);
         Ok((zones.month(month), offers))

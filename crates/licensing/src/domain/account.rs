@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use octroi_calendar::Zones;
 use octroi_platform::error::Error;
+use octroi_platform::name::AccountId;
 
 /// The few fields of an account that licensing needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Account {
-    /// Account id.
-    pub(crate) id: String,
+    pub(crate) id: AccountId,
     /// Version of billing's row; a higher one replaces a lower one.
     pub(crate) version: i64,
     /// Language of texts for its users: "fr" or "en".
@@ -27,9 +27,4 @@ impl Account {
     pub(crate) fn calendar(&self) -> Result<Zones, Error> {
         Zones::from_names(&self.zones).map_err(|error| Error::Internal(error.into()))
     }
-}
-
-/// Resource name of an account.
-pub(crate) fn name(account: &str) -> String {
-    format!("accounts/{account}")
 }

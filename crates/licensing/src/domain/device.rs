@@ -1,8 +1,15 @@
 //! Devices: the installations of a licence, and the places that they take.
 
+use std::fmt::{self, Display};
+
 use jiff::Timestamp;
+use octroi_platform::name::{Name, parse_uuid};
 use octroi_platform::text::is_unseen;
 use uuid::Uuid;
+
+use crate::domain::license::LicenseId;
+use crate::domain::offer::OfferId;
+use crate::refusal::{self, Refusal};
 
 const MAX_NAME: usize = 100;
 
@@ -54,8 +61,8 @@ impl Platform {
         }
     }
 
-    /// The name in the database.
-    pub(crate) fn name(self) -> &'static str {
+    /// Its name in the database.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Windows => "WINDOWS",
             Self::Macos => "MACOS",
@@ -66,17 +73,16 @@ impl Platform {
         }
     }
 
-    /// The platform of a name in the database.
-    pub(crate) fn named(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         Self::ALL
             .into_iter()
-            .find(|platform| platform.name() == name)
+            .find(|platform| platform.as_str() == name)
     }
 }
 
 impl Kind {
     /// The counter's name, as QuotaFailure gives it.
-    pub(crate) fn name(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Computer => "computers",
             Self::Tablet => "tablets",
@@ -118,20 +124,6 @@ impl Limits {
     }
 }
 
-/// Why a device is not registered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// Every place of its kind is taken.
-    LimitReached {
-        /// Which kind.
-        kind: Kind,
-        /// How many places there are.
-        limit: i32,
-    },
-    /// The offer has no shared-computer activation.
-    SharedComputer,
-}
-
 impl Counters {
     /// How many of one kind.
     pub(crate) fn of(self, kind: Kind) -> i32 {
@@ -145,11 +137,11 @@ impl Counters {
     /// The counters once a device has its place.
     ///
     /// # Errors
-    /// [`Refusal::LimitReached`].
+    /// DEVICE_LIMIT_REACHED.
     pub(crate) fn take(mut self, kind: Kind, limits: Limits) -> Result<Self, Refusal> {
         let limit = limits.of(kind);
         if self.of(kind) >= limit {
-            return Err(Refusal::LimitReached { kind, limit });
+            return Err(refusal::device_limit_reached(kind, limit));
         }
         *self.of_mut(kind) += 1;
         Ok(self)
@@ -186,29 +178,60 @@ impl NewDevice {
     /// The counters once it is registered.
     ///
     /// # Errors
-    /// A [`Refusal`].
+    /// DEVICE_LIMIT_REACHED; SHARED_COMPUTER_NOT_ALLOWED where `shared_computers` says that the offer does not allow them.
     pub(crate) fn place(
         &self,
         counters: Counters,
         limits: Limits,
-        shared_allowed: bool,
+        offer: &OfferId,
+        shared_computers: bool,
     ) -> Result<Counters, Refusal> {
         match self.shared_computer {
-            true if shared_allowed => Ok(counters),
-            true => Err(Refusal::SharedComputer),
+            true if shared_computers => Ok(counters),
+            true => Err(refusal::shared_computer_not_allowed(offer)),
             false => counters.take(self.platform.kind(), limits),
         }
+    }
+}
+
+/// Which device of a licence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeviceId {
+    pub(crate) license: LicenseId,
+    pub(crate) id: Uuid,
+}
+
+impl Name for DeviceId {
+    const KIND: &'static str = "device";
+    const COLLECTIONS: &'static [&'static str] =
+        &["accounts", "licenseGroups", "licenses", "devices"];
+
+    fn of(ids: &[&str]) -> Option<Self> {
+        let [license @ .., id] = ids else {
+            return None;
+        };
+        Some(Self {
+            license: LicenseId::of(license)?,
+            id: parse_uuid(id)?,
+        })
+    }
+
+    fn account(&self) -> Option<&str> {
+        self.license.account()
+    }
+}
+
+impl Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/devices/{}", self.license, self.id)
     }
 }
 
 /// An installation of a licence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Device {
-    /// Its id among the licence's devices.
-    pub(crate) id: Uuid,
-    /// What was registered.
+    pub(crate) id: DeviceId,
     pub(crate) device: NewDevice,
-    /// When it was registered.
     pub(crate) registered_at: Timestamp,
     /// When it stopped working; none while it works.
     pub(crate) deactivated_at: Option<Timestamp>,
@@ -259,6 +282,17 @@ mod tests {
         smartphones: 5,
     };
 
+    fn offer() -> OfferId {
+        OfferId::new("apps-for-business")
+    }
+
+    fn id() -> DeviceId {
+        DeviceId {
+            license: LicenseId::of(&["acme", "office", "1"]).unwrap(),
+            id: Uuid::nil(),
+        }
+    }
+
     fn device(platform: usize, shared_computer: bool) -> NewDevice {
         NewDevice {
             platform: Platform::ALL[platform],
@@ -282,15 +316,15 @@ mod tests {
                     let places = active.iter()
                         .filter(|other| !other.device.shared_computer && other.device.platform.kind() == kind)
                         .count();
-                    match new.place(counters, LIMITS, true) {
+                    match new.place(counters, LIMITS, &offer(), true) {
                         Ok(next) => {
                             counters = next;
                             active.push(Device {
-                                id: Uuid::nil(), device: new, registered_at: Timestamp::UNIX_EPOCH, deactivated_at: None,
+                                id: id(), device: new, registered_at: Timestamp::UNIX_EPOCH, deactivated_at: None,
                             });
                         }
                         Err(refusal) => {
-                            prop_assert_eq!(refusal, Refusal::LimitReached { kind, limit: 5 });
+                            prop_assert_eq!(refusal, refusal::device_limit_reached(kind, 5));
                             prop_assert_eq!(places, 5);
                         }
                     }
@@ -315,14 +349,14 @@ mod tests {
     fn a_shared_computer_needs_the_entitlement() {
         let shared = device(0, true);
         assert_eq!(
-            shared.place(Counters::default(), LIMITS, false),
-            Err(Refusal::SharedComputer)
+            shared.place(Counters::default(), LIMITS, &offer(), false),
+            Err(refusal::shared_computer_not_allowed(&offer()))
         );
         let full = Counters {
             computers: 5,
             ..Counters::default()
         };
-        assert_eq!(shared.place(full, LIMITS, true), Ok(full));
+        assert_eq!(shared.place(full, LIMITS, &offer(), true), Ok(full));
     }
 
     #[test]
@@ -330,17 +364,18 @@ mod tests {
         let mut counters = Counters::default();
         for platform in [0, 1, 0, 1, 0] {
             counters = device(platform, false)
-                .place(counters, LIMITS, false)
+                .place(counters, LIMITS, &offer(), false)
                 .unwrap();
         }
         assert_eq!(
-            device(1, false).place(counters, LIMITS, false),
-            Err(Refusal::LimitReached {
-                kind: Kind::Computer,
-                limit: 5
-            })
+            device(1, false).place(counters, LIMITS, &offer(), false),
+            Err(refusal::device_limit_reached(Kind::Computer, 5))
         );
-        assert!(device(2, false).place(counters, LIMITS, false).is_ok());
+        assert!(
+            device(2, false)
+                .place(counters, LIMITS, &offer(), false)
+                .is_ok()
+        );
     }
 
     #[test]

@@ -1,29 +1,56 @@
 //! Groups of licences: what a customer orders, renews and terminates.
 
+use std::fmt::{self, Display};
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use octroi_calendar::Zones;
-use octroi_platform::error::Error as Platform;
+use octroi_platform::error::Error;
+use octroi_platform::name::{AccountId, Name};
 
-use crate::domain::offer;
+use crate::domain::offer::OfferId;
 use crate::domain::order::{NewGroup, Order};
 use crate::domain::period::{Period, RenewalPeriod, anniversary, midnight};
-use crate::error::Error;
+use crate::refusal::{self, Refusal};
+
+/// Which group: "accounts/acme/licenseGroups/office".
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct GroupId {
+    pub(crate) account: AccountId,
+    pub(crate) id: String,
+}
+
+impl Name for GroupId {
+    const KIND: &'static str = "license group";
+    const COLLECTIONS: &'static [&'static str] = &["accounts", "licenseGroups"];
+
+    fn of(ids: &[&str]) -> Option<Self> {
+        let [account, id] = ids else { return None };
+        Some(Self {
+            account: AccountId::new(*account),
+            id: (*id).to_owned(),
+        })
+    }
+
+    fn account(&self) -> Option<&str> {
+        Some(self.account.as_str())
+    }
+}
+
+impl Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/licenseGroups/{}", self.account, self.id)
+    }
+}
 
 /// A set of licences with one renewal period and one life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Group {
-    /// Account id.
-    pub(crate) account: String,
-    /// Group id.
-    pub(crate) id: String,
+    pub(crate) id: GroupId,
     /// Name for people.
     pub(crate) display_name: String,
-    /// Where it is in its life.
     pub(crate) state: State,
-    /// How it is billed.
     pub(crate) billing_mode: BillingMode,
-    /// How long a period lasts.
     pub(crate) renewal_period: RenewalPeriod,
     /// Whether it renews at the end of its period.
     pub(crate) auto_renew: bool,
@@ -33,13 +60,11 @@ pub(crate) struct Group {
     pub(crate) period: Period,
     /// Its licences by offer, ordered by offer id.
     pub(crate) seats: Vec<Seats>,
-    /// Number of the next licence.
     pub(crate) next_license_number: i32,
     /// When its first order completed.
     pub(crate) created_at: Timestamp,
     /// When it last changed.
     pub(crate) updated_at: Timestamp,
-    /// Rises with every change.
     pub(crate) version: i64,
 }
 
@@ -57,6 +82,29 @@ pub(crate) enum State {
     Terminated(Termination),
 }
 
+impl State {
+    /// Its name in the database and, without prefix, on the wire.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Live {
+                suspended: false, ..
+            } => "ACTIVE",
+            Self::Live {
+                suspended: true, ..
+            } => "SUSPENDED",
+            Self::Terminated(_) => "TERMINATED",
+        }
+    }
+
+    /// Its termination, whether it has taken effect or is scheduled.
+    pub(crate) fn termination(&self) -> Option<&Termination> {
+        match self {
+            Self::Live { ending, .. } => ending.as_ref(),
+            Self::Terminated(termination) => Some(termination),
+        }
+    }
+}
+
 /// How a group is billed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BillingMode {
@@ -64,6 +112,22 @@ pub(crate) enum BillingMode {
     Postpaid,
     /// Each period in advance.
     Prepaid,
+}
+
+impl BillingMode {
+    /// Its name in the database and, without prefix, on the wire.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Postpaid => "POSTPAID",
+            Self::Prepaid => "PREPAID",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::Postpaid, Self::Prepaid]
+            .into_iter()
+            .find(|mode| mode.as_str() == text)
+    }
 }
 
 /// How a group ends.
@@ -81,9 +145,9 @@ pub(crate) struct Termination {
     pub(crate) requested_at: Option<Timestamp>,
 }
 
-/// What a customer says when they leave.
+/// What a customer says when they terminate a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Farewell {
+pub(crate) struct TerminationRequest {
     /// One or more reasons.
     pub(crate) reasons: Vec<Reason>,
     /// What they will use instead; may be empty.
@@ -92,7 +156,7 @@ pub(crate) struct Farewell {
     pub(crate) comment: String,
 }
 
-impl Farewell {
+impl TerminationRequest {
     fn at(self, at: Timestamp, now: Timestamp) -> Termination {
         Termination {
             reasons: self.reasons,
@@ -107,8 +171,7 @@ impl Farewell {
 /// A group's licences of one offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seats {
-    /// Offer id.
-    pub(crate) offer: String,
+    pub(crate) offer: OfferId,
     /// Licences that are not deleted.
     pub(crate) used: i32,
     /// Of these, how many have a user.
@@ -121,7 +184,7 @@ pub(crate) struct Seats {
 
 impl Seats {
     /// Of an offer that the group has none of yet.
-    pub(crate) fn none(offer: String, cap: Option<i32>) -> Self {
+    pub(crate) fn none(offer: OfferId, cap: Option<i32>) -> Self {
         Self {
             offer,
             used: 0,
@@ -134,14 +197,13 @@ impl Seats {
     /// Whether so many more would fit.
     ///
     /// # Errors
-    /// [`Error::LicenseLimitReached`].
-    pub(crate) fn check_room(&self, more: i32) -> Result<(), Error> {
+    /// LICENSE_LIMIT_REACHED.
+    pub(crate) fn check_room(&self, more: i32) -> Result<(), Refusal> {
         let held = i64::from(self.used) + i64::from(self.reserved) + i64::from(more);
         match self.cap {
-            Some(limit) if held > i64::from(limit) => Err(Error::LicenseLimitReached {
-                offer: offer::name(&self.offer),
-                limit,
-            }),
+            Some(limit) if held > i64::from(limit) => {
+                Err(refusal::license_limit_reached(&self.offer, limit))
+            }
             _ => Ok(()),
         }
     }
@@ -161,7 +223,6 @@ impl Group {
     pub(crate) fn born(order: &Order, new: &NewGroup, zones: &Zones, now: Timestamp) -> Self {
         let first_date = zones.date_at(now);
         Self {
-            account: order.account.clone(),
             id: order.group.clone(),
             display_name: new.display_name.clone(),
             state: State::Live {
@@ -194,22 +255,17 @@ impl Group {
         .changed(now)
     }
 
-    /// Its resource name.
-    pub(crate) fn name(&self) -> String {
-        name(&self.account, &self.id)
-    }
-
     /// Whether licences may be ordered into it and activated.
     ///
     /// # Errors
-    /// [`Error::GroupTerminated`], also when only an order being paid delays the end; [`Error::GroupSuspended`], or a
-    /// conflict while its period's end is being worked off.
+    /// GROUP_TERMINATED, also when only an order being paid delays the end; GROUP_SUSPENDED, or a conflict while its
+    /// period's end is being worked off.
     pub(crate) fn check_open(&self, now: Timestamp) -> Result<(), Error> {
         match &self.state {
-            State::Terminated(_) => Err(self.terminated()),
+            State::Terminated(_) => Err(refusal::group_terminated(&self.id).into()),
             State::Live {
                 suspended: true, ..
-            } => Err(Error::GroupSuspended { group: self.name() }),
+            } => Err(refusal::group_suspended(&self.id).into()),
             State::Live { .. } => self.check_current(now),
         }
     }
@@ -217,8 +273,8 @@ impl Group {
     /// Changes what its customer may change.
     ///
     /// # Errors
-    /// [`Error::GroupTerminated`], also when only an order being paid delays the end, or a conflict while its period's
-    /// end is being worked off.
+    /// GROUP_TERMINATED, also when only an order being paid delays the end, or a conflict while its period's end is
+    /// being worked off.
     pub(crate) fn update(
         self,
         display_name: Option<String>,
@@ -239,29 +295,33 @@ impl Group {
     ///
     /// # Errors
     /// As [`Group::update`].
-    pub(crate) fn terminate(self, farewell: Farewell, now: Timestamp) -> Result<Self, Error> {
+    pub(crate) fn terminate(
+        self,
+        request: TerminationRequest,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
         self.live()?;
         self.check_current(now)?;
-        Ok(self.ended(farewell.at(now, now), now))
+        Ok(self.ended(request.at(now, now), now))
     }
 
     /// Ends it at the end of its period.
     ///
     /// # Errors
-    /// As [`Group::update`], and [`Error::TerminationScheduled`].
+    /// As [`Group::update`], and TERMINATION_SCHEDULED.
     pub(crate) fn schedule_termination(
         self,
-        farewell: Farewell,
+        request: TerminationRequest,
         now: Timestamp,
     ) -> Result<Self, Error> {
         let (suspended, ending) = self.live()?;
         self.check_current(now)?;
         if ending.is_some() {
-            return Err(Error::TerminationScheduled { group: self.name() });
+            return Err(refusal::termination_scheduled(&self.id).into());
         }
         let state = State::Live {
             suspended,
-            ending: Some(farewell.at(self.period.end, now)),
+            ending: Some(request.at(self.period.end, now)),
         };
         Ok(Self { state, ..self }.changed(now))
     }
@@ -269,12 +329,12 @@ impl Group {
     /// Takes a scheduled end back.
     ///
     /// # Errors
-    /// As [`Group::update`], and [`Error::NoTerminationScheduled`].
+    /// As [`Group::update`], and NO_TERMINATION_SCHEDULED.
     pub(crate) fn cancel_termination(self, now: Timestamp) -> Result<Self, Error> {
         let (suspended, ending) = self.live()?;
         self.check_current(now)?;
         if ending.is_none() {
-            return Err(Error::NoTerminationScheduled { group: self.name() });
+            return Err(refusal::no_termination_scheduled(&self.id).into());
         }
         let state = State::Live {
             suspended,
@@ -324,7 +384,7 @@ impl Group {
     fn live(&self) -> Result<(bool, &Option<Termination>), Error> {
         match &self.state {
             State::Live { suspended, ending } => Ok((*suspended, ending)),
-            State::Terminated(_) => Err(self.terminated()),
+            State::Terminated(_) => Err(refusal::group_terminated(&self.id).into()),
         }
     }
 
@@ -334,19 +394,15 @@ impl Group {
         if now < self.period.end {
             Ok(())
         } else if self.renews() {
-            Err(Platform::Conflict("the group's period has just ended").into())
+            Err(Error::Conflict("the group's period has just ended"))
         } else {
-            Err(self.terminated())
+            Err(refusal::group_terminated(&self.id).into())
         }
     }
 
     /// Whether it goes on after its period.
     fn renews(&self) -> bool {
         self.auto_renew && matches!(self.state, State::Live { ending: None, .. })
-    }
-
-    fn terminated(&self) -> Error {
-        Error::GroupTerminated { group: self.name() }
     }
 
     fn ended(self, termination: Termination, now: Timestamp) -> Self {
@@ -376,11 +432,6 @@ impl Group {
 fn after(first: i32, order: &Order) -> i32 {
     let next = i64::from(first).saturating_add(order.quantity());
     i32::try_from(next).unwrap_or(i32::MAX)
-}
-
-/// Resource name of a group.
-pub(crate) fn name(account: &str, group: &str) -> String {
-    format!("accounts/{account}/licenseGroups/{group}")
 }
 
 /// Why a customer leaves.
@@ -436,7 +487,7 @@ impl Reason {
     ];
 
     /// Its name in the database and, without prefix, on the wire.
-    pub(crate) fn text(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::MissingFeatures => "MISSING_FEATURES",
             Self::Performance => "PERFORMANCE",
@@ -455,9 +506,8 @@ impl Reason {
         }
     }
 
-    /// The reason of a name.
-    pub(crate) fn of(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.text() == text)
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
     }
 }
 

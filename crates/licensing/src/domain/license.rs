@@ -1,61 +1,66 @@
 //! Licences: one seat each, with a user or without.
 
-use std::fmt;
+use std::fmt::{self, Display};
 
 use jiff::Timestamp;
+use octroi_platform::error::Error;
+use octroi_platform::name::Name;
 use octroi_platform::text::is_unseen;
 
 use crate::domain::device::{Counters, Limits};
+use crate::domain::group::GroupId;
+use crate::domain::offer::OfferId;
+use crate::refusal::{self, Refusal};
+
+const PERIOD_ENDED: Error = Error::Conflict("the group's period has just ended");
 
 const MIN_LOGIN: usize = 3;
 const MAX_LOGIN: usize = 64;
 const MAX_NAME: usize = 64;
 
-/// Which licence: a seat number in a group of an account.
+/// Which licence: "accounts/acme/licenseGroups/office/licenses/1".
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LicenseId {
-    /// Account id.
-    pub(crate) account: String,
-    /// Group id.
-    pub(crate) group: String,
+    pub(crate) group: GroupId,
     /// Seat number: 1 and up, never used again.
     pub(crate) number: i32,
 }
 
-impl LicenseId {
-    /// Resource name of the group.
-    pub(crate) fn group_name(&self) -> String {
-        format!("accounts/{}/licenseGroups/{}", self.account, self.group)
+impl Name for LicenseId {
+    const KIND: &'static str = "license";
+    const COLLECTIONS: &'static [&'static str] = &["accounts", "licenseGroups", "licenses"];
+
+    /// None where the number is not written as Octroi writes it.
+    fn of(ids: &[&str]) -> Option<Self> {
+        let [group @ .., given] = ids else {
+            return None;
+        };
+        let number: i32 = given.parse().ok()?;
+        (number > 0 && number.to_string() == *given).then_some(Self {
+            group: GroupId::of(group)?,
+            number,
+        })
+    }
+
+    fn account(&self) -> Option<&str> {
+        self.group.account()
     }
 }
 
-impl fmt::Display for LicenseId {
-    /// The resource name.
+impl Display for LicenseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            account,
-            group,
-            number,
-        } = self;
-        write!(
-            f,
-            "accounts/{account}/licenseGroups/{group}/licenses/{number}"
-        )
+        write!(f, "{}/licenses/{}", self.group, self.number)
     }
 }
 
 /// One seat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct License {
-    /// Which.
     pub(crate) id: LicenseId,
-    /// Id of its offer.
-    pub(crate) offer: String,
-    /// Display name of its offer.
+    pub(crate) offer: OfferId,
     pub(crate) offer_display_name: String,
-    /// Where it is in its life.
     pub(crate) state: State,
-    /// Whether it goes when its group renews.
+    /// Whether it is deleted when its group renews.
     pub(crate) delete_at_renewal: bool,
     /// Its active devices.
     pub(crate) devices: Counters,
@@ -63,9 +68,7 @@ pub(crate) struct License {
     pub(crate) limits: Limits,
     /// When it was bought.
     pub(crate) created_at: Timestamp,
-    /// When it last changed.
     pub(crate) updated_at: Timestamp,
-    /// Rises by one with every change.
     pub(crate) version: i64,
 }
 
@@ -84,8 +87,8 @@ pub(crate) enum State {
 }
 
 impl State {
-    /// The name in the database and on the wire.
-    pub(crate) fn name(&self) -> &'static str {
+    /// Its name in the database and on the wire.
+    pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Self::Unassigned => "UNASSIGNED",
             Self::Active(_) => "ACTIVE",
@@ -137,31 +140,14 @@ pub(crate) fn user_name(part: &str) -> Result<String, &'static str> {
     Ok(part.to_owned())
 }
 
-/// Why a licence does not do what was asked.
+/// What a licence's group allows at an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// It has a user already.
-    Assigned,
-    /// It has no user.
-    Unassigned,
-    /// It is gone.
-    Deleted,
-    /// Its group lets nobody in until it is resumed.
-    GroupSuspended,
-    /// Its group has ended.
-    GroupTerminated,
-    /// What the end of its group's period brings comes first; the background work that brings it is never far.
-    PeriodEnded,
-}
-
-/// How a licence's group stands towards what is asked of the licence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum GroupStatus {
     /// It lets users in.
     Open,
     /// Not until it is resumed.
     Suspended,
-    /// Its period has ended and it renews, but what this brings has not been done yet.
+    /// Its period has ended and it renews, but background work has not renewed it yet.
     Renewing {
         /// Whether it is suspended besides.
         suspended: bool,
@@ -170,7 +156,7 @@ pub(crate) enum Standing {
     Terminated,
 }
 
-/// What a group says of itself where one of its licences is asked for.
+/// What of a group tells its [`GroupStatus`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GroupState {
     /// Whether it is suspended.
@@ -183,8 +169,8 @@ pub(crate) struct GroupState {
     pub(crate) period_end: Timestamp,
 }
 
-impl Standing {
-    /// The standing at an instant. An end that is due counts, whether its work has been done yet or not: an order being
+impl GroupStatus {
+    /// The status at an instant. An end that is due counts, whether its work has been done yet or not: an order being
     /// paid can delay that for hours.
     pub(crate) fn at(now: Timestamp, group: GroupState) -> Self {
         let over = group.period_end <= now;
@@ -209,58 +195,57 @@ impl License {
         now.max(self.updated_at)
     }
 
-    /// Whether it may be changed. Once its group's period is over, what that brings comes first, as of that instant: a
-    /// mark set now would be taken for one set before, and usage that ends now would reach into the time after.
+    /// Whether it may be changed. Once its group's period is over, the renewal or the end comes first, as of that instant:
+    /// a mark set now would be taken for one set before, and usage that ends now would reach into the next period.
     ///
     /// # Errors
-    /// [`Refusal::GroupTerminated`] or [`Refusal::PeriodEnded`]; none for a deleted licence, to which nothing happens
-    /// any more and whose own refusal says more.
-    pub(crate) fn check_current(&self, standing: Standing) -> Result<(), Refusal> {
-        match (&self.state, standing) {
-            (State::Deleted { .. }, _) | (_, Standing::Open | Standing::Suspended) => Ok(()),
-            (_, Standing::Terminated) => Err(Refusal::GroupTerminated),
-            (_, Standing::Renewing { .. }) => Err(Refusal::PeriodEnded),
+    /// GROUP_TERMINATED, or a conflict until the group is renewed; none for a deleted licence, whose own refusal says
+    /// more.
+    pub(crate) fn check_current(&self, group: GroupStatus) -> Result<(), Error> {
+        match (&self.state, group) {
+            (State::Deleted { .. }, _) | (_, GroupStatus::Open | GroupStatus::Suspended) => Ok(()),
+            (_, GroupStatus::Terminated) => Err(refusal::group_terminated(&self.id.group).into()),
+            (_, GroupStatus::Renewing { .. }) => Err(PERIOD_ENDED),
         }
     }
 
     /// Whether its group lets a user in.
     ///
     /// # Errors
-    /// [`Refusal::GroupSuspended`], [`Refusal::GroupTerminated`], or [`Refusal::PeriodEnded`] when it goes with the
-    /// period that has just ended.
-    pub(crate) fn check_open(&self, standing: Standing) -> Result<(), Refusal> {
-        match standing {
-            Standing::Open => Ok(()),
-            Standing::Renewing { suspended: false } if !self.delete_at_renewal => Ok(()),
-            Standing::Renewing { suspended: false } => Err(Refusal::PeriodEnded),
-            Standing::Suspended | Standing::Renewing { suspended: true } => {
-                Err(Refusal::GroupSuspended)
+    /// GROUP_SUSPENDED, GROUP_TERMINATED, or a conflict when it is deleted with the period that has just ended.
+    pub(crate) fn check_open(&self, group: GroupStatus) -> Result<(), Error> {
+        match group {
+            GroupStatus::Open => Ok(()),
+            GroupStatus::Renewing { suspended: false } if !self.delete_at_renewal => Ok(()),
+            GroupStatus::Renewing { suspended: false } => Err(PERIOD_ENDED),
+            GroupStatus::Suspended | GroupStatus::Renewing { suspended: true } => {
+                Err(refusal::group_suspended(&self.id.group).into())
             }
-            Standing::Terminated => Err(Refusal::GroupTerminated),
+            GroupStatus::Terminated => Err(refusal::group_terminated(&self.id.group).into()),
         }
     }
 
     /// The user's part, while there is one.
     ///
     /// # Errors
-    /// [`Refusal::Unassigned`] or [`Refusal::Deleted`].
+    /// LICENSE_UNASSIGNED or LICENSE_DELETED.
     pub(crate) fn assignment(&self) -> Result<&Assignment, Refusal> {
         match &self.state {
             State::Active(assignment) => Ok(assignment),
-            State::Unassigned => Err(Refusal::Unassigned),
-            State::Deleted { .. } => Err(Refusal::Deleted),
+            State::Unassigned => Err(refusal::license_unassigned(&self.id)),
+            State::Deleted { .. } => Err(refusal::license_deleted(&self.id)),
         }
     }
 
     /// Whether it can be given a user.
     ///
     /// # Errors
-    /// [`Refusal::Assigned`] or [`Refusal::Deleted`].
+    /// LICENSE_ASSIGNED or LICENSE_DELETED.
     pub(crate) fn check_free(&self) -> Result<(), Refusal> {
         match self.state {
             State::Unassigned => Ok(()),
-            State::Active(_) => Err(Refusal::Assigned),
-            State::Deleted { .. } => Err(Refusal::Deleted),
+            State::Active(_) => Err(refusal::license_assigned(&self.id)),
+            State::Deleted { .. } => Err(refusal::license_deleted(&self.id)),
         }
     }
 
@@ -308,10 +293,10 @@ impl License {
     /// Ends it for good.
     ///
     /// # Errors
-    /// [`Refusal::Deleted`].
+    /// LICENSE_DELETED.
     pub(crate) fn delete(&self, at: Timestamp) -> Result<Self, Refusal> {
         match self.state {
-            State::Deleted { .. } => Err(Refusal::Deleted),
+            State::Deleted { .. } => Err(refusal::license_deleted(&self.id)),
             State::Unassigned | State::Active(_) => Ok(self.emptied(State::Deleted { at }, at)),
         }
     }
@@ -319,12 +304,12 @@ impl License {
     /// Changes what may be changed in place.
     ///
     /// # Errors
-    /// [`Refusal::Deleted`]; [`Refusal::Unassigned`] when a name is given and there is no user.
+    /// LICENSE_DELETED; LICENSE_UNASSIGNED when a name is given and there is no user.
     pub(crate) fn update(&self, changes: Changes, at: Timestamp) -> Result<Self, Refusal> {
         let state = match (&self.state, changes.first_name, changes.last_name) {
-            (State::Deleted { .. }, _, _) => return Err(Refusal::Deleted),
+            (State::Deleted { .. }, _, _) => return Err(refusal::license_deleted(&self.id)),
             (state, None, None) => state.clone(),
-            (State::Unassigned, _, _) => return Err(Refusal::Unassigned),
+            (State::Unassigned, _, _) => return Err(refusal::license_unassigned(&self.id)),
             (State::Active(old), first_name, last_name) => {
                 let mut assignment = old.clone();
                 let user = &mut assignment.user;
@@ -338,7 +323,6 @@ impl License {
         Ok(next)
     }
 
-    /// Has other devices.
     pub(crate) fn with_devices(&self, devices: Counters, at: Timestamp) -> Self {
         Self {
             devices,
@@ -366,11 +350,8 @@ impl License {
 /// What UpdateLicense changes; none leaves a field as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
-    /// First name.
     pub(crate) first_name: Option<String>,
-    /// Last name.
     pub(crate) last_name: Option<String>,
-    /// Whether it goes when its group renews.
     pub(crate) delete_at_renewal: Option<bool>,
 }
 
@@ -385,10 +366,11 @@ impl ActivationEmail {
     /// The rule that it breaks.
     pub(crate) fn complete(
         given: &str,
-        id: &LicenseId,
+        group: &GroupId,
         activation_domain: &str,
     ) -> Result<Self, String> {
-        let domain = format!("{}.{}.{activation_domain}", id.group, id.account);
+        let GroupId { account, id } = group;
+        let domain = format!("{id}.{}.{activation_domain}", account.as_str());
         let login = match given.split_once('@') {
             None => given,
             Some((login, under)) if under.eq_ignore_ascii_case(&domain) => login,

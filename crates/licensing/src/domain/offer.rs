@@ -1,15 +1,52 @@
 //! What is sold.
 
+use std::fmt::{self, Display};
+
 use jiff::Timestamp;
+use octroi_platform::name::Name;
+use postgres_types::{FromSql, ToSql};
+
+/// Which offer: "apps-for-business".
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, FromSql, ToSql)]
+#[postgres(transparent)]
+pub(crate) struct OfferId(String);
+
+impl OfferId {
+    /// An id that is known to be one.
+    pub(crate) fn new(id: impl Into<String>) -> Self {
+        Self(id.into())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Name for OfferId {
+    const KIND: &'static str = "offer";
+    const COLLECTIONS: &'static [&'static str] = &["offers"];
+
+    fn of(ids: &[&str]) -> Option<Self> {
+        let [id] = ids else { return None };
+        Some(Self::new(*id))
+    }
+
+    fn account(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl Display for OfferId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "offers/{}", self.0)
+    }
+}
 
 /// A product that licences are sold for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Offer {
-    /// Offer id.
-    pub(crate) id: String,
-    /// Name for people.
+    pub(crate) id: OfferId,
     pub(crate) display_name: String,
-    /// The applications it includes.
     pub(crate) applications: Vec<String>,
     /// The most licences of it that a group may hold; none means without limit.
     pub(crate) group_license_limit: Option<i32>,
@@ -23,13 +60,6 @@ pub(crate) struct Offer {
     pub(crate) shared_computer_activation: bool,
     /// Whether it is no longer sold.
     pub(crate) archived: bool,
-    /// When it was created.
     pub(crate) created_at: Timestamp,
-    /// Rises with every change.
     pub(crate) version: i64,
-}
-
-/// Resource name of an offer.
-pub(crate) fn name(offer: &str) -> String {
-    format!("offers/{offer}")
 }

@@ -1,27 +1,58 @@
 //! Orders: asked for, quoted, paid; only then do the licences exist.
 
-use jiff::{SignedDuration, Timestamp};
+use std::fmt::{self, Display};
 
+use jiff::{SignedDuration, Timestamp};
+use octroi_platform::name::{AccountId, Name};
+
+use crate::domain::group::GroupId;
+use crate::domain::offer::OfferId;
 use crate::domain::period::RenewalPeriod;
-use crate::error::Error;
+use crate::refusal::{self, Refusal};
 
 /// How long an order can be paid.
 const TO_BE_PAID: SignedDuration = SignedDuration::from_hours(24);
 
+/// Which order: "accounts/acme/orders/first".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OrderId {
+    pub(crate) account: AccountId,
+    pub(crate) id: String,
+}
+
+impl Name for OrderId {
+    const KIND: &'static str = "order";
+    const COLLECTIONS: &'static [&'static str] = &["accounts", "orders"];
+
+    fn of(ids: &[&str]) -> Option<Self> {
+        let [account, id] = ids else { return None };
+        Some(Self {
+            account: AccountId::new(*account),
+            id: (*id).to_owned(),
+        })
+    }
+
+    fn account(&self) -> Option<&str> {
+        Some(self.account.as_str())
+    }
+}
+
+impl Display for OrderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/orders/{}", self.account, self.id)
+    }
+}
+
 /// A request for licences.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Order {
-    /// Account id.
-    pub(crate) account: String,
-    /// Order id.
-    pub(crate) id: String,
-    /// Id of the group that receives the licences.
-    pub(crate) group: String,
+    pub(crate) id: OrderId,
+    /// The group that receives the licences.
+    pub(crate) group: GroupId,
     /// How to create the group; none for an existing one.
     pub(crate) new_group: Option<NewGroup>,
     /// What is ordered: 1 to 20 lines, each offer once.
     pub(crate) lines: Vec<Line>,
-    /// Where it is in its life.
     pub(crate) state: State,
     /// What it costs, frozen.
     pub(crate) quote: Quote,
@@ -29,11 +60,9 @@ pub(crate) struct Order {
     pub(crate) attempts: i32,
     /// Why the last attempt was declined; empty when it was not.
     pub(crate) decline_reason: String,
-    /// When it was created.
     pub(crate) created_at: Timestamp,
     /// Until when it can be paid; this instant is too late.
     pub(crate) expires_at: Timestamp,
-    /// Rises with every change.
     pub(crate) version: i64,
 }
 
@@ -58,8 +87,8 @@ pub(crate) enum State {
 }
 
 impl State {
-    /// The state's name in the database and, without prefix, on the wire.
-    pub(crate) fn text(&self) -> &'static str {
+    /// Its name in the database and, without prefix, on the wire.
+    pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Self::AwaitingPayment => "AWAITING_PAYMENT",
             Self::Paying => "PAYING",
@@ -93,8 +122,7 @@ pub(crate) struct NewGroup {
 /// One line of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Line {
-    /// Offer id.
-    pub(crate) offer: String,
+    pub(crate) offer: OfferId,
     /// How many licences: 1 to 100000.
     pub(crate) quantity: i32,
     /// Resource name of the recurring price that was quoted; empty before.
@@ -124,23 +152,18 @@ pub(crate) struct Money {
 
 /// What a caller asks for, before it is quoted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Wish {
-    /// Account id.
-    pub(crate) account: String,
-    /// Order id.
-    pub(crate) id: String,
-    /// Id of the group.
-    pub(crate) group: String,
+pub(crate) struct OrderDraft {
+    pub(crate) id: OrderId,
+    pub(crate) group: GroupId,
     /// How to create the group; none for an existing one.
     pub(crate) new_group: Option<NewGroup>,
-    /// What is ordered.
     pub(crate) lines: Vec<Line>,
 }
 
 impl Order {
-    /// A quoted wish: it can be paid for 24 hours.
-    pub(crate) fn quoted(wish: Wish, quote: Quote, now: Timestamp) -> Self {
-        let lines = wish
+    /// An order as it is quoted: it can be paid for 24 hours.
+    pub(crate) fn quoted(draft: OrderDraft, quote: Quote, now: Timestamp) -> Self {
+        let lines = draft
             .lines
             .into_iter()
             .zip(quote.prices.iter())
@@ -150,10 +173,9 @@ impl Order {
             })
             .collect();
         Self {
-            account: wish.account,
-            id: wish.id,
-            group: wish.group,
-            new_group: wish.new_group,
+            id: draft.id,
+            group: draft.group,
+            new_group: draft.new_group,
             lines,
             state: State::AwaitingPayment,
             quote,
@@ -165,11 +187,6 @@ impl Order {
         }
     }
 
-    /// Its resource name.
-    pub(crate) fn name(&self) -> String {
-        name(&self.account, &self.id)
-    }
-
     /// How many licences it asks for.
     pub(crate) fn quantity(&self) -> i64 {
         self.lines.iter().map(|line| i64::from(line.quantity)).sum()
@@ -178,8 +195,8 @@ impl Order {
     /// Starts the next attempt to pay it.
     ///
     /// # Errors
-    /// [`Error::OrderExpired`], or [`Error::OrderState`] unless it awaits payment.
-    pub(crate) fn pay(self, now: Timestamp) -> Result<Self, Error> {
+    /// ORDER_EXPIRED, or ORDER_STATE unless it awaits payment.
+    pub(crate) fn pay(self, now: Timestamp) -> Result<Self, Refusal> {
         self.check_awaiting(now)?;
         Ok(Self {
             state: State::Paying,
@@ -193,8 +210,8 @@ impl Order {
     /// Its payment succeeded.
     ///
     /// # Errors
-    /// [`Error::OrderState`] unless it is being paid.
-    pub(crate) fn complete(self, receipt: Receipt, now: Timestamp) -> Result<Self, Error> {
+    /// ORDER_STATE unless it is being paid.
+    pub(crate) fn complete(self, receipt: Receipt, now: Timestamp) -> Result<Self, Refusal> {
         self.check_paying()?;
         Ok(Self {
             state: State::Completed { at: now, receipt },
@@ -206,8 +223,8 @@ impl Order {
     /// Its payment was declined: it can be tried again.
     ///
     /// # Errors
-    /// [`Error::OrderState`] unless it is being paid.
-    pub(crate) fn decline(self, reason: String) -> Result<Self, Error> {
+    /// ORDER_STATE unless it is being paid.
+    pub(crate) fn decline(self, reason: String) -> Result<Self, Refusal> {
         self.check_paying()?;
         Ok(Self {
             state: State::AwaitingPayment,
@@ -221,7 +238,7 @@ impl Order {
     ///
     /// # Errors
     /// As [`Order::pay`].
-    pub(crate) fn cancel(self, now: Timestamp) -> Result<Self, Error> {
+    pub(crate) fn cancel(self, now: Timestamp) -> Result<Self, Refusal> {
         self.check_awaiting(now)?;
         Ok(self.ended(State::Cancelled))
     }
@@ -242,34 +259,22 @@ impl Order {
         }
     }
 
-    fn check_awaiting(&self, now: Timestamp) -> Result<(), Error> {
+    fn check_awaiting(&self, now: Timestamp) -> Result<(), Refusal> {
         match self.state {
             State::AwaitingPayment if now < self.expires_at => Ok(()),
-            State::AwaitingPayment | State::Expired => {
-                Err(Error::OrderExpired { order: self.name() })
+            State::AwaitingPayment | State::Expired => Err(refusal::order_expired(&self.id)),
+            State::Paying | State::Completed { .. } | State::Cancelled => {
+                Err(refusal::order_state(&self.id, &self.state))
             }
-            State::Paying | State::Completed { .. } | State::Cancelled => Err(self.refused()),
         }
     }
 
-    fn check_paying(&self) -> Result<(), Error> {
+    fn check_paying(&self) -> Result<(), Refusal> {
         match self.state {
             State::Paying => Ok(()),
-            _ => Err(self.refused()),
+            _ => Err(refusal::order_state(&self.id, &self.state)),
         }
     }
-
-    fn refused(&self) -> Error {
-        Error::OrderState {
-            order: self.name(),
-            state: self.state.text(),
-        }
-    }
-}
-
-/// Resource name of an order.
-pub(crate) fn name(account: &str, order: &str) -> String {
-    format!("accounts/{account}/orders/{order}")
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::domain::order::OrderId;
+
 /// The longest pause between two questions to billing.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -12,10 +14,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// One attempt to pay an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Attempt {
-    /// Account id.
-    pub(crate) account: String,
-    /// Order id.
-    pub(crate) order: String,
+    pub(crate) order: OrderId,
     /// 1 and up.
     pub(crate) number: i32,
     /// The request that started it; none when the caller gave no id.

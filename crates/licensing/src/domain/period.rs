@@ -30,7 +30,7 @@ pub(crate) enum RenewalPeriod {
 
 impl RenewalPeriod {
     /// ISO 8601.
-    pub(crate) fn text(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Month => "P1M",
             Self::Quarter => "P3M",
@@ -59,7 +59,7 @@ impl FromStr for RenewalPeriod {
     fn from_str(text: &str) -> Result<Self, NotAPeriod> {
         [Self::Month, Self::Quarter, Self::Year]
             .into_iter()
-            .find(|period| period.text() == text)
+            .find(|period| period.as_str() == text)
             .ok_or(NotAPeriod)
     }
 }

@@ -37,8 +37,8 @@ const SECOND: i64 = 1000;
 const MINUTE: i64 = 60 * SECOND;
 
 impl Throttle {
-    /// The name in the database.
-    pub(crate) fn name(self) -> &'static str {
+    /// Its name in the database.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Login => "LOGIN",
             Self::Client => "CLIENT",

@@ -1,6 +1,7 @@
 //! Sessions of the portal: what the token says and what a session opens.
 
 use jiff::{SignedDuration, Timestamp};
+use octroi_platform::name::Name as _;
 use secrecy::SecretString;
 use uuid::Uuid;
 
@@ -27,17 +28,13 @@ impl Token {
     /// Reads a token; none when it is not one.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
-        let account = parts.next().filter(|id| !id.is_empty())?.to_owned();
-        let group = parts.next().filter(|id| !id.is_empty())?.to_owned();
-        let number: i32 = parts.next()?.parse().ok().filter(|number| *number > 0)?;
+        let license = [parts.next()?, parts.next()?, parts.next()?];
+        let license = license.iter().all(|id| !id.is_empty()).then_some(license)?;
+        let license = LicenseId::of(&license)?;
         let session = Uuid::try_parse(parts.next()?).ok()?;
         let secret = from_hex(parts.next()?)?;
         parts.next().is_none().then_some(Self {
-            license: LicenseId {
-                account,
-                group,
-                number,
-            },
+            license,
             session,
             secret,
         })
@@ -45,11 +42,8 @@ impl Token {
 
     /// The token as the user's browser keeps it.
     pub(crate) fn to_text(&self) -> SecretString {
-        let LicenseId {
-            account,
-            group,
-            number,
-        } = &self.license;
+        let LicenseId { group, number } = &self.license;
+        let (account, group) = (group.account.as_str(), &group.id);
         let session = self.session.simple();
         let secret: String = self
             .secret
@@ -113,7 +107,7 @@ mod tests {
             account in "[a-z]([a-z0-9-]{0,20}[a-z0-9])?", group in "[a-z]([a-z0-9-]{0,20}[a-z0-9])?",
             number in 1..i32::MAX, session: u128, secret: [u8; SECRET_BYTES],
         ) {
-            let license = LicenseId { account, group, number };
+            let license = LicenseId::of(&[&account, &group, &number.to_string()]).unwrap();
             let token = Token { license: license.clone(), session: Uuid::from_u128(session), secret };
             let text = token.to_text();
             prop_assert!(text.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()));

@@ -7,11 +7,12 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use octroi_calendar::{Day, Month, Span, Zones, day_start};
 
+use crate::domain::offer::OfferId;
+
 /// A stretch in which a seat was active: half-open, and open-ended while it still is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Interval {
-    /// Offer id.
-    pub(crate) offer: String,
+    pub(crate) offer: OfferId,
     /// Number of the licence in its group.
     pub(crate) seat: i32,
     /// First instant of activity.
@@ -23,8 +24,7 @@ pub(crate) struct Interval {
 /// What one offer was used in a month.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OfferUsage {
-    /// Offer id.
-    pub(crate) offer: String,
+    pub(crate) offer: OfferId,
     /// The largest number of seats active at the same time.
     pub(crate) peak: i32,
     /// Seats active at any time.
@@ -66,7 +66,7 @@ pub(crate) fn usage(
     let span = zones.month(month);
     // Half-open like everything else: one microsecond, the smallest step kept, past now holds now itself.
     let cut = span.end.min(one_microsecond_after(now));
-    let mut by_offer: BTreeMap<&str, Vec<Stretch>> = BTreeMap::new();
+    let mut by_offer: BTreeMap<&OfferId, Vec<Stretch>> = BTreeMap::new();
     for interval in intervals {
         let start = interval.start.max(span.start);
         let end = interval.end.map_or(cut, |end| end.min(cut));
@@ -90,7 +90,7 @@ pub(crate) fn usage(
         .collect()
 }
 
-fn of_offer(offer: &str, mut stretches: Vec<Stretch>, days: &[Day]) -> OfferUsage {
+fn of_offer(offer: &OfferId, mut stretches: Vec<Stretch>, days: &[Day]) -> OfferUsage {
     stretches.sort_by_key(|stretch| (stretch.seat, stretch.start));
     let (distinct, seats) = seats_by_day(&stretches, days);
     let mut changes: Vec<(Timestamp, i64)> = Vec::new();
@@ -102,7 +102,7 @@ fn of_offer(offer: &str, mut stretches: Vec<Stretch>, days: &[Day]) -> OfferUsag
     let mut changes = changes.into_iter().peekable();
     let mut active = 0;
     let mut usage = OfferUsage {
-        offer: offer.to_owned(),
+        offer: offer.clone(),
         peak: 0,
         distinct: count(distinct),
         seat_days: count(seats.iter().sum()),

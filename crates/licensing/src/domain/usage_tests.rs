@@ -64,7 +64,7 @@ fn naive(all: &[Interval], month: Month, zones: &Zones, now: Timestamp) -> Vec<O
     let cut = span.end.min(at(now.as_microsecond() + 1));
     let mut usages = Vec::new();
     for offer in OFFERS {
-        let own: Vec<&Interval> = all.iter().filter(|i| i.offer == offer).collect();
+        let own: Vec<&Interval> = all.iter().filter(|i| i.offer.as_str() == offer).collect();
         let mut days = Vec::new();
         for day in zones.days(month) {
             let end = day.end.min(cut);
@@ -79,7 +79,7 @@ fn naive(all: &[Interval], month: Month, zones: &Zones, now: Timestamp) -> Vec<O
         }
         if span.start < cut && seats(&own, span.start, cut) > 0 {
             usages.push(OfferUsage {
-                offer: offer.to_owned(),
+                offer: OfferId::new(offer),
                 peak: peak(&own, span.start, cut),
                 distinct: seats(&own, span.start, cut),
                 seat_days: days.iter().map(|day| day.seats).sum(),
@@ -135,7 +135,7 @@ fn intervals(seats: &[(usize, Vec<prop::sample::Index>)], all: &[Timestamp]) -> 
         times.sort();
         for pair in times.chunks(2) {
             intervals.push(Interval {
-                offer: OFFERS[*offer].to_owned(),
+                offer: OfferId::new(OFFERS[*offer]),
                 seat: i32::try_from(seat).unwrap() + 1,
                 start: pair[0],
                 end: pair.get(1).copied(),
@@ -174,7 +174,7 @@ proptest! {
     fn a_month_and_the_next_share_no_seat_day((month, zones) in calendars(), hours in 1_i64..2000) {
         let span = zones.month(month);
         let end = at(span.start.as_microsecond() + hours * 3_600_000_000);
-        let interval = Interval { offer: OFFERS[0].to_owned(), seat: 1, start: span.start, end: Some(end) };
+        let interval = Interval { offer: OfferId::new(OFFERS[0]), seat: 1, start: span.start, end: Some(end) };
         let until = zones.month(month.next().next().next()).end;
         let mut days = 0;
         let mut covered = 0;
@@ -201,7 +201,7 @@ fn paris() -> Zones {
 
 fn interval(seat: i32, start: &str, end: Option<&str>) -> Interval {
     Interval {
-        offer: OFFERS[0].to_owned(),
+        offer: OfferId::new(OFFERS[0]),
         seat,
         start: start.parse().unwrap(),
         end: end.map(|end| end.parse().unwrap()),

@@ -2,7 +2,7 @@
 
 use octroi_api::event::v1::Event;
 use octroi_api::event::v1::event::Payload;
-use octroi_platform::{Applied, Error, Intake, Tx, name};
+use octroi_platform::{AccountId, Applied, Error, Intake, Tx, name};
 
 use crate::billing::account_of;
 use crate::store;
@@ -20,11 +20,11 @@ impl Intake for LicensingIntake {
     ) -> Result<Applied, Error> {
         match payload {
             Payload::AccountChanged(changed) => {
-                let id = name::account_of(&event.account);
+                let id = AccountId::new(name::account_of(&event.account));
                 let account = account_of(id, changed.clone()).ok_or_else(|| {
                     Error::Internal(anyhow::anyhow!("billing told an account that cannot be"))
                 })?;
-                store::account::keep(tx, account);
+                store::account::save(tx, account);
                 Ok(Applied::Done)
             }
             Payload::InvoiceIssued(_)

@@ -8,26 +8,8 @@ pub(crate) mod order;
 pub(crate) mod portal;
 pub(crate) mod usage;
 
+use octroi_platform::Violations;
 use octroi_platform::text::is_unseen;
-use octroi_platform::{Violations, name};
-
-/// The ids in a resource name; a name of another shape is a violation.
-fn ids<'a, const N: usize>(
-    field: &str,
-    given: &'a str,
-    collections: [&str; N],
-    violations: &mut Violations,
-) -> Option<[&'a str; N]> {
-    let ids = name::parse(given, collections);
-    if ids.is_none() {
-        let shape: Vec<String> = collections
-            .iter()
-            .map(|it| format!("{it}/{{id}}"))
-            .collect();
-        violations.add(field, format!("must be a name such as {}", shape.join("/")));
-    }
-    ids
-}
 
 /// Holds something's name for people to one line of 1 to 100 characters.
 fn check_name(field: &str, given: &str, violations: &mut Violations) {

@@ -6,19 +6,23 @@ use octroi_api::billing::v1::NewPaymentMethod;
 use octroi_api::licensing::v1 as wire;
 use octroi_api::licensing::v1::order_service_server::OrderService;
 use octroi_platform::event::to_proto;
-use octroi_platform::name::{ID_RULE, is_id, parse};
-use octroi_platform::{Call, Page, Violations, check_request_id};
-use tonic::{Request, Response, Status};
+use octroi_platform::name::{ID_RULE, is_id};
+use octroi_platform::{
+    AccountId, Answer, Fields, Name as _, Page, Violations, answer, command, open,
+};
+use tonic::{Request, Response};
+use uuid::Uuid;
 
 use crate::app::order::Orders;
 use crate::app::payment::Payments;
-use crate::billing::stored_quote;
-use crate::domain::order::{Line, NewGroup, Order, Receipt, State, Wish};
+use crate::billing::quote_message;
+use crate::domain::group::GroupId;
+use crate::domain::offer::OfferId;
+use crate::domain::order::{Line, NewGroup, Order, OrderDraft, OrderId, Receipt, State};
 use crate::domain::payment::Method;
 use crate::domain::period::RenewalPeriod;
-use crate::domain::{group, offer};
-use crate::error::Error;
-use crate::grpc::{check_name, check_text, ids};
+use crate::grpc::{check_name, check_text};
+use crate::refusal;
 
 const MOST_LINES: usize = 20;
 const MOST_LICENSES: i32 = 100_000;
@@ -34,103 +38,59 @@ impl OrderService for OrderApi {
     async fn create_order(
         &self,
         request: Request<wire::CreateOrderRequest>,
-    ) -> Result<Response<wire::Order>, Status> {
-        let (call, mut request) = Call::open(request)?;
-        let request_id = std::mem::take(&mut request.request_id);
-        let wish = wish(&request, &request_id)?;
-        let call = call.idempotent(&request_id, "", &request)?;
-        let order = self
-            .orders
-            .create(&call, wish, request.validate_only, to_wire)
-            .await?;
-        Ok(Response::new(order))
+    ) -> Answer<wire::Order> {
+        let (call, (draft, prepaid, validate_only)) = command(request, draft)?;
+        if prepaid {
+            return Err(refusal::billing_mode_unavailable().status());
+        }
+        answer(self.orders.create(&call, draft, validate_only).await)
     }
 
-    async fn get_order(
-        &self,
-        request: Request<wire::GetOrderRequest>,
-    ) -> Result<Response<wire::Order>, Status> {
-        let (call, request) = Call::open(request)?;
-        let mut violations = Violations::default();
-        let [account, id] = order_name(&request.name, &mut violations);
-        violations.finish()?;
-        let order = self.orders.get(&call, account, id).await?;
-        Ok(Response::new(to_wire(&order)?))
+    async fn get_order(&self, request: Request<wire::GetOrderRequest>) -> Answer<wire::Order> {
+        let (call, id) = open(request, |it, fields| {
+            fields.name::<OrderId>("name", &it.name)
+        })?;
+        let order = self.orders.get(&call, &id).await?;
+        Ok(Response::new((&order).into()))
     }
 
     async fn list_orders(
         &self,
         request: Request<wire::ListOrdersRequest>,
-    ) -> Result<Response<wire::ListOrdersResponse>, Status> {
-        let (call, request) = Call::open(request)?;
-        let mut violations = Violations::default();
-        let parent = ids("parent", &request.parent, ["accounts"], &mut violations);
-        let page = Page::parse(
-            &call,
-            request.page_size,
-            &request.page_token,
-            &request.parent,
-            &request.filter,
-            &request.order_by,
-            &mut violations,
-        );
-        violations.finish()?;
-        let [account] = parent.unwrap_or_default();
-        let orders = self.orders.list(&call, account, &page).await?;
-        let (orders, next_page_token) =
-            page.try_cut(orders, |order| order.id.clone(), |it| to_wire(&it))?;
+    ) -> Answer<wire::ListOrdersResponse> {
+        let (call, account, page) = Page::open(request, |it, fields| {
+            fields.name::<AccountId>("parent", &it.parent)
+        })?;
+        let orders = self.orders.list(&call, &account, &page).await?;
+        let (orders, next_page_token) = page.cut(orders, |it| it.id.id.clone(), |it| (&it).into());
         Ok(Response::new(wire::ListOrdersResponse {
             orders,
             next_page_token,
         }))
     }
 
-    async fn pay_order(
-        &self,
-        request: Request<wire::PayOrderRequest>,
-    ) -> Result<Response<wire::Order>, Status> {
-        let (call, mut request) = Call::open(request)?;
-        let request_id = std::mem::take(&mut request.request_id);
-        let mut violations = Violations::default();
-        check_request_id(&request_id, &mut violations);
-        let [account, id] = order_name(&request.name, &mut violations);
-        let method = request
-            .new_payment_method
-            .as_ref()
-            .map(|given| method(given, &mut violations));
-        violations.finish()?;
-        let call = call.idempotent(&request_id, "", &request)?;
-        let order = self
-            .payments
-            .pay(&call, account, id, method, to_wire)
-            .await?;
-        Ok(Response::new(order))
+    async fn pay_order(&self, request: Request<wire::PayOrderRequest>) -> Answer<wire::Order> {
+        let (call, (id, method)) = command(request, |it, fields| {
+            let id = fields.name::<OrderId>("name", &it.name);
+            let method = it.new_payment_method.map(|given| method(given, fields));
+            Some((id?, method))
+        })?;
+        let order = self.payments.pay(&call, &id, method).await?;
+        Ok(Response::new((&order).into()))
     }
 
     async fn cancel_order(
         &self,
         request: Request<wire::CancelOrderRequest>,
-    ) -> Result<Response<wire::Order>, Status> {
-        let (call, mut request) = Call::open(request)?;
-        let request_id = std::mem::take(&mut request.request_id);
-        let mut violations = Violations::default();
-        check_request_id(&request_id, &mut violations);
-        let [account, id] = order_name(&request.name, &mut violations);
-        violations.finish()?;
-        let call = call.idempotent(&request_id, "", &request)?;
-        let order = self
-            .orders
-            .cancel(&call, account, id, &request.etag, to_wire)
-            .await?;
-        Ok(Response::new(order))
+    ) -> Answer<wire::Order> {
+        let (call, (id, etag)) = command(request, |it, fields| {
+            Some((fields.name::<OrderId>("name", &it.name)?, it.etag))
+        })?;
+        answer(self.orders.cancel(&call, &id, &etag).await)
     }
 }
 
-fn order_name<'a>(name: &'a str, violations: &mut Violations) -> [&'a str; 2] {
-    ids("name", name, ["accounts", "orders"], violations).unwrap_or_default()
-}
-
-fn method(given: &NewPaymentMethod, violations: &mut Violations) -> Method {
+fn method(given: NewPaymentMethod, violations: &mut Violations) -> Method {
     let field = |name: &str| format!("new_payment_method.{name}");
     if given.gateway_token.is_empty() {
         violations.add(field("gateway_token"), "must be given");
@@ -141,82 +101,97 @@ fn method(given: &NewPaymentMethod, violations: &mut Violations) -> Method {
         check_name(&field("display_name"), &given.display_name, violations);
     }
     Method {
-        gateway_token: given.gateway_token.clone(),
-        display_name: given.display_name.clone(),
+        gateway_token: given.gateway_token,
+        display_name: given.display_name,
     }
 }
 
-fn wish(request: &wire::CreateOrderRequest, request_id: &str) -> Result<Wish, Error> {
-    let mut violations = Violations::default();
-    check_request_id(request_id, &mut violations);
-    let parent = ids("parent", &request.parent, ["accounts"], &mut violations);
-    let [account] = parent.unwrap_or_default();
-    if !request.order_id.is_empty() && !is_id(&request.order_id) {
-        violations.add("order_id", ID_RULE);
-    }
-    let nothing = wire::Order::default();
-    if request.order.is_none() {
-        violations.add("order", "must be given");
-    }
-    let order = request.order.as_ref().unwrap_or(&nothing);
-    let (group, new_group) = match &order.new_group {
-        Some(new) => {
-            if !order.license_group.is_empty() {
-                violations.add(
-                    "order.license_group",
-                    "must be empty when new_group is given",
-                );
+/// What is ordered, whether its group is to be PREPAID, and whether it is only to be checked.
+fn draft(
+    request: wire::CreateOrderRequest,
+    fields: &mut Fields<'_>,
+) -> Option<(OrderDraft, bool, bool)> {
+    let account = fields.name::<AccountId>("parent", &request.parent);
+    let id = match request.order_id.as_str() {
+        "" => format!("o{}", Uuid::now_v7().simple()),
+        chosen => {
+            if !is_id(chosen) {
+                fields.add("order_id", ID_RULE);
             }
-            (new.id.clone(), Some(new_group(new, &mut violations)))
+            chosen.to_owned()
         }
-        None => (existing_group(order, account, &mut violations), None),
     };
-    let lines = lines(&order.lines, &mut violations);
-    violations.finish()?;
+    if request.order.is_none() {
+        fields.add("order", "must be given");
+    }
+    let order = request.order.unwrap_or_default();
     let prepaid = order
         .new_group
         .as_ref()
         .is_some_and(|new| new.billing_mode() == wire::BillingMode::Prepaid);
-    if prepaid {
-        return Err(Error::BillingModeUnavailable);
-    }
-    Ok(Wish {
-        account: account.to_owned(),
-        id: request.order_id.clone(),
-        group,
-        new_group: new_group.flatten(),
-        lines,
-    })
-}
-
-fn existing_group(order: &wire::Order, account: &str, violations: &mut Violations) -> String {
-    if order.license_group.is_empty() {
-        violations.add("order.new_group", "must be given, or order.license_group");
-        return String::new();
-    }
-    match parse(&order.license_group, ["accounts", "licenseGroups"]) {
-        Some([of, group]) if of == account && is_id(group) => group.to_owned(),
-        _ => {
-            violations.add(
-                "order.license_group",
-                "must be the name of one of the parent's groups, such as accounts/{id}/licenseGroups/{id}",
-            );
-            String::new()
+    let (group, new_group) = match order.new_group {
+        Some(new) => {
+            if !order.license_group.is_empty() {
+                fields.add(
+                    "order.license_group",
+                    "must be empty when new_group is given",
+                );
+            }
+            let id = new.id.clone();
+            let group = account.clone().map(|account| GroupId { account, id });
+            (group, Some(new_group(new, fields)))
         }
-    }
+        None => {
+            let group = existing_group(&order.license_group, account.as_ref(), fields);
+            (group, None)
+        }
+    };
+    let lines = lines(&order.lines, fields);
+    let draft = OrderDraft {
+        id: OrderId {
+            account: account?,
+            id,
+        },
+        group: group?,
+        new_group: match new_group {
+            Some(new) => Some(new?),
+            None => None,
+        },
+        lines,
+    };
+    Some((draft, prepaid, request.validate_only))
 }
 
-fn new_group(new: &wire::NewLicenseGroup, violations: &mut Violations) -> Option<NewGroup> {
+fn existing_group(
+    given: &str,
+    account: Option<&AccountId>,
+    violations: &mut Violations,
+) -> Option<GroupId> {
+    if given.is_empty() {
+        violations.add("order.new_group", "must be given, or order.license_group");
+        return None;
+    }
+    let group = GroupId::parse(given).filter(|it| Some(&it.account) == account && is_id(&it.id));
+    if group.is_none() {
+        violations.add(
+            "order.license_group",
+            "must be the name of one of the parent's groups, such as accounts/{id}/licenseGroups/{id}",
+        );
+    }
+    group
+}
+
+fn new_group(new: wire::NewLicenseGroup, violations: &mut Violations) -> Option<NewGroup> {
     if !is_id(&new.id) {
         violations.add("order.new_group.id", ID_RULE);
     }
     let display_name = match new.display_name.as_str() {
-        "" => &new.id,
-        given => given,
+        "" => new.id,
+        given => {
+            check_name("order.new_group.display_name", given, violations);
+            new.display_name
+        }
     };
-    if !new.display_name.is_empty() {
-        check_name("order.new_group.display_name", display_name, violations);
-    }
     if wire::BillingMode::try_from(new.billing_mode).is_err() {
         violations.add(
             "order.new_group.billing_mode",
@@ -226,76 +201,74 @@ fn new_group(new: &wire::NewLicenseGroup, violations: &mut Violations) -> Option
     let renewal_period: RenewalPeriod =
         violations.check("order.new_group.renewal_period", new.renewal_period.parse())?;
     Some(NewGroup {
-        display_name: display_name.to_owned(),
+        display_name,
         renewal_period,
         auto_renew: new.auto_renew.unwrap_or(true),
     })
 }
 
-fn lines(given: &[wire::OrderLine], violations: &mut Violations) -> Vec<Line> {
+fn lines(given: &[wire::OrderLine], fields: &mut Fields<'_>) -> Vec<Line> {
     if !(1..=MOST_LINES).contains(&given.len()) {
-        violations.add("order.lines", format!("must have 1 to {MOST_LINES} lines"));
+        fields.add("order.lines", format!("must have 1 to {MOST_LINES} lines"));
     }
     let mut seen = BTreeSet::new();
     let mut lines = Vec::with_capacity(given.len().min(MOST_LINES));
     for (at, line) in given.iter().take(MOST_LINES).enumerate() {
         let field = format!("order.lines[{at}].offer");
-        if let Some([offer]) = ids(&field, &line.offer, ["offers"], violations) {
-            if !seen.insert(offer) {
-                violations.add(field, "must not be that of another line");
+        if let Some(offer) = fields.name::<OfferId>(&field, &line.offer) {
+            if !seen.insert(offer.clone()) {
+                fields.add(field, "must not be that of another line");
             }
             lines.push(Line {
-                offer: offer.to_owned(),
+                offer,
                 quantity: line.quantity,
                 price: String::new(),
             });
         }
         if !(1..=MOST_LICENSES).contains(&line.quantity) {
             let rule = format!("must be 1 to {MOST_LICENSES}");
-            violations.add(format!("order.lines[{at}].quantity"), rule);
+            fields.add(format!("order.lines[{at}].quantity"), rule);
         }
     }
     lines
 }
 
-/// An order on the wire.
-///
-/// # Errors
-/// [`Error::Platform`] when its quote cannot be read.
-pub(crate) fn to_wire(order: &Order) -> Result<wire::Order, Error> {
-    let (complete_time, receipt) = match &order.state {
-        State::Completed { at, receipt } => (Some(to_proto(*at)), receipt.clone()),
-        _ => (None, Receipt::default()),
-    };
-    Ok(wire::Order {
-        name: order.name(),
-        new_group: order.new_group.as_ref().map(|new| wire::NewLicenseGroup {
-            id: order.group.clone(),
-            display_name: new.display_name.clone(),
-            renewal_period: new.renewal_period.text().to_owned(),
-            billing_mode: wire::BillingMode::Postpaid.into(),
-            auto_renew: Some(new.auto_renew),
-        }),
-        license_group: group::name(&order.account, &order.group),
-        lines: order
-            .lines
-            .iter()
-            .map(|line| wire::OrderLine {
-                offer: offer::name(&line.offer),
-                quantity: line.quantity,
-            })
-            .collect(),
-        state: state(&order.state).into(),
-        quote: Some(stored_quote(order)?),
-        create_time: Some(to_proto(order.created_at)),
-        expire_time: Some(to_proto(order.expires_at)),
-        complete_time,
-        payment_attempts: order.attempts,
-        decline_reason: order.decline_reason.clone(),
-        payment: receipt.payment,
-        invoice: receipt.invoice,
-        etag: order.version.to_string(),
-    })
+impl From<&Order> for wire::Order {
+    fn from(order: &Order) -> Self {
+        let (complete_time, receipt) = match &order.state {
+            State::Completed { at, receipt } => (Some(to_proto(*at)), receipt.clone()),
+            _ => (None, Receipt::default()),
+        };
+        Self {
+            name: order.id.to_string(),
+            new_group: order.new_group.as_ref().map(|new| wire::NewLicenseGroup {
+                id: order.group.id.clone(),
+                display_name: new.display_name.clone(),
+                renewal_period: new.renewal_period.as_str().to_owned(),
+                billing_mode: wire::BillingMode::Postpaid.into(),
+                auto_renew: Some(new.auto_renew),
+            }),
+            license_group: order.group.to_string(),
+            lines: order
+                .lines
+                .iter()
+                .map(|line| wire::OrderLine {
+                    offer: line.offer.to_string(),
+                    quantity: line.quantity,
+                })
+                .collect(),
+            state: state(&order.state).into(),
+            quote: quote_message(&order.quote),
+            create_time: Some(to_proto(order.created_at)),
+            expire_time: Some(to_proto(order.expires_at)),
+            complete_time,
+            payment_attempts: order.attempts,
+            decline_reason: order.decline_reason.clone(),
+            payment: receipt.payment,
+            invoice: receipt.invoice,
+            etag: order.version.to_string(),
+        }
+    }
 }
 
 fn state(state: &State) -> wire::order::State {

@@ -5,7 +5,6 @@ use tokio_postgres::Row;
 
 use crate::domain::account::Account;
 
-/// One account.
 pub(crate) const READ: &str = "-- read_account
     SELECT account, version, locale, currency, zone_names, zone_times FROM account WHERE account = $1";
 
@@ -22,11 +21,11 @@ pub(crate) fn from_row(row: &Row) -> Result<Account, Error> {
     })
 }
 
-/// Keeps the account's snapshot unless a newer one, or the same, is kept already.
-pub(crate) fn keep(tx: &mut Tx, account: Account) {
+/// Writes the account's snapshot unless the same or a newer one is there.
+pub(crate) fn save(tx: &mut Tx, account: Account) {
     let (times, names): (Vec<_>, Vec<_>) = account.zones.into_iter().unzip();
     tx.write(
-        "-- keep_account
+        "-- save_account
          INSERT INTO account AS a (account, version, locale, currency, zone_names, zone_times)
          VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (account) DO UPDATE SET version = excluded.version, locale = excluded.locale,

@@ -5,28 +5,29 @@ use octroi_platform::{Error, Rows, Tx, params, row_get};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::domain::device::{Device, NewDevice, Platform};
+use crate::domain::device::{Device, DeviceId, NewDevice, Platform};
 use crate::domain::license::LicenseId;
+use crate::store::license;
 
-/// What [`device`] reads, of `device d`.
+/// What [`from_row`] reads, of `device d`.
 pub(crate) const COLUMNS: &str = "
     d.id AS device_id, d.platform, d.display_name AS device_display_name, d.shared_computer, d.registered_at,
     d.deactivated_at";
 
 /// Writes a new device.
-pub(crate) fn insert(tx: &mut Tx, id: &LicenseId, device: &Device) {
-    let id = id.clone();
+pub(crate) fn insert(tx: &mut Tx, device: &Device) {
+    let DeviceId { license, id } = device.id.clone();
     tx.write(
         "-- insert_device
          INSERT INTO device (account, group_id, number, id, platform, display_name, shared_computer, state,
                              registered_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, 'ACTIVE', $8)",
         params![
-            id.account,
-            id.group,
-            id.number,
-            device.id,
-            device.device.platform.name(),
+            license.group.account,
+            license.group.id,
+            license.number,
+            id,
+            device.device.platform.as_str(),
             device.device.display_name.clone(),
             device.device.shared_computer,
             device.registered_at,
@@ -36,13 +37,19 @@ pub(crate) fn insert(tx: &mut Tx, id: &LicenseId, device: &Device) {
 }
 
 /// Deactivates one active device.
-pub(crate) fn deactivate(tx: &mut Tx, id: &LicenseId, device: Uuid, at: Timestamp) {
-    let id = id.clone();
+pub(crate) fn deactivate(tx: &mut Tx, device: &DeviceId, at: Timestamp) {
+    let DeviceId { license, id } = device.clone();
     tx.write(
         "-- deactivate_device
          UPDATE device SET state = 'DEACTIVATED', deactivated_at = $5
          WHERE account = $1 AND group_id = $2 AND number = $3 AND id = $4 AND state = 'ACTIVE'",
-        params![id.account, id.group, id.number, device, at],
+        params![
+            license.group.account,
+            license.group.id,
+            license.number,
+            id,
+            at
+        ],
         Rows::Exactly(1),
     );
 }
@@ -54,23 +61,26 @@ pub(crate) fn deactivate_all(tx: &mut Tx, id: &LicenseId, at: Timestamp) {
         "-- deactivate_devices
          UPDATE device SET state = 'DEACTIVATED', deactivated_at = greatest($4, registered_at)
          WHERE account = $1 AND group_id = $2 AND number = $3 AND state = 'ACTIVE'",
-        params![id.account, id.group, id.number, at],
+        params![id.group.account, id.group.id, id.number, at],
         Rows::Any,
     );
 }
 
 /// A device, from [`COLUMNS`]; none where an outer join found none.
-pub(crate) fn device(row: &Row) -> Result<Option<Device>, Error> {
+pub(crate) fn from_row(row: &Row) -> Result<Option<Device>, Error> {
     let Some(id) = row_get::<Option<Uuid>>(row, "device_id")? else {
         return Ok(None);
     };
-    let platform = Platform::named(row_get(row, "platform")?).ok_or(Error::Corrupt {
+    let platform = Platform::parse(row_get(row, "platform")?).ok_or(Error::Corrupt {
         table: "device",
         column: "platform",
         id: id.to_string(),
     })?;
     Ok(Some(Device {
-        id,
+        id: DeviceId {
+            license: license::id(row)?,
+            id,
+        },
         device: NewDevice {
             platform,
             display_name: row_get(row, "device_display_name")?,

@@ -1,13 +1,17 @@
 //! Rows of `license_group` and `group_offer`.
 
-use octroi_platform::{Db, Error, Page, Rows, Tx, params, row_get};
+use octroi_platform::{Db, Error, Rows, ToSql, Tx, params, row_get};
 use tokio_postgres::Row;
 
-use crate::domain::group::{BillingMode, Group, Reason, Seats, State, Termination};
+use crate::domain::group::{BillingMode, Group, GroupId, Reason, Seats, State, Termination};
+use crate::domain::offer::OfferId;
 use crate::domain::period::Period;
 
 macro_rules! select {
     ($name:literal, $rest:literal) => {
+        select!($name, "license_group g", $rest)
+    };
+    ($name:literal, $from:literal, $rest:literal) => {
         concat!(
             "-- ",
             $name,
@@ -17,7 +21,9 @@ macro_rules! select {
                    g.termination_future_use, g.termination_comment, g.termination_requested_at, g.termination_at,
                    g.next_license_number, g.created_at, g.updated_at, g.version,
                    s.offers, s.used, s.reserved, s.active, s.caps
-            FROM license_group g
+            FROM ",
+            $from,
+            "
             CROSS JOIN LATERAL (
                 SELECT array_agg(offer ORDER BY offer) AS offers, array_agg(used ORDER BY offer) AS used,
                        array_agg(reserved ORDER BY offer) AS reserved, array_agg(active ORDER BY offer) AS active,
@@ -29,10 +35,20 @@ macro_rules! select {
     };
 }
 
-/// One group.
 pub(crate) const READ: &str = select!("read_group", "WHERE g.account = $1 AND g.group_id = $2");
 
-/// The group of an order, when it is born.
+/// A page of an account's groups, by id.
+pub(crate) const LIST: &str = select!(
+    "list_groups",
+    "account a LEFT JOIN LATERAL (
+                SELECT * FROM license_group
+                WHERE account = a.account AND ($2::text IS NULL OR group_id > $2)
+                ORDER BY group_id LIMIT $3
+            ) g ON true",
+    "WHERE a.account = $1 ORDER BY g.group_id"
+);
+
+/// The group of an order, once it exists.
 pub(crate) const READ_OF_ORDER: &str = select!(
     "read_group_of_order",
     "WHERE g.account = $1
@@ -57,27 +73,16 @@ pub(crate) const HOLD: &str = select!(
     "WHERE g.account = $1 AND g.group_id = $2 FOR SHARE OF g"
 );
 
-/// One group.
-pub(crate) async fn read(db: &Db, account: &str, group: &str) -> Result<Option<Group>, Error> {
-    let row = db.read_opt(READ, &[&account, &group]).await?;
+/// The parameters that find one group.
+pub(crate) fn key(id: &GroupId) -> [&(dyn ToSql + Sync); 2] {
+    [&id.account, &id.id]
+}
+
+pub(crate) async fn read(db: &Db, id: &GroupId) -> Result<Option<Group>, Error> {
+    let row = db.read_opt(READ, &key(id)).await?;
     row.as_ref().map(from_row).transpose()
 }
 
-/// A page of an account's groups, by id.
-pub(crate) async fn list(db: &Db, account: &str, page: &Page) -> Result<Vec<Group>, Error> {
-    let rows = db
-        .read(
-            select!(
-                "list_groups",
-                "WHERE g.account = $1 AND ($2::text IS NULL OR g.group_id > $2) ORDER BY g.group_id LIMIT $3"
-            ),
-            &[&account, &page.after, &page.limit],
-        )
-        .await?;
-    rows.iter().map(from_row).collect()
-}
-
-/// Inserts a group that is born.
 pub(crate) fn insert(tx: &mut Tx, group: &Group) {
     tx.write(
         "-- insert_group
@@ -85,12 +90,12 @@ pub(crate) fn insert(tx: &mut Tx, group: &Group) {
              first_date, period, period_start, period_end, next_license_number, created_at, updated_at, version)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         params![
-            group.account.clone(),
-            group.id.clone(),
+            group.id.account.clone(),
+            group.id.id.clone(),
             group.display_name.clone(),
-            state_text(&group.state),
-            mode_text(group.billing_mode),
-            group.renewal_period.text(),
+            group.state.as_str(),
+            group.billing_mode.as_str(),
+            group.renewal_period.as_str(),
             group.auto_renew,
             group.first_date,
             group.period.number,
@@ -107,10 +112,7 @@ pub(crate) fn insert(tx: &mut Tx, group: &Group) {
 
 /// Writes what a transition changed; the row must still be in the version before.
 pub(crate) fn update(tx: &mut Tx, group: &Group) {
-    let termination = match &group.state {
-        State::Live { ending, .. } => ending.as_ref(),
-        State::Terminated(termination) => Some(termination),
-    };
+    let termination = group.state.termination();
     tx.write(
         "-- update_group
          UPDATE license_group SET display_name = $3, state = $4, auto_renew = $5, period = $6, period_start = $7,
@@ -119,10 +121,10 @@ pub(crate) fn update(tx: &mut Tx, group: &Group) {
              version = $16
          WHERE account = $1 AND group_id = $2 AND version + 1 = $16",
         params![
-            group.account.clone(),
-            group.id.clone(),
+            group.id.account.clone(),
+            group.id.id.clone(),
             group.display_name.clone(),
-            state_text(&group.state),
+            group.state.as_str(),
             group.auto_renew,
             group.period.number,
             group.period.start,
@@ -130,7 +132,7 @@ pub(crate) fn update(tx: &mut Tx, group: &Group) {
             termination.map(|end| end
                 .reasons
                 .iter()
-                .map(|reason| reason.text())
+                .map(|reason| reason.as_str())
                 .collect::<Vec<_>>()),
             termination.map(|end| end.future_use.clone()),
             termination.map(|end| end.comment.clone()),
@@ -147,10 +149,7 @@ pub(crate) fn update(tx: &mut Tx, group: &Group) {
 /// A group whose period has ended.
 #[derive(Debug, Clone)]
 pub(crate) struct Due {
-    /// Account id.
-    pub(crate) account: String,
-    /// Group id.
-    pub(crate) group: String,
+    pub(crate) group: GroupId,
     /// When it ended.
     pub(crate) at: jiff::Timestamp,
 }
@@ -177,16 +176,15 @@ pub(crate) async fn due(
                 &now,
                 &most,
                 &after.map(|due| due.at),
-                &after.map(|due| &due.account),
-                &after.map(|due| &due.group),
+                &after.map(|due| &due.group.account),
+                &after.map(|due| &due.group.id),
             ],
         )
         .await?;
     rows.iter()
         .map(|row| {
             Ok(Due {
-                account: row_get(row, "account")?,
-                group: row_get(row, "group_id")?,
+                group: id(row)?,
                 at: row_get(row, "period_end")?,
             })
         })
@@ -205,14 +203,20 @@ pub(crate) async fn earliest_period_end(db: &Db) -> Result<Option<jiff::Timestam
     row.map_or(Ok(None), |row| row_get(&row, "due"))
 }
 
-/// Reads a group's row.
+/// The columns `account` and `group_id`.
+pub(crate) fn id(row: &Row) -> Result<GroupId, Error> {
+    Ok(GroupId {
+        account: row_get(row, "account")?,
+        id: row_get(row, "group_id")?,
+    })
+}
+
 pub(crate) fn from_row(row: &Row) -> Result<Group, Error> {
-    let account: String = row_get(row, "account")?;
-    let id: String = row_get(row, "group_id")?;
+    let id = id(row)?;
     let corrupt = |column| Error::Corrupt {
         table: "license_group",
         column,
-        id: format!("{account}/{id}"),
+        id: id.to_string(),
     };
     let termination = termination(row)?.map_err(corrupt)?;
     let state = match (row_get::<&str>(row, "state")?, termination) {
@@ -227,15 +231,11 @@ pub(crate) fn from_row(row: &Row) -> Result<Group, Error> {
         ("TERMINATED", Some(termination)) => State::Terminated(termination),
         _ => return Err(corrupt("state")),
     };
-    let billing_mode = match row_get::<&str>(row, "billing_mode")? {
-        "POSTPAID" => BillingMode::Postpaid,
-        "PREPAID" => BillingMode::Prepaid,
-        _ => return Err(corrupt("billing_mode")),
-    };
+    let billing_mode = BillingMode::parse(row_get(row, "billing_mode")?);
     Ok(Group {
         display_name: row_get(row, "display_name")?,
         state,
-        billing_mode,
+        billing_mode: billing_mode.ok_or_else(|| corrupt("billing_mode"))?,
         renewal_period: row_get::<&str>(row, "renewal_period")?
             .parse()
             .map_err(|_| corrupt("renewal_period"))?,
@@ -251,7 +251,6 @@ pub(crate) fn from_row(row: &Row) -> Result<Group, Error> {
         created_at: row_get(row, "created_at")?,
         updated_at: row_get(row, "updated_at")?,
         version: row_get(row, "version")?,
-        account,
         id,
     })
 }
@@ -262,7 +261,7 @@ fn termination(row: &Row) -> Result<Result<Option<Termination>, &'static str>, E
         return Ok(Ok(None));
     };
     let reasons: Vec<String> = row_get(row, "termination_reasons")?;
-    let reasons: Option<Vec<Reason>> = reasons.iter().map(|text| Reason::of(text)).collect();
+    let reasons: Option<Vec<Reason>> = reasons.iter().map(|text| Reason::parse(text)).collect();
     let Some(reasons) = reasons else {
         return Ok(Err("termination_reasons"));
     };
@@ -277,7 +276,7 @@ fn termination(row: &Row) -> Result<Result<Option<Termination>, &'static str>, E
 
 /// The seats beside a group's row; none before the first reservation.
 fn seats(row: &Row) -> Result<Vec<Seats>, Error> {
-    let Some(offers) = row_get::<Option<Vec<String>>>(row, "offers")? else {
+    let Some(offers) = row_get::<Option<Vec<OfferId>>>(row, "offers")? else {
         return Ok(Vec::new());
     };
     let used: Vec<i32> = row_get(row, "used")?;
@@ -296,23 +295,4 @@ fn seats(row: &Row) -> Result<Vec<Seats>, Error> {
             cap,
         })
         .collect())
-}
-
-fn state_text(state: &State) -> &'static str {
-    match state {
-        State::Live {
-            suspended: false, ..
-        } => "ACTIVE",
-        State::Live {
-            suspended: true, ..
-        } => "SUSPENDED",
-        State::Terminated(_) => "TERMINATED",
-    }
-}
-
-fn mode_text(mode: BillingMode) -> &'static str {
-    match mode {
-        BillingMode::Postpaid => "POSTPAID",
-        BillingMode::Prepaid => "PREPAID",
-    }
 }

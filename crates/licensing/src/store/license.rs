@@ -1,52 +1,51 @@
 //! Licences, their addresses, and when they were active.
 
 use jiff::Timestamp;
-use octroi_platform::{Db, Error, Rows, Tx, params, row_get};
+use octroi_platform::{Db, Error, Rows, ToSql, Tx, params, row_get};
 use tokio_postgres::Row;
 
 use crate::domain::device::{Counters, Limits};
+use crate::domain::group::GroupId;
 use crate::domain::license::{
-    ActivationEmail, Assignment, GroupState, License, LicenseId, Standing, State, User,
+    ActivationEmail, Assignment, GroupState, GroupStatus, License, LicenseId, State, User,
 };
+use crate::domain::offer::OfferId;
+use crate::store::group;
 
 /// Name of the constraint that a second use of an address breaks.
 pub(crate) const ADDRESS_TAKEN: &str = "activation_address_taken";
 
-/// What [`license`] reads, of `license l` and `offer o`.
+/// What [`from_row`] reads, of `license l` and `offer o`.
 pub(crate) const COLUMNS: &str = "
     l.account, l.group_id, l.number, l.offer, l.state, l.first_name, l.last_name, l.activation_email,
     l.password_change_required, l.activated_at, l.delete_at_renewal, l.computers, l.tablets, l.smartphones,
     l.created_at, l.updated_at, l.deleted_at, l.version,
     o.display_name AS offer_display_name, o.computer_limit, o.tablet_limit, o.smartphone_limit";
 
-/// The group's part of a read, for [`standing`].
+/// The group's part of a read, for [`group_status`].
 pub(crate) const GROUP_COLUMNS: &str = "
     g.state AS group_state, g.auto_renew AND g.termination_at IS NULL AS group_renews,
     g.period_end AS group_period_end";
 
-/// One licence.
-pub(crate) async fn get(db: &Db, id: &LicenseId) -> Result<Option<License>, Error> {
+/// The parameters that find one licence.
+pub(crate) fn key(id: &LicenseId) -> [&(dyn ToSql + Sync); 3] {
+    [&id.group.account, &id.group.id, &id.number]
+}
+
+pub(crate) async fn read(db: &Db, id: &LicenseId) -> Result<Option<License>, Error> {
     let sql = format!(
-        "-- get_license
+        "-- read_license
          SELECT {COLUMNS}
          FROM license l JOIN offer o ON o.offer = l.offer
          WHERE l.account = $1 AND l.group_id = $2 AND l.number = $3"
     );
-    let row = db
-        .read_opt(&sql, &[&id.account, &id.group, &id.number])
-        .await?;
-    row.as_ref().map(license).transpose()
+    let row = db.read_opt(&sql, &key(id)).await?;
+    row.as_ref().map(from_row).transpose()
 }
 
-/// At most so many of a group's licences by number, after one; none when there is no such group.
-pub(crate) async fn list(
-    db: &Db,
-    account: &str,
-    group: &str,
-    show_deleted: bool,
-    (after, limit): (i32, i64),
-) -> Result<Option<Vec<License>>, Error> {
-    let sql = format!(
+/// A page of a group's licences by number, with those that are deleted or without.
+pub(crate) fn list() -> String {
+    format!(
         "-- list_licenses
          SELECT {COLUMNS}
          FROM license_group g
@@ -59,21 +58,7 @@ pub(crate) async fn list(
          LEFT JOIN offer o ON o.offer = l.offer
          WHERE g.account = $1 AND g.group_id = $2
          ORDER BY l.number"
-    );
-    let rows = db
-        .read(&sql, &[&account, &group, &after, &show_deleted, &limit])
-        .await?;
-    if rows.is_empty() {
-        return Ok(None);
-    }
-    let mut licenses = Vec::with_capacity(rows.len());
-    for row in &rows {
-        // A group without licences to show is one row of nothing.
-        if row_get::<Option<i32>>(row, "number")?.is_some() {
-            licenses.push(license(row)?);
-        }
-    }
-    Ok(Some(licenses))
+    )
 }
 
 /// The locking read of a command on one licence ($1 account, $2 group, $3 number): the group before the licence.
@@ -102,8 +87,8 @@ pub(crate) fn look() -> String {
     )
 }
 
-/// The group's standing, from [`GROUP_COLUMNS`].
-pub(crate) fn standing(row: &Row, now: Timestamp) -> Result<Standing, Error> {
+/// What the group allows, from [`GROUP_COLUMNS`].
+pub(crate) fn group_status(row: &Row, now: Timestamp) -> Result<GroupStatus, Error> {
     let state: &str = row_get(row, "group_state")?;
     let group = GroupState {
         suspended: state == "SUSPENDED",
@@ -111,7 +96,7 @@ pub(crate) fn standing(row: &Row, now: Timestamp) -> Result<Standing, Error> {
         renews: row_get(row, "group_renews")?,
         period_end: row_get(row, "group_period_end")?,
     };
-    Ok(Standing::at(now, group))
+    Ok(GroupStatus::at(now, group))
 }
 
 /// What becomes of a licence's password.
@@ -137,17 +122,13 @@ pub(crate) fn save(tx: &mut Tx, license: &License, password: PasswordHash) {
         PasswordHash::Set(hash) => (false, Some(hash)),
         PasswordHash::Void => (false, None),
     };
-    let LicenseId {
-        account,
-        group,
-        number,
-    } = license.id.clone();
+    let LicenseId { group, number } = license.id.clone();
     let user = assignment.as_ref().map(|it| it.user.clone());
     let params = params![
-        account,
-        group,
+        group.account,
+        group.id,
         number,
-        license.state.name(),
+        license.state.as_str(),
         user.as_ref().map(|user| user.first_name.clone()),
         user.map(|user| user.last_name),
         assignment
@@ -184,7 +165,7 @@ pub(crate) fn take_address(tx: &mut Tx, id: &LicenseId, email: &ActivationEmail)
     tx.write(
         "-- take_address
          INSERT INTO activation_address (address, account, group_id, number) VALUES ($1, $2, $3, $4)",
-        params![email.key(), id.account, id.group, id.number],
+        params![email.key(), id.group.account, id.group.id, id.number],
         Rows::Exactly(1),
     );
 }
@@ -207,7 +188,7 @@ pub(crate) fn open_usage(tx: &mut Tx, license: &License, at: Timestamp) {
          INSERT INTO usage_interval AS u (account, group_id, offer, seat, started_at) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (account, group_id, seat, started_at) DO UPDATE SET ended_at = NULL
              WHERE u.ended_at = u.started_at",
-        params![id.account, id.group, license.offer.clone(), id.number, at],
+        params![id.group.account, id.group.id, license.offer.clone(), id.number, at],
         Rows::Exactly(1),
     );
 }
@@ -219,7 +200,7 @@ pub(crate) fn close_usage(tx: &mut Tx, id: &LicenseId, at: Timestamp) {
         "-- close_usage
          UPDATE usage_interval SET ended_at = $4
          WHERE account = $1 AND group_id = $2 AND seat = $3 AND ended_at IS NULL AND started_at <= $4",
-        params![id.account, id.group, id.number, at],
+        params![id.group.account, id.group.id, id.number, at],
         Rows::Exactly(1),
     );
 }
@@ -231,7 +212,7 @@ pub(crate) fn count(tx: &mut Tx, license: &License, active: i32, used: i32) {
         "-- count_seats
          UPDATE group_offer SET active = active + $4, used = used + $5
          WHERE account = $1 AND group_id = $2 AND offer = $3 AND active + $4 BETWEEN 0 AND used + $5",
-        params![id.account, id.group, license.offer.clone(), active, used],
+        params![id.group.account, id.group.id, license.offer.clone(), active, used],
         Rows::Exactly(1),
     );
 }
@@ -259,8 +240,7 @@ pub(crate) struct Closed {
 pub(crate) struct ClosedSeat {
     /// Which licence.
     pub(crate) id: LicenseId,
-    /// Id of its offer.
-    pub(crate) offer: String,
+    pub(crate) offer: OfferId,
     /// When its usage ended: the given instant, or its activation if that came later.
     pub(crate) ended_at: Timestamp,
 }
@@ -271,14 +251,13 @@ pub(crate) struct ClosedSeat {
 /// whatever `tx` has queued.
 pub(crate) async fn close_seats(
     tx: &Tx,
-    account: &str,
-    group: &str,
+    group: &GroupId,
     which: Seats,
     at: Timestamp,
 ) -> Result<Closed, Error> {
     let marked = which == Seats::DeletedAtRenewal;
     let rows = tx
-        .query(CLOSE_SEATS, &[&account, &group, &at, &marked])
+        .query(CLOSE_SEATS, &[&group.account, &group.id, &at, &marked])
         .await?;
     let mut closed = Closed {
         licenses: 0,
@@ -291,8 +270,7 @@ pub(crate) async fn close_seats(
         };
         closed.active.push(ClosedSeat {
             id: LicenseId {
-                account: account.to_owned(),
-                group: group.to_owned(),
+                group: group.clone(),
                 number,
             },
             offer: row_get(row, "offer")?,
@@ -346,13 +324,17 @@ const CLOSE_SEATS: &str = "-- close_seats
     FROM done LEFT JOIN seat ON seat.active
     ORDER BY seat.number";
 
-/// A licence, from [`COLUMNS`].
-pub(crate) fn license(row: &Row) -> Result<License, Error> {
-    let id = LicenseId {
-        account: row_get(row, "account")?,
-        group: row_get(row, "group_id")?,
+/// The columns `account`, `group_id` and `number`.
+pub(crate) fn id(row: &Row) -> Result<LicenseId, Error> {
+    Ok(LicenseId {
+        group: group::id(row)?,
         number: row_get(row, "number")?,
-    };
+    })
+}
+
+/// A licence, from [`COLUMNS`].
+pub(crate) fn from_row(row: &Row) -> Result<License, Error> {
+    let id = id(row)?;
     Ok(License {
         offer: row_get(row, "offer")?,
         offer_display_name: row_get(row, "offer_display_name")?,

@@ -3,7 +3,7 @@
 use octroi_platform::{Db, Error, Page, row_get};
 use tokio_postgres::Row;
 
-use crate::domain::offer::Offer;
+use crate::domain::offer::{Offer, OfferId};
 
 macro_rules! select {
     ($name:literal, $rest:literal) => {
@@ -25,8 +25,7 @@ pub(crate) const READ_OF_ORDER: &str = select!(
     "WHERE offer IN (SELECT offer FROM order_line WHERE account = $1 AND order_id = $2)"
 );
 
-/// One offer.
-pub(crate) async fn read(db: &Db, offer: &str) -> Result<Option<Offer>, Error> {
+pub(crate) async fn read(db: &Db, offer: &OfferId) -> Result<Option<Offer>, Error> {
     let row = db
         .read_opt(select!("read_offer", "WHERE offer = $1"), &[&offer])
         .await?;
@@ -34,7 +33,7 @@ pub(crate) async fn read(db: &Db, offer: &str) -> Result<Option<Offer>, Error> {
 }
 
 /// The offers among these ids that exist.
-pub(crate) async fn read_all(db: &Db, offers: &[&str]) -> Result<Vec<Offer>, Error> {
+pub(crate) async fn read_all(db: &Db, offers: &[&OfferId]) -> Result<Vec<Offer>, Error> {
     let rows = db
         .read(select!("read_offers", "WHERE offer = ANY ($1)"), &[&offers])
         .await?;
@@ -42,7 +41,7 @@ pub(crate) async fn read_all(db: &Db, offers: &[&str]) -> Result<Vec<Offer>, Err
 }
 
 /// A page of the offers, by id.
-pub(crate) async fn list(db: &Db, page: &Page) -> Result<Vec<Offer>, Error> {
+pub(crate) async fn list(db: &Db, page: &Page<String>) -> Result<Vec<Offer>, Error> {
     let rows = db
         .read(
             select!(
@@ -55,9 +54,8 @@ pub(crate) async fn list(db: &Db, page: &Page) -> Result<Vec<Offer>, Error> {
     rows.iter().map(from_row).collect()
 }
 
-/// Reads an offer's row.
 pub(crate) fn from_row(row: &Row) -> Result<Offer, Error> {
-    let id: String = row_get(row, "offer")?;
+    let id: OfferId = row_get(row, "offer")?;
     let state: &str = row_get(row, "state")?;
     let archived = match state {
         "ACTIVE" => false,
@@ -66,7 +64,7 @@ pub(crate) fn from_row(row: &Row) -> Result<Offer, Error> {
             return Err(Error::Corrupt {
                 table: "offer",
                 column: "state",
-                id,
+                id: id.to_string(),
             });
         }
     };

@@ -1,21 +1,28 @@
 //! Rows of `license_order` and `order_line`.
 
-use octroi_platform::{Db, Error, Page, Rows, Tx, params, row_get};
+use octroi_platform::{Db, Error, Rows, ToSql, Tx, params, row_get};
 use tokio_postgres::Row;
 
-use crate::domain::order::{Line, Money, NewGroup, Order, Quote, Receipt, State};
+use crate::billing;
+use crate::domain::group::GroupId;
+use crate::domain::offer::OfferId;
+use crate::domain::order::{Line, NewGroup, Order, OrderId, Receipt, State};
 
 macro_rules! select {
     ($name:literal, $rest:literal) => {
+        select!($name, "license_order o", $rest)
+    };
+    ($name:literal, $from:literal, $rest:literal) => {
         concat!(
             "-- ",
             $name,
             "
             SELECT o.account, o.order_id, o.group_id, o.new_display_name, o.new_renewal_period, o.new_auto_renew,
-                   o.state, o.quote, o.due_now_currency, o.due_now_amount, o.attempts, o.decline_reason, o.payment,
-                   o.invoice, o.created_at, o.expires_at, o.completed_at, o.version,
-                   l.offers, l.quantities, l.prices
-            FROM license_order o
+                   o.state, o.quote, o.attempts, o.decline_reason, o.payment, o.invoice, o.created_at, o.expires_at,
+                   o.completed_at, o.version, l.offers, l.quantities, l.prices
+            FROM ",
+            $from,
+            "
             CROSS JOIN LATERAL (
                 SELECT array_agg(offer ORDER BY line) AS offers, array_agg(quantity ORDER BY line) AS quantities,
                        array_agg(price ORDER BY line) AS prices
@@ -26,8 +33,18 @@ macro_rules! select {
     };
 }
 
-/// One order.
 pub(crate) const READ: &str = select!("read_order", "WHERE o.account = $1 AND o.order_id = $2");
+
+/// A page of an account's orders, by id.
+pub(crate) const LIST: &str = select!(
+    "list_orders",
+    "account a LEFT JOIN LATERAL (
+                SELECT * FROM license_order
+                WHERE account = a.account AND ($2::text IS NULL OR order_id > $2)
+                ORDER BY order_id LIMIT $3
+            ) o ON true",
+    "WHERE a.account = $1 ORDER BY o.order_id"
+);
 
 /// One order, locked for a change that does not concern its group.
 pub(crate) const LOCK_ALONE: &str = select!(
@@ -52,24 +69,14 @@ pub(crate) const LOCK_UNPAID_OF_GROUP: &str = "-- lock_unpaid_orders_of_group
     WHERE account = $1 AND group_id = $2 AND state IN ('AWAITING_PAYMENT', 'PAYING')
     ORDER BY order_id FOR UPDATE";
 
-/// One order.
-pub(crate) async fn read(db: &Db, account: &str, order: &str) -> Result<Option<Order>, Error> {
-    let row = db.read_opt(READ, &[&account, &order]).await?;
-    row.as_ref().map(from_row).transpose()
+/// The parameters that find one order.
+pub(crate) fn key(id: &OrderId) -> [&(dyn ToSql + Sync); 2] {
+    [&id.account, &id.id]
 }
 
-/// A page of an account's orders, by id.
-pub(crate) async fn list(db: &Db, account: &str, page: &Page) -> Result<Vec<Order>, Error> {
-    let rows = db
-        .read(
-            select!(
-                "list_orders",
-                "WHERE o.account = $1 AND ($2::text IS NULL OR o.order_id > $2) ORDER BY o.order_id LIMIT $3"
-            ),
-            &[&account, &page.after, &page.limit],
-        )
-        .await?;
-    rows.iter().map(from_row).collect()
+pub(crate) async fn read(db: &Db, id: &OrderId) -> Result<Option<Order>, Error> {
+    let row = db.read_opt(READ, &key(id)).await?;
+    row.as_ref().map(from_row).transpose()
 }
 
 /// Orders whose time is over at `$1`, locked: at most `$3` after the first `$2`. Those that someone else works on are left
@@ -89,19 +96,14 @@ pub(crate) struct Taken {
 }
 
 /// Which ids of an order to be are taken.
-pub(crate) async fn taken(
-    db: &Db,
-    account: &str,
-    order: &str,
-    group: &str,
-) -> Result<Taken, Error> {
+pub(crate) async fn taken(db: &Db, order: &Order) -> Result<Taken, Error> {
     let rows = db
         .read(
             "-- taken_ids
              SELECT EXISTS (SELECT FROM license_order WHERE account = $1 AND order_id = $2) AS order_taken,
                     EXISTS (SELECT FROM license_order
                             WHERE account = $1 AND group_id = $3 AND new_display_name IS NOT NULL) AS group_taken",
-            &[&account, &order, &group],
+            &[&order.id.account, &order.id.id, &order.group.id],
         )
         .await?;
     let row = rows
@@ -122,13 +124,13 @@ pub(crate) fn insert(tx: &mut Tx, order: &Order) {
              state, quote, due_now_currency, due_now_amount, created_at, updated_at, expires_at, version)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, $13)",
         params![
-            order.account.clone(),
-            order.id.clone(),
-            order.group.clone(),
+            order.id.account.clone(),
+            order.id.id.clone(),
+            order.group.id.clone(),
             new.map(|new| new.display_name.clone()),
-            new.map(|new| new.renewal_period.text()),
+            new.map(|new| new.renewal_period.as_str()),
             new.map(|new| new.auto_renew),
-            order.state.text(),
+            order.state.as_str(),
             order.quote.encoded.clone(),
             order.quote.due_now.currency.clone(),
             order.quote.due_now.amount.clone(),
@@ -145,8 +147,8 @@ pub(crate) fn insert(tx: &mut Tx, order: &Order) {
          SELECT $1, $2, l.line, l.offer, l.quantity, l.price
          FROM unnest($3::text[], $4::int[], $5::text[]) WITH ORDINALITY AS l (offer, quantity, price, line)",
         params![
-            order.account.clone(),
-            order.id.clone(),
+            order.id.account.clone(),
+            order.id.id.clone(),
             lines().map(|line| line.offer.clone()).collect::<Vec<_>>(),
             lines().map(|line| line.quantity).collect::<Vec<_>>(),
             lines().map(|line| line.price.clone()).collect::<Vec<_>>(),
@@ -168,9 +170,9 @@ pub(crate) fn update(tx: &mut Tx, order: &Order) {
              completed_at = $8, updated_at = $9, version = $10
          WHERE account = $1 AND order_id = $2 AND version + 1 = $10",
         params![
-            order.account.clone(),
-            order.id.clone(),
-            order.state.text(),
+            order.id.account.clone(),
+            order.id.id.clone(),
+            order.state.as_str(),
             order.attempts,
             order.decline_reason.clone(),
             receipt.payment,
@@ -184,8 +186,9 @@ pub(crate) fn update(tx: &mut Tx, order: &Order) {
 }
 
 /// Cancels orders that await payment and whose locks are held.
-pub(crate) fn cancel_unpaid(tx: &mut Tx, account: &str, orders: &[String]) {
+pub(crate) fn cancel_unpaid(tx: &mut Tx, group: &GroupId, orders: &[OrderId]) {
     let now = tx.call().now;
+    let orders: Vec<_> = orders.iter().map(|order| order.id.clone()).collect();
     tx.write(
         "-- cancel_unpaid_orders
          WITH cancelled AS (
@@ -194,19 +197,20 @@ pub(crate) fn cancel_unpaid(tx: &mut Tx, account: &str, orders: &[String]) {
              RETURNING 1
          )
          SELECT expect_rows((SELECT count(*) FROM cancelled), cardinality($2)::bigint)",
-        params![account.to_owned(), orders.to_vec(), now],
+        params![group.account.clone(), orders, now],
         Rows::Any,
     );
 }
 
-/// Reads an order's row.
 pub(crate) fn from_row(row: &Row) -> Result<Order, Error> {
-    let account: String = row_get(row, "account")?;
-    let id: String = row_get(row, "order_id")?;
+    let id = OrderId {
+        account: row_get(row, "account")?,
+        id: row_get(row, "order_id")?,
+    };
     let corrupt = |column| Error::Corrupt {
         table: "license_order",
         column,
-        id: format!("{account}/{id}"),
+        id: id.to_string(),
     };
     let state = match row_get::<&str>(row, "state")? {
         "AWAITING_PAYMENT" => State::AwaitingPayment,
@@ -233,32 +237,26 @@ pub(crate) fn from_row(row: &Row) -> Result<Order, Error> {
         }),
         None => None,
     };
-    let lines = lines(row)?;
     Ok(Order {
-        group: row_get(row, "group_id")?,
+        group: GroupId {
+            account: id.account.clone(),
+            id: row_get(row, "group_id")?,
+        },
         new_group,
         state,
-        quote: Quote {
-            encoded: row_get(row, "quote")?,
-            due_now: Money {
-                currency: row_get(row, "due_now_currency")?,
-                amount: row_get(row, "due_now_amount")?,
-            },
-            prices: lines.iter().map(|line| line.price.clone()).collect(),
-        },
-        lines,
+        lines: lines(row)?,
+        quote: billing::quote(row_get(row, "quote")?).ok_or_else(|| corrupt("quote"))?,
         attempts: row_get(row, "attempts")?,
         decline_reason: row_get(row, "decline_reason")?,
         created_at: row_get(row, "created_at")?,
         expires_at: row_get(row, "expires_at")?,
         version: row_get(row, "version")?,
-        account,
         id,
     })
 }
 
 fn lines(row: &Row) -> Result<Vec<Line>, Error> {
-    let offers: Vec<String> = row_get(row, "offers")?;
+    let offers: Vec<OfferId> = row_get(row, "offers")?;
     let quantities: Vec<i32> = row_get(row, "quantities")?;
     let prices: Vec<String> = row_get(row, "prices")?;
     Ok(offers

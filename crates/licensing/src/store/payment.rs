@@ -7,7 +7,8 @@ use octroi_platform::{Db, Error, Rows, Tx, params, row_get};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::domain::order::Order;
+use crate::domain::offer::OfferId;
+use crate::domain::order::{Order, OrderId};
 use crate::domain::payment::{Attempt, Method, Outcome, Request};
 
 /// The columns that [`from_row`] reads, of an attempt under the alias `p`.
@@ -28,12 +29,7 @@ pub(crate) const READ_OF_REQUEST: &str = concat!(
 );
 
 /// How one attempt stands.
-pub(crate) async fn read(
-    db: &Db,
-    account: &str,
-    order: &str,
-    number: i32,
-) -> Result<Option<Attempt>, Error> {
+pub(crate) async fn read(db: &Db, order: &OrderId, number: i32) -> Result<Option<Attempt>, Error> {
     let row = db
         .read_opt(
             concat!(
@@ -42,7 +38,7 @@ pub(crate) async fn read(
                 attempt_columns!(),
                 " FROM payment_attempt p WHERE p.account = $1 AND p.order_id = $2 AND p.attempt = $3"
             ),
-            &[&account, &order, &number],
+            &[&order.account, &order.id, &number],
         )
         .await?;
     row.as_ref().map(from_row).transpose()
@@ -50,7 +46,7 @@ pub(crate) async fn read(
 
 /// Reserves the seats of an order in its group, whether or not the group is born, and answers the offers for which
 /// there was room. The order and its group are locked.
-pub(crate) async fn reserve(tx: &Tx, order: &Order) -> Result<Vec<String>, Error> {
+pub(crate) async fn reserve(tx: &Tx, order: &Order) -> Result<Vec<OfferId>, Error> {
     let rows = tx
         .query(
             "-- reserve_seats
@@ -63,14 +59,14 @@ pub(crate) async fn reserve(tx: &Tx, order: &Order) -> Result<Vec<String>, Error
              ON CONFLICT (account, group_id, offer) DO UPDATE SET reserved = s.reserved + excluded.reserved
              WHERE s.cap IS NULL OR s.used + s.reserved + excluded.reserved <= s.cap
              RETURNING s.offer",
-            &[&order.account, &order.id, &order.group],
+            &[&order.id.account, &order.id.id, &order.group.id],
         )
         .await?;
     rows.iter().map(|row| row_get(row, "offer")).collect()
 }
 
 /// The most licences of an offer that a group may hold.
-pub(crate) async fn limit(tx: &Tx, order: &Order, offer: &str) -> Result<i32, Error> {
+pub(crate) async fn limit(tx: &Tx, order: &Order, offer: &OfferId) -> Result<i32, Error> {
     let rows = tx
         .query(
             "-- read_limit
@@ -78,7 +74,7 @@ pub(crate) async fn limit(tx: &Tx, order: &Order, offer: &str) -> Result<i32, Er
              FROM offer f
              LEFT JOIN group_offer s ON s.account = $1 AND s.group_id = $2 AND s.offer = f.offer
              WHERE f.offer = $3",
-            &[&order.account, &order.group, &offer],
+            &[&order.group.account, &order.group.id, &offer],
         )
         .await?;
     let cap = rows
@@ -96,7 +92,11 @@ pub(crate) fn release(tx: &mut Tx, order: &Order) {
          FROM order_line l
          WHERE l.account = $1 AND l.order_id = $2
            AND s.account = l.account AND s.group_id = $3 AND s.offer = l.offer",
-        params![order.account.clone(), order.id.clone(), order.group.clone()],
+        params![
+            order.id.account.clone(),
+            order.id.id.clone(),
+            order.group.id.clone()
+        ],
         Rows::Exactly(order.lines.len() as u64),
     );
 }
@@ -109,7 +109,11 @@ pub(crate) fn take(tx: &mut Tx, order: &Order) {
          FROM order_line l
          WHERE l.account = $1 AND l.order_id = $2
            AND s.account = l.account AND s.group_id = $3 AND s.offer = l.offer",
-        params![order.account.clone(), order.id.clone(), order.group.clone()],
+        params![
+            order.id.account.clone(),
+            order.id.id.clone(),
+            order.group.id.clone()
+        ],
         Rows::Exactly(order.lines.len() as u64),
     );
 }
@@ -130,10 +134,10 @@ pub(crate) fn create_licenses(tx: &mut Tx, order: &Order, first: i32) {
              )
              SELECT expect_rows((SELECT count(*) FROM created), ($7::int - $6::int)::bigint)",
             params![
-                order.account.clone(),
-                order.group.clone(),
+                order.group.account.clone(),
+                order.group.id.clone(),
                 line.offer.clone(),
-                order.id.clone(),
+                order.id.id.clone(),
                 tx.call().now,
                 first,
                 after,
@@ -154,8 +158,8 @@ pub(crate) fn insert(tx: &mut Tx, attempt: &Attempt, lease: Uuid, lease_for: Dur
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp(), $9,
                  clock_timestamp() + $10::bigint * interval '1 millisecond')",
         params![
-            attempt.account.clone(),
-            attempt.order.clone(),
+            attempt.order.account.clone(),
+            attempt.order.id.clone(),
             attempt.number,
             tx.call().now,
             attempt.request.as_ref().map(|request| request.id),
@@ -185,8 +189,8 @@ pub(crate) fn settle(tx: &mut Tx, order: &Order, outcome: &Outcome, lease: Uuid)
              method_display_name = NULL, lease = NULL, lease_until = NULL
          WHERE account = $1 AND order_id = $2 AND attempt = $3 AND outcome IS NULL AND lease = $7",
         params![
-            order.account.clone(),
-            order.id.clone(),
+            order.id.account.clone(),
+            order.id.id.clone(),
             order.attempts,
             text,
             reason,
@@ -237,8 +241,8 @@ pub(crate) async fn renew(
          UPDATE payment_attempt SET lease_until = clock_timestamp() + $5::bigint * interval '1 millisecond'
          WHERE account = $1 AND order_id = $2 AND attempt = $3 AND lease = $4",
         &[
-            &attempt.account,
-            &attempt.order,
+            &attempt.order.account,
+            &attempt.order.id,
             &attempt.number,
             &lease,
             &millis(lease_for),
@@ -261,8 +265,8 @@ pub(crate) async fn postpone(
              next_try_at = clock_timestamp() + $5::bigint * interval '1 millisecond'
          WHERE account = $1 AND order_id = $2 AND attempt = $3 AND lease = $4 AND outcome IS NULL",
         &[
-            &attempt.account,
-            &attempt.order,
+            &attempt.order.account,
+            &attempt.order.id,
             &attempt.number,
             &lease,
             &millis(pause),
@@ -272,10 +276,11 @@ pub(crate) async fn postpone(
     Ok(())
 }
 
-/// Reads an attempt's row.
 pub(crate) fn from_row(row: &Row) -> Result<Attempt, Error> {
-    let account: String = row_get(row, "account")?;
-    let order: String = row_get(row, "order_id")?;
+    let order = OrderId {
+        account: row_get(row, "account")?,
+        id: row_get(row, "order_id")?,
+    };
     let outcome = match row_get::<Option<&str>>(row, "outcome")? {
         None => None,
         Some("SUCCEEDED") => Some(Outcome::Succeeded),
@@ -284,7 +289,7 @@ pub(crate) fn from_row(row: &Row) -> Result<Attempt, Error> {
             return Err(Error::Corrupt {
                 table: "payment_attempt",
                 column: "outcome",
-                id: format!("{account}/{order}"),
+                id: order.to_string(),
             });
         }
     };
@@ -293,7 +298,6 @@ pub(crate) fn from_row(row: &Row) -> Result<Attempt, Error> {
     let gateway_token: Option<String> = row_get(row, "gateway_token")?;
     let display_name: Option<String> = row_get(row, "method_display_name")?;
     Ok(Attempt {
-        account,
         order,
         number: row_get(row, "attempt")?,
         request: id

@@ -1,13 +1,13 @@
 //! Sessions of the portal.
 
 use jiff::Timestamp;
-use octroi_platform::{Db, Error, Rows, Tx, params, row_get};
+use octroi_platform::{AccountId, Db, Error, Rows, Tx, params, row_get};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::domain::device::Device;
-use crate::domain::license::{License, LicenseId, Standing};
+use crate::domain::license::{GroupStatus, License, LicenseId};
 use crate::domain::session::Session;
 use crate::store::{device, license};
 
@@ -26,13 +26,14 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// The id of the account whose licence it is.
+    pub(crate) fn account(&self) -> &str {
+        self.license.group.account.as_str()
+    }
+
     /// The five parameters that every read of a session begins with.
     pub(crate) fn params(&self) -> [&(dyn ToSql + Sync); 5] {
-        let LicenseId {
-            account,
-            group,
-            number,
-        } = &self.license;
+        let [account, group, number] = license::key(&self.license);
         [account, group, number, &self.session, &self.token_hash]
     }
 }
@@ -43,8 +44,7 @@ pub(crate) struct Visit {
     pub(crate) session: Session,
     /// Its licence.
     pub(crate) license: License,
-    /// Whether the group lets users in.
-    pub(crate) standing: Standing,
+    pub(crate) group: GroupStatus,
     /// Whether the offer allows shared computers.
     pub(crate) shared_computers: bool,
 }
@@ -58,8 +58,8 @@ pub(crate) fn visit(row: &Row, now: Timestamp) -> Result<Visit, Error> {
             expires_at: row_get(row, "session_expires_at")?,
             revoked_at: row_get(row, "session_revoked_at")?,
         },
-        license: license::license(row)?,
-        standing: license::standing(row, now)?,
+        license: license::from_row(row)?,
+        group: license::group_status(row, now)?,
         shared_computers: row_get(row, "shared_computer_activation")?,
     })
 }
@@ -219,13 +219,17 @@ pub(crate) async fn with_devices(
     };
     let mut devices = Vec::with_capacity(rows.len());
     for row in &rows {
-        devices.extend(device::device(row)?);
+        devices.extend(device::from_row(row)?);
     }
     Ok(Some((visit(first, now)?, devices)))
 }
 
 /// Whether an activation e-mail, in lower case, opens a licence of this account.
-pub(crate) async fn is_login_of(db: &Db, account: &str, address: &str) -> Result<bool, Error> {
+pub(crate) async fn is_login_of(
+    db: &Db,
+    account: &AccountId,
+    address: &str,
+) -> Result<bool, Error> {
     let row = db
         .read_opt(
             "-- is_login_of
@@ -244,8 +248,8 @@ pub(crate) fn insert(tx: &mut Tx, id: &LicenseId, session: &Session, token_hash:
          INSERT INTO session (account, group_id, number, id, token_hash, created_at, expires_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
         params![
-            id.account,
-            id.group,
+            id.group.account,
+            id.group.id,
             id.number,
             session.id,
             token_hash,
@@ -263,7 +267,7 @@ pub(crate) fn revoke(tx: &mut Tx, id: &LicenseId, session: Uuid, at: Timestamp) 
         "-- revoke_session
          UPDATE session SET revoked_at = $5
          WHERE account = $1 AND group_id = $2 AND number = $3 AND id = $4 AND revoked_at IS NULL",
-        params![id.account, id.group, id.number, session, at],
+        params![id.group.account, id.group.id, id.number, session, at],
         Rows::Exactly(1),
     );
 }
@@ -275,7 +279,7 @@ pub(crate) fn revoke_all(tx: &mut Tx, id: &LicenseId, but: Option<Uuid>, at: Tim
         "-- revoke_sessions
          UPDATE session SET revoked_at = $5
          WHERE account = $1 AND group_id = $2 AND number = $3 AND id IS DISTINCT FROM $4 AND revoked_at IS NULL",
-        params![id.account, id.group, id.number, but, at],
+        params![id.group.account, id.group.id, id.number, but, at],
         Rows::Any,
     );
 }

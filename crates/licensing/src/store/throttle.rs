@@ -6,6 +6,7 @@ use octroi_platform::{Db, Error, Rows, Tx, params, row_get};
 
 use crate::domain::license::LicenseId;
 use crate::domain::portal::Throttle;
+use crate::store::license;
 
 /// Whose failed sign-ins are counted together: which throttle, and the SHA-256 of the subject.
 pub(crate) struct Subject {
@@ -33,7 +34,7 @@ pub(crate) async fn attempt(
     request: Option<&[u8]>,
 ) -> Result<Attempt, Error> {
     let policies: Vec<_> = subjects.iter().map(|it| it.throttle.policy()).collect();
-    let kinds: Vec<_> = subjects.iter().map(|it| it.throttle.name()).collect();
+    let kinds: Vec<_> = subjects.iter().map(|it| it.throttle.as_str()).collect();
     let hashes: Vec<_> = subjects.iter().map(|it| it.subject.as_slice()).collect();
     let failures: Vec<_> = policies.iter().map(|it| it.failures).collect();
     let first: Vec<_> = policies.iter().map(|it| it.first_ms).collect();
@@ -50,16 +51,9 @@ pub(crate) async fn attempt(
     let row = rows
         .first()
         .ok_or_else(|| Error::Internal(anyhow::anyhow!("a sign-in was not counted")))?;
-    let found = match row_get::<Option<String>>(row, "account")? {
+    let found = match row_get::<Option<&str>>(row, "account")? {
         None => None,
-        Some(account) => {
-            let id = LicenseId {
-                account,
-                group: row_get(row, "group_id")?,
-                number: row_get(row, "number")?,
-            };
-            row_get::<Option<String>>(row, "password_hash")?.map(|hash| (id, hash))
-        }
+        Some(_) => Some(license::id(row)?).zip(row_get(row, "password_hash")?),
     };
     let wait = row_get::<Option<i64>>(row, "wait_ms")?
         .map(|wait| Duration::from_millis(u64::try_from(wait).unwrap_or_default()));
@@ -144,7 +138,7 @@ pub(crate) async fn give_back_now(db: &Db, subjects: Vec<Subject>) -> Result<(),
 fn columns(subjects: Vec<Subject>) -> (Vec<&'static str>, Vec<Vec<u8>>) {
     subjects
         .into_iter()
-        .map(|it| (it.throttle.name(), it.subject))
+        .map(|it| (it.throttle.as_str(), it.subject))
         .unzip()
 }
 

@@ -5,14 +5,15 @@ use octroi_platform::{Db, Error, row_get};
 use tokio_postgres::Row;
 
 use crate::domain::account::Account;
+use crate::domain::group::GroupId;
+use crate::domain::offer::OfferId;
 use crate::domain::usage::Interval;
 use crate::store::account;
 
 /// A group's calendar and the intervals that touch a stretch of time; none when there is no such group.
 pub(crate) async fn read(
     db: &Db,
-    account: &str,
-    group: &str,
+    group: &GroupId,
     from: Timestamp,
     until: Timestamp,
 ) -> Result<Option<(Account, Vec<Interval>)>, Error> {
@@ -31,7 +32,7 @@ pub(crate) async fn read(
                    AND i.started_at < $4 AND (i.ended_at IS NULL OR i.ended_at > $3)
              ) u
              WHERE g.account = $1 AND g.group_id = $2",
-            &[&account, &group, &from, &until],
+            &[&group.account, &group.id, &from, &until],
         )
         .await?;
     let Some(row) = row else {
@@ -41,7 +42,7 @@ pub(crate) async fn read(
 }
 
 fn intervals(row: &Row) -> Result<Vec<Interval>, Error> {
-    let Some(offers) = row_get::<Option<Vec<String>>>(row, "offers")? else {
+    let Some(offers) = row_get::<Option<Vec<OfferId>>>(row, "offers")? else {
         return Ok(Vec::new());
     };
     let seats: Vec<i32> = row_get(row, "seats")?;

@@ -6,19 +6,25 @@ use octroi_api::event::v1::license_deactivated::Cause;
 use octroi_api::event::v1::{LicenseActivated, LicenseDeactivated, PasswordChanged};
 use octroi_platform::NewEvent;
 
-use crate::domain::license::{License, LicenseId, Refusal};
-use crate::domain::offer;
+use crate::domain::license::{License, LicenseId};
+use crate::domain::offer::OfferId;
+use crate::refusal::Refusal;
 
 /// The event of a seat whose usage ended. The caller holds the licence's row lock.
-pub(crate) fn deactivated(id: &LicenseId, offer: &str, cause: Cause, at: Timestamp) -> NewEvent {
+pub(crate) fn deactivated(
+    id: &LicenseId,
+    offer: &OfferId,
+    cause: Cause,
+    at: Timestamp,
+) -> NewEvent {
     NewEvent::new(
-        &id.account,
+        id.group.account.as_str(),
         id.to_string(),
         at,
         Payload::LicenseDeactivated(LicenseDeactivated {
-            license_group: id.group_name(),
+            license_group: id.group.to_string(),
             seat: id.number,
-            offer: offer::name(offer),
+            offer: offer.to_string(),
             cause: cause.into(),
         }),
     )
@@ -32,11 +38,11 @@ pub(crate) fn password_changed(
 ) -> Result<NewEvent, Refusal> {
     let id = &license.id;
     Ok(NewEvent::new(
-        &id.account,
+        id.group.account.as_str(),
         id.to_string(),
         at,
         Payload::PasswordChanged(PasswordChanged {
-            license_group: id.group_name(),
+            license_group: id.group.to_string(),
             seat: id.number,
             activation_email: email(license)?,
             offer_display_name: license.offer_display_name.clone(),
@@ -53,13 +59,13 @@ pub(super) fn activated(
 ) -> Result<NewEvent, Refusal> {
     let id = &license.id;
     Ok(NewEvent::new(
-        &id.account,
+        id.group.account.as_str(),
         id.to_string(),
         at,
         Payload::LicenseActivated(LicenseActivated {
-            license_group: id.group_name(),
+            license_group: id.group.to_string(),
             seat: id.number,
-            offer: offer::name(&license.offer),
+            offer: license.offer.to_string(),
             offer_display_name: license.offer_display_name.clone(),
             activation_email: email(license)?,
             user_display_name: license.assignment()?.user.display_name(),

@@ -7,17 +7,13 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn id() -> LicenseId {
-    LicenseId {
-        account: "acme".to_owned(),
-        group: "office".to_owned(),
-        number: 1,
-    }
+    LicenseId::of(&["acme", "office", "1"]).unwrap()
 }
 
 fn seat() -> License {
     License {
         id: id(),
-        offer: "apps-for-business".to_owned(),
+        offer: OfferId::new("apps-for-business"),
         offer_display_name: "Apps for business".to_owned(),
         state: State::Unassigned,
         delete_at_renewal: false,
@@ -37,7 +33,7 @@ fn user() -> User {
 }
 
 fn email(given: &str) -> Result<ActivationEmail, String> {
-    ActivationEmail::complete(given, &id(), "octroi.example")
+    ActivationEmail::complete(given, &id().group, "octroi.example")
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -102,7 +98,7 @@ proptest! {
                 Ok(after) => {
                     prop_assert_eq!(after.version, before.version + 1);
                     prop_assert!(after.updated_at >= before.updated_at);
-                    prop_assert_ne!(before.state.name(), "DELETED");
+                    prop_assert_ne!(before.state.as_str(), "DELETED");
                     if !matches!(after.state, State::Active(_)) {
                         prop_assert_eq!(after.devices, Counters::default());
                     }
@@ -110,9 +106,9 @@ proptest! {
                 }
                 Err(refusal) => {
                     let expected = match before.state {
-                        State::Deleted { .. } => Refusal::Deleted,
-                        State::Unassigned => Refusal::Unassigned,
-                        State::Active(_) => Refusal::Assigned,
+                        State::Deleted { .. } => refusal::license_deleted(&before.id),
+                        State::Unassigned => refusal::license_unassigned(&before.id),
+                        State::Active(_) => refusal::license_assigned(&before.id),
                     };
                     prop_assert_eq!(refusal, expected);
                 }
@@ -183,15 +179,15 @@ fn the_end_of_a_period_counts_before_it_is_worked_off() {
         terminated: true,
         ..group
     };
-    let renewing = |suspended| Standing::Renewing { suspended };
+    let renewing = |suspended| GroupStatus::Renewing { suspended };
     for (group, before, after) in [
-        (group, Standing::Open, renewing(false)),
-        (suspended, Standing::Suspended, renewing(true)),
-        (ending, Standing::Suspended, Standing::Terminated),
-        (terminated, Standing::Terminated, Standing::Terminated),
+        (group, GroupStatus::Open, renewing(false)),
+        (suspended, GroupStatus::Suspended, renewing(true)),
+        (ending, GroupStatus::Suspended, GroupStatus::Terminated),
+        (terminated, GroupStatus::Terminated, GroupStatus::Terminated),
     ] {
-        assert_eq!(Standing::at(at(1), group), before, "{group:?}");
-        assert_eq!(Standing::at(at(2), group), after, "{group:?}");
+        assert_eq!(GroupStatus::at(at(1), group), before, "{group:?}");
+        assert_eq!(GroupStatus::at(at(2), group), after, "{group:?}");
     }
 }
 
