@@ -7,7 +7,7 @@ const FILE: usize = 500;
 /// Lines of a file of tests: a journey is read from top to bottom.
 const JOURNEY: usize = 700;
 /// Lines of code in the platform, at most: what the three services share must stay small enough to be known by heart.
-const PLATFORM: usize = 5_810;
+const PLATFORM: usize = 6_200;
 
 #[test]
 fn the_top_level_holds_what_the_design_names() {
