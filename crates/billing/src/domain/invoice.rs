@@ -228,7 +228,10 @@ mod tests {
                 invoice.mentions.iter().any(|line| line.contains(said)),
                 "{said}"
             );
-            assert_eq!(invoice.name(), name("acme", Uuid::nil()));
+            assert_eq!(
+                invoice.id.to_string(),
+                format!("accounts/acme/invoices/{}", Uuid::nil())
+            );
             assert_eq!(invoice.state.paid_at(), (said == "Acquittée").then_some(at));
         }
     }

@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn nothing_is_posted_for_nothing() {
         let posting = Posting {
-            account: "acme".into(),
+            account: AccountId::new("acme"),
             seller: "specimen".into(),
             currency: Currency::find("EUR").unwrap(),
             source: "accounts/acme/invoices/x".into(),

@@ -210,10 +210,7 @@ mod tests {
             let mut seller = Seller::specimen(Currency::find("EUR").unwrap());
             take(&mut seller);
             let refused = seller.check_complete().unwrap_err();
-            assert_eq!(
-                (&*refused.seller, &*refused.missing),
-                ("sellers/specimen", &[field][..])
-            );
+            assert_eq!(refused, seller_incomplete("sellers/specimen", field));
         }
     }
 }

@@ -3,25 +3,29 @@
 use std::fmt::Debug;
 
 use jiff::Timestamp;
+use octroi_platform::name::Name;
 use uuid::Uuid;
 
 use super::account::Locale;
 use super::bill::tests::{account, euro};
-use super::bill_run::BillRun;
+use super::bill_run::BillRunId;
+use super::invoice::{self, InvoiceId};
 use super::ledger::{Book, TransferKind};
 use super::money::Rate;
-use super::payment_method::{NewMethod, PaymentMethod, TestToken};
-use super::price::{self, UsagePolicy};
+use super::order::OrderId;
+use super::payment::PaymentId;
+use super::payment_method::PaymentMethodId;
+use super::price::UsagePolicy;
 use super::quote::Quote;
-use super::seller::Seller;
 use super::settlement::{Attempt, Charge, Means, Settlement};
 use super::tax::TaxCategory;
-use super::{invoice, payment, payment_method};
 
 fn settlement() -> Settlement {
     let attempt = Attempt {
-        account: "acme".into(),
-        order: "o1".into(),
+        order: OrderId {
+            account: account().id,
+            id: "o1".into(),
+        },
         number: 2,
     };
     let quote = Quote {
@@ -38,68 +42,51 @@ fn settlement() -> Settlement {
     Settlement::begin(
         attempt,
         charge,
-        Means::OnFile(Uuid::nil()),
+        Means::OnFile(PaymentMethodId {
+            account: account().id,
+            id: Uuid::nil(),
+        }),
         Uuid::nil(),
         quote.at,
     )
 }
 
+/// A name is written as it is read, and nothing else reads as it.
+fn named<N: Name + PartialEq + Debug>(name: N, written: &str, account: Option<&str>) {
+    assert_eq!(name.to_string(), written);
+    assert_eq!(N::parse(written).as_ref(), Some(&name));
+    assert_eq!(name.account(), account);
+    for bad in [
+        &written[1..],
+        &format!("{written}/x"),
+        "",
+        "accounts/acme/things/1",
+    ] {
+        assert_eq!(N::parse(bad), None, "{bad:?}");
+    }
+}
+
 #[test]
 fn every_noun_has_its_resource_name() {
     const NIL: &str = "00000000-0000-0000-0000-000000000000";
-    let id = Uuid::nil();
-    let now = Timestamp::UNIX_EPOCH;
-    let new = NewMethod {
-        token: TestToken::Success,
-        display_name: "Visa".into(),
+    let (account, id) = (account().id, Uuid::nil());
+    let acme = Some("acme");
+    let under = |collection: &str| format!("accounts/acme/{collection}/{NIL}");
+    named(BillRunId("november".into()), "billRuns/november", None);
+    let order = settlement().attempt.order;
+    named(order, "accounts/acme/orders/o1", acme);
+    let payment = PaymentId {
+        account: account.clone(),
+        id,
     };
-    let settlement = settlement();
-    let paid = settlement.payment().unwrap();
-    let run = BillRun::new("2026-11".into(), "2026-11".parse().unwrap(), false, now);
-    for (name, expected) in [
-        (account().name(), "accounts/acme".to_owned()),
-        (Seller::specimen(euro()).name(), "sellers/specimen".into()),
-        (run.name(), "billRuns/2026-11".into()),
-        (price::name(id), format!("prices/{NIL}")),
-        (
-            invoice::name("acme", id),
-            format!("accounts/acme/invoices/{NIL}"),
-        ),
-        (
-            payment::name("acme", id),
-            format!("accounts/acme/payments/{NIL}"),
-        ),
-        (paid.name(), format!("accounts/acme/payments/{NIL}")),
-        (paid.order_name(), "accounts/acme/orders/o1".into()),
-        (
-            settlement.attempt.order_name(),
-            "accounts/acme/orders/o1".into(),
-        ),
-        (settlement.attempt.charge_key(), "acme/o1/2".into()),
-        (
-            payment_method::name("acme", id),
-            format!("accounts/acme/paymentMethods/{NIL}"),
-        ),
-        (
-            PaymentMethod::put_on_file("acme", id, new, true, now).name(),
-            format!("accounts/acme/paymentMethods/{NIL}"),
-        ),
-    ] {
-        assert_eq!(name, expected);
-    }
-    assert_eq!(
-        price::parse_name(&price::name(Uuid::max())),
-        Some(Uuid::max())
-    );
-    for bad in [
-        "",
-        "prices/",
-        "prices/x",
-        NIL,
-        "offers/00000000-0000-0000-0000-000000000000",
-    ] {
-        assert_eq!(price::parse_name(bad), None);
-    }
+    named(payment, &under("payments"), acme);
+    let method = PaymentMethodId {
+        account: account.clone(),
+        id,
+    };
+    named(method, &under("paymentMethods"), acme);
+    named(InvoiceId { account, id }, &under("invoices"), acme);
+    assert_eq!(settlement().attempt.charge_key(), "acme/o1/2");
 }
 
 /// Every value is written as its word, and read from that word and no other.

@@ -399,7 +399,7 @@ mod tests {
     fn a_device_stops_no_earlier_than_it_began() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let working = Device {
-            id: Uuid::nil(),
+            id: DeviceId::of(&["acme", "office", "1", &Uuid::nil().to_string()]).unwrap(),
             device: device(0, false),
             registered_at: at(5),
             deactivated_at: None,

@@ -232,7 +232,7 @@ fn numbers_go_on_from_one_order_to_the_next() {
     let zones = Zones::fixed(TimeZone::UTC);
     let group = born(&zones, at(1_800_000_000), RenewalPeriod::Month, true);
     assert_eq!(group.next_license_number, 11);
-    assert_eq!(group.name(), name("acme", "office"));
+    assert_eq!(group.id.to_string(), "accounts/acme/licenseGroups/office");
     let group = group.receive(&order(5), at(1_800_000_100));
     assert_eq!((group.next_license_number, group.version), (16, 2));
 }
@@ -308,18 +308,13 @@ fn room_ends_at_the_limit_and_a_refusal_says_it() {
         let seats = Seats {
             used,
             reserved,
-            ..Seats::none("x".to_owned(), Some(4))
+            ..Seats::none(OfferId::new("x"), Some(4))
         };
-        match seats.check_room(more) {
-            Ok(()) => assert!(fits, "{used} {reserved} {more}"),
-            Err(Error::LicenseLimitReached { offer, limit }) => {
-                assert!(!fits, "{used} {reserved} {more}");
-                assert_eq!((offer.as_str(), limit), ("offers/x", 4));
-            }
-            Err(other) => panic!("{other}"),
-        }
+        let refused = || refusal::license_limit_reached(&OfferId::new("x"), 4);
+        let expected = if fits { Ok(()) } else { Err(refused()) };
+        assert_eq!(seats.check_room(more), expected, "{used} {reserved} {more}");
     }
-    let without_limit = Seats::none("x".to_owned(), None);
+    let without_limit = Seats::none(OfferId::new("x"), None);
     assert!(without_limit.check_room(i32::MAX).is_ok());
 }
 
@@ -357,13 +352,13 @@ fn a_termination_is_taken_back_whole_and_an_end_leaves_no_seat() {
         used: 3,
         active: 2,
         reserved: 1,
-        ..Seats::none("x".to_owned(), Some(9))
+        ..Seats::none(OfferId::new("x"), Some(9))
     }];
-    let leaving = group.clone().schedule_termination(farewell(), now).unwrap();
-    let stays = leaving.clone().cancel_termination(now).unwrap();
+    let going = group.clone().schedule_termination(leaving(), now).unwrap();
+    let stays = going.clone().cancel_termination(now).unwrap();
     assert_eq!((&stays.state, stays.version), (&group.state, 3));
     let end = group.period.end;
-    let Some(PeriodEnd::Ended(ended)) = leaving.at_period_end(&zones, end) else {
+    let Some(PeriodEnd::Ended(ended)) = going.at_period_end(&zones, end) else {
         panic!("it was to end");
     };
     let seats = &ended.seats[0];
@@ -371,7 +366,7 @@ fn a_termination_is_taken_back_whole_and_an_end_leaves_no_seat() {
         (seats.used, seats.active, seats.reserved, seats.cap),
         (0, 0, 1, Some(9))
     );
-    assert_eq!(group.terminate(farewell(), now).unwrap().seats[0].used, 0);
+    assert_eq!(group.terminate(leaving(), now).unwrap().seats[0].used, 0);
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn a_quoted_order_awaits_payment_for_24_hours() {
     assert_eq!(order.expires_at, at(1_800_000_000 + 86_400));
     assert_eq!(order.lines[1].price, "prices/2");
     assert_eq!(order.quantity(), 100_010);
-    assert_eq!(order.name(), name("acme", "o1"));
+    assert_eq!(order.id.to_string(), "accounts/acme/orders/o1");
     let just = at(1_800_000_000 + 86_399);
     assert!(order.clone().pay(just).is_ok());
     assert_eq!(order.clone().expire(just), order);

@@ -74,6 +74,8 @@ impl Attempt {
 
 #[cfg(test)]
 mod tests {
+    use octroi_platform::name::Name as _;
+
     use super::*;
 
     #[test]
@@ -88,8 +90,7 @@ mod tests {
             (i32::MAX, 60_000),
         ] {
             let attempt = Attempt {
-                account: "acme".to_owned(),
-                order: "o1".to_owned(),
+                order: OrderId::of(&["acme", "o1"]).unwrap(),
                 number: 1,
                 request: None,
                 method: None,

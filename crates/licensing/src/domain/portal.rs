@@ -224,7 +224,7 @@ mod tests {
             assert!(french.instructions.lines().count() >= 3);
             assert!(!french.instructions.contains("  "));
             assert!(english.instructions.lines().count() >= 3);
-            let path = platform.name().to_lowercase().replace('_', "-");
+            let path = platform.as_str().to_lowercase().replace('_', "-");
             assert_eq!((french.platform, french.path), (platform, path.as_str()));
         }
     }

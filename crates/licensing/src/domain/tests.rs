@@ -1,33 +1,48 @@
 //! How the domain names and spells its nouns: other services and stored rows know them by these words.
 
-use super::device::{Kind, Platform};
+use std::fmt::Debug;
+
+use octroi_platform::name::Name;
+
+use super::device::{DeviceId, Kind, Platform};
+use super::group::GroupId;
 use super::license::{LicenseId, State};
-use super::order::{self, Receipt};
+use super::offer::OfferId;
+use super::order::{self, OrderId, Receipt};
 use super::portal::Throttle;
-use super::{account, group, offer};
+
+/// A name is written as it is read, and nothing else reads as it.
+fn named<N: Name + PartialEq + Debug>(ids: &[&str], written: &str, account: Option<&str>) {
+    let name = N::of(ids).unwrap();
+    assert_eq!(name.to_string(), written);
+    assert_eq!(N::parse(written).as_ref(), Some(&name));
+    assert_eq!(name.account(), account);
+    for bad in [
+        &written[1..],
+        &format!("{written}/x"),
+        "",
+        "accounts/acme/things/1",
+    ] {
+        assert_eq!(N::parse(bad), None, "{bad:?}");
+    }
+}
 
 #[test]
 fn every_noun_has_its_resource_name() {
-    let license = LicenseId {
-        account: "acme".to_owned(),
-        group: "office".to_owned(),
-        number: 7,
-    };
-    for (name, expected) in [
-        (account::name("acme"), "accounts/acme"),
-        (
-            group::name("acme", "office"),
-            "accounts/acme/licenseGroups/office",
-        ),
-        (license.group_name(), "accounts/acme/licenseGroups/office"),
-        (
-            license.to_string(),
-            "accounts/acme/licenseGroups/office/licenses/7",
-        ),
-        (offer::name("apps"), "offers/apps"),
-        (order::name("acme", "o1"), "accounts/acme/orders/o1"),
-    ] {
-        assert_eq!(name, expected);
+    const NIL: &str = "00000000-0000-0000-0000-000000000000";
+    let (group, license) = (
+        "accounts/acme/licenseGroups/office",
+        ["acme", "office", "7"],
+    );
+    let acme = Some("acme");
+    named::<OfferId>(&["apps"], "offers/apps", None);
+    named::<OrderId>(&["acme", "o1"], "accounts/acme/orders/o1", acme);
+    named::<GroupId>(&["acme", "office"], group, acme);
+    named::<LicenseId>(&license, &format!("{group}/licenses/7"), acme);
+    let device = [&license[..], &[NIL]].concat();
+    named::<DeviceId>(&device, &format!("{group}/licenses/7/devices/{NIL}"), acme);
+    for number in ["0", "-1", "07", "x", "2147483648"] {
+        assert_eq!(LicenseId::of(&["acme", "office", number]), None, "{number}");
     }
 }
 
@@ -41,22 +56,22 @@ fn every_value_has_its_word() {
         "IOS",
         "ANDROID_PHONE",
     ];
-    assert_eq!(Platform::ALL.map(Platform::name), words);
-    assert_eq!(words.map(Platform::named), Platform::ALL.map(Some));
-    assert_eq!(Platform::named("BEOS"), None);
+    assert_eq!(Platform::ALL.map(Platform::as_str), words);
+    assert_eq!(words.map(Platform::parse), Platform::ALL.map(Some));
+    assert_eq!(Platform::parse("BEOS"), None);
     let kinds = [Kind::Computer, Kind::Tablet, Kind::Smartphone];
     assert_eq!(
-        kinds.map(Kind::name),
+        kinds.map(Kind::as_str),
         ["computers", "tablets", "smartphones"]
     );
     let throttles = [Throttle::Login, Throttle::Client, Throttle::Overall];
     assert_eq!(
-        throttles.map(Throttle::name),
+        throttles.map(Throttle::as_str),
         ["LOGIN", "CLIENT", "OVERALL"]
     );
     let at = jiff::Timestamp::UNIX_EPOCH;
-    assert_eq!(State::Unassigned.name(), "UNASSIGNED");
-    assert_eq!(State::Deleted { at }.name(), "DELETED");
+    assert_eq!(State::Unassigned.as_str(), "UNASSIGNED");
+    assert_eq!(State::Deleted { at }.as_str(), "DELETED");
     let receipt = Receipt::default();
     let states = [
         order::State::AwaitingPayment,
@@ -72,5 +87,5 @@ fn every_value_has_its_word() {
         "EXPIRED",
         "CANCELLED",
     ];
-    assert_eq!(states.each_ref().map(order::State::text), words);
+    assert_eq!(states.each_ref().map(order::State::as_str), words);
 }

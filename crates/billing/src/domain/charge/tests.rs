@@ -1,11 +1,14 @@
 use super::*;
 use crate::domain::bill::tests::{account, euro};
 use crate::domain::money::Rate;
+use crate::domain::order::OrderId;
 use crate::domain::quote::{Asked, Priced, Quote};
 use crate::domain::settlement::Charge;
 use crate::domain::tax::TaxCategory;
 use crate::domain::usage::DayUse;
+use crate::refusal::{price_missing, tax_rate_missing};
 use jiff::{civil::date, tz::TimeZone};
+use octroi_platform::name::Name as _;
 use proptest::prelude::*;
 
 fn at(text: &str) -> Timestamp {
@@ -70,7 +73,7 @@ fn charge(
     sold: &[Sold],
     rates: &[TaxRate],
     billed: &[Billed],
-) -> Result<Vec<(i64, i32, i32, i64)>, Unchargeable> {
+) -> Result<Vec<(i64, i32, i32, i64)>, Refusal> {
     let account = account();
     let knowledge = Knowledge {
         account: &account,
@@ -119,17 +122,17 @@ fn a_month_uses_the_price_of_its_first_instant() {
 fn nothing_is_assumed() {
     let late = [price(1, 900, UsagePolicy::Peak, "2026-11-02T00:00:00Z")];
     let rates = [rate(200_000, date(2026, 11, 30))];
-    assert!(matches!(
+    assert_eq!(
         charge(&late, &[], &rates, &[]),
-        Err(Unchargeable::PriceMissing { .. })
-    ));
+        Err(price_missing("offers/a", "EUR"))
+    );
     let prices = [price(1, 900, UsagePolicy::Peak, "2026-01-01T00:00:00Z")];
     assert!(charge(&prices, &[], &rates, &[]).is_ok());
     let too_late = [rate(200_000, date(2026, 12, 1))];
-    assert!(matches!(
+    assert_eq!(
         charge(&prices, &[], &too_late, &[]),
-        Err(Unchargeable::TaxRateMissing { .. })
-    ));
+        Err(tax_rate_missing("FR"))
+    );
 }
 
 #[test]
@@ -329,8 +332,7 @@ fn an_order_s_lines_are_its_set_up_fees() {
     let lines = [asked(3, with_fee(1, 250)), asked(1, with_fee(2, 100))];
     let quote = Quote::make(euro(), &lines, tax, Timestamp::UNIX_EPOCH).unwrap();
     let order = OrderCharge {
-        account: "acme".into(),
-        order: "accounts/acme/orders/o1".into(),
+        order: OrderId::parse("accounts/acme/orders/o1").unwrap(),
         charge: Charge::of(&quote, "specimen"),
         lines: quote.lines,
     };
