@@ -246,7 +246,7 @@ impl BillRuns {
         after: &AccountId,
         size: i64,
         now: Timestamp,
-    ) -> Result<Option<(Tx, Vec<Row>, Vec<String>)>, Error> {
+    ) -> Result<Option<(Tx, Vec<Row>, Vec<AccountId>)>, Error> {
         let call = Call::background(now, "octroi.billing.v1.BillRunService/CreateBillRun");
         let (tx, held) = self
             .db
@@ -339,7 +339,7 @@ impl Chunk {
         tx: &Tx,
         run: &UnderWay,
         accounts: Vec<(Account, Seller)>,
-        behind: &[String],
+        behind: &[AccountId],
     ) -> Result<Vec<Due>, Error> {
         let mut ended = Vec::with_capacity(accounts.len());
         for (account, seller) in accounts {
@@ -364,7 +364,7 @@ impl Chunk {
             if closed.iter().any(|closed| closed.month == run.month) {
                 self.tally.skipped += 1;
             } else if behind.contains(&account.id) {
-                self.park(Failure {
+                self.fail(Failure {
                     account: account.id,
                     reason: "USAGE_BEHIND".to_owned(),
                     message: BEHIND.to_owned(),
