@@ -362,7 +362,8 @@ mod tests {
         assert_eq!(fixed.clone().addressed(Some(&account)), fixed);
         let sending = addressed.begin_try(instant(1)).unwrap();
         assert_eq!((sending.delivery, sending.attempts), (Delivery::Sending, 1));
-        assert!(sending.id.to_string().starts_with("accounts/acme/emails/0000"));
+        let name = sending.id.to_string();
+        assert!(name.starts_with("accounts/acme/emails/0000"));
     }
 
     #[test]
