@@ -33,7 +33,7 @@ use crate::app::payment_method::PaymentMethods;
 use crate::app::quote::Quotes;
 use crate::app::seller::Sellers;
 use crate::app::settlement::Settlements;
-use crate::domain::seller::SPECIMEN_ZONE;
+use crate::domain::seller::{SPECIMEN_ZONE, SellerId};
 use crate::grpc::account::AccountApi;
 use crate::grpc::bill_run::BillRunApi;
 use crate::grpc::intake::UsageIntake;
@@ -105,7 +105,9 @@ const BILL_EVERY: Duration = Duration::from_secs(5);
 pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Running, StartError> {
     let seller = settings.seller();
     let (shell, seller) = Shell::open(&SERVICE, &settings.platform, seller, shutdown).await?;
-    let specimen = settings.specimen_seller.then(|| "specimen".to_owned());
+    let specimen = settings
+        .specimen_seller
+        .then(|| SellerId("specimen".to_owned()));
     let zone = seller.as_ref().map_or(SPECIMEN_ZONE, |seller| &seller.zone);
     let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
     let (db, clock) = (&shell.db, &shell.clock);

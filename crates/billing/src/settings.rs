@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::domain::account::check_zone;
 use crate::domain::address::{Address, check_country};
 use crate::domain::money::{Currency, Money, Rate};
-use crate::domain::seller::{Seller, Sentence};
+use crate::domain::seller::{Seller, SellerId, Sentence};
 use crate::domain::vat::{check_vat_number, is_siren};
 
 /// Settings of the billing service.
@@ -157,7 +157,7 @@ impl SellerFile {
         }
         match (zone, currency) {
             (Ok(zone), Some(currency)) if wrong.is_empty() => Ok(Seller {
-                id: self.id,
+                id: SellerId(self.id),
                 specimen: self.specimen,
                 legal_name: self.legal_name,
                 legal_form: self.legal_form,

@@ -6,13 +6,14 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::domain::account::{Account, AccountChange, NewAccount, SellerDefaults};
+use crate::domain::seller::SellerId;
 use crate::{event, store};
 
 #[derive(Clone)]
 pub struct Accounts {
     pub db: Db,
-    /// Id of the installation's own seller, for accounts that name none.
-    pub seller: Option<String>,
+    /// The installation's own seller, for accounts that name none.
+    pub seller: Option<SellerId>,
 }
 
 impl Aggregate for Account {
@@ -39,7 +40,7 @@ impl Aggregate for Account {
             },
             "vat_number": self.vat_number,
             "currency": self.currency.code(),
-            "seller": self.seller,
+            "seller": self.seller.0,
             "locale": self.locale.as_str(),
             "time_zone": self.time_zone(),
             "version": self.version,
@@ -62,7 +63,7 @@ impl Accounts {
         let sql = store::seller::GET_FOR_NEW_ACCOUNT;
         let (mut tx, rows) = self.db.begin(call, requests, sql, &[&seller, &id]).await?;
         let row = rows.first().ok_or_else(no_seller)?;
-        let seller = match row_get::<Option<&str>>(row, "seller_id")? {
+        let seller = match row_get::<Option<SellerId>>(row, "seller_id")? {
             None => return Err(no_seller()),
             Some(_) => store::seller::from_row(row)?.defaults(),
         };
@@ -118,7 +119,7 @@ impl Accounts {
                 |held| {
                     let (row, before) = (&held.row, &held.now);
                     let seller = SellerDefaults {
-                        id: row_get::<Option<String>>(row, "default_seller")?
+                        id: row_get::<Option<SellerId>>(row, "default_seller")?
                             .ok_or_else(no_seller)?,
                         currency: store::currency(row, "seller", "default_currency")?,
                         zone: row_get(row, "default_zone")?,

@@ -15,8 +15,7 @@ use crate::domain::charge::setup_lines;
 use crate::domain::invoice::{Draft, Invoice, InvoiceId, Shown, ShownLine};
 use crate::domain::ledger::Posting;
 use crate::domain::mention::Terms;
-use crate::domain::order::OrderId;
-use crate::domain::seller::Seller;
+use crate::domain::seller::{Seller, SellerId};
 use crate::domain::settlement::OrderCharge;
 use crate::store::account::account_columns;
 use crate::store::seller::seller_columns;
@@ -167,7 +166,7 @@ impl Invoices {
 /// # Errors
 /// The database's; a conflict when the seller's day has ended since the drafts were made.
 pub async fn issue(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Result<Vec<Invoice>, Error> {
-    let mut wanted: BTreeMap<String, (Date, i64)> = BTreeMap::new();
+    let mut wanted: BTreeMap<SellerId, (Date, i64)> = BTreeMap::new();
     for draft in &drafts {
         wanted
             .entry(draft.bill.seller.clone())
@@ -184,7 +183,7 @@ pub async fn issue(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Result<Ve
     if drafts.iter().any(|draft| draft.is_of_yesterday(today)) {
         return Err(Error::Conflict("the seller's day has ended in between"));
     }
-    let mut numbers: BTreeMap<String, _> = wanted
+    let mut numbers: BTreeMap<SellerId, _> = wanted
         .into_iter()
         .zip(taken)
         .map(|((seller, ..), taken)| (seller, (taken.date, taken.numbers())))
@@ -253,14 +252,14 @@ pub async fn issue_order(
     test_clock: bool,
     now: Timestamp,
 ) -> Result<Invoice, Error> {
-    let OrderId { account, id } = &charge.order;
+    let account = &charge.order.account;
     let rows = tx.query(ACCOUNT, &[account]).await?;
     let row = rows.first().ok_or_else(|| tx.call().not_found(account))?;
     let (account, seller) = (
         store::account::from_row(row)?,
         store::seller::from_row(row)?,
     );
-    let order = id.clone();
+    let order = charge.order.clone();
     let lines = setup_lines(charge, account.locale)?;
     let bill = Bill::new(
         &account,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::domain::money::{Currency, Rate};
-use crate::domain::price::{self, Price, UsagePolicy};
+use crate::domain::price::{Price, PriceId, UsagePolicy};
 use crate::domain::seller::Seller;
 use crate::domain::tax::{TaxCategory, TaxRate};
 use crate::store;
@@ -44,7 +44,7 @@ impl Sellers {
         }
         store::seller::put(&mut tx, seller, call.now);
         tx.audit(
-            &seller.name(),
+            &seller.id.to_string(),
             before.as_ref().map(audited),
             Some(audited(seller)),
         );
@@ -76,7 +76,7 @@ impl Sellers {
                 let price = specimen_price(offer, euro, monthly, valid_from);
                 store::price::insert(&mut tx, &price, call.now);
                 let after = json!({ "offer": offer, "currency": euro.code(), "monthly": monthly });
-                tx.audit(&price::name(price.id), None, Some(after));
+                tx.audit(&price.id.to_string(), None, Some(after));
             }
         }
         if !taxed.contains(&seller.address.country) {
@@ -97,7 +97,7 @@ impl Sellers {
 
 fn specimen_price(offer: &str, currency: Currency, monthly: i64, valid_from: Timestamp) -> Price {
     Price {
-        id: Uuid::now_v7(),
+        id: PriceId(Uuid::now_v7()),
         offer: offer.to_owned(),
         currency,
         monthly,

@@ -20,6 +20,7 @@ use crate::domain::ledger::Posting;
 use crate::domain::money::Money;
 use crate::domain::order::OrderId;
 use crate::domain::payment_method::{NewMethod, PaymentMethod, PaymentMethodId, TestToken};
+use crate::domain::price::PriceId;
 use crate::domain::quote::Quote;
 use crate::domain::settlement::{
     Attempt, Charge, METHOD_MISSING, METHOD_UNKNOWN, Means, OrderCharge, QUOTE_MISMATCH,
@@ -198,7 +199,7 @@ impl Settlements {
         let row = rows.first().ok_or_else(|| call.not_found(account))?;
         let customer = store::account::from_row(row)?;
         let seller = store::seller::from_row(row)?;
-        let named: Vec<Uuid> = quote.lines.iter().map(|line| line.price).collect();
+        let named: Vec<PriceId> = quote.lines.iter().map(|line| line.price).collect();
         // With the account held nobody else begins an attempt of it, so what is read now stays true.
         let (attempts, prices, default) = tokio::try_join!(
             store::settlement::of_order(&tx, &attempt.order),

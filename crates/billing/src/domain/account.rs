@@ -9,6 +9,7 @@ use octroi_platform::text::is_unseen;
 
 use super::address::Address;
 use super::money::Currency;
+use super::seller::SellerId;
 use crate::refusal::{account_fixed, account_held};
 
 /// Language of e-mails and documents.
@@ -61,8 +62,8 @@ pub struct Account {
     pub vat_number: String,
     /// The currency of everything that it is charged. Fixed after the first order.
     pub currency: Currency,
-    /// Id of the seller. Fixed after the first order.
-    pub seller: String,
+    /// Fixed after the first order.
+    pub seller: SellerId,
     /// Language of e-mails and documents.
     pub locale: Locale,
     /// Every time zone that it has had, oldest first; never empty.
@@ -79,8 +80,7 @@ pub struct Account {
 /// What an account takes from its seller where it says nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SellerDefaults {
-    /// Id of the seller.
-    pub id: String,
+    pub id: SellerId,
     /// Its currency.
     pub currency: Currency,
     /// Its IANA time zone.
@@ -100,8 +100,8 @@ pub struct NewAccount {
     pub vat_number: String,
     /// The seller's when none.
     pub currency: Option<Currency>,
-    /// Id of the seller; the installation's own when none.
-    pub seller: Option<String>,
+    /// The installation's own when none.
+    pub seller: Option<SellerId>,
     /// Language.
     pub locale: Locale,
     /// IANA time zone; the seller's when none.
@@ -122,8 +122,7 @@ pub struct AccountChange {
     pub vat_number: Option<String>,
     /// Currency.
     pub currency: Option<Option<Currency>>,
-    /// Id of the seller.
-    pub seller: Option<Option<String>>,
+    pub seller: Option<Option<SellerId>>,
     /// Language.
     pub locale: Option<Locale>,
     /// IANA time zone.

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use octroi_calendar::{Month, Span};
 use octroi_platform::name::AccountId;
 use octroi_platform::refusal::Refusal;
-use uuid::Uuid;
 
 use super::account::{Account, Locale};
 use super::address::Address;
 use super::money::{Currency, Rate, add, ratio, sum};
-use super::price::UsagePolicy;
-use super::seller::Seller;
+use super::order::OrderId;
+use super::price::{PriceId, UsagePolicy};
+use super::seller::{Seller, SellerId};
 use super::tax::TaxCategory;
 use super::usage::DayUse;
 
@@ -27,10 +27,7 @@ pub enum Charged {
         span: Span,
     },
     /// What an order's quote said was due at once.
-    Order {
-        /// Id of the order.
-        order: String,
-    },
+    Order { order: OrderId },
 }
 
 /// A seller or a buyer, as printed.
@@ -115,8 +112,7 @@ pub struct Item {
     pub unit_price: i64,
     /// How many units the unit price buys: 1, or for DAILY the days that the month had.
     pub base_quantity: i32,
-    /// The price.
-    pub price: Uuid,
+    pub price: PriceId,
     /// The tax.
     pub tax: Applied,
 }
@@ -160,8 +156,7 @@ pub struct Bill {
     pub account: AccountId,
     /// What it charges.
     pub charged: Charged,
-    /// Id of the seller.
-    pub seller: String,
+    pub seller: SellerId,
     /// The seller as it is printed.
     pub seller_party: Party,
     /// The customer as it is printed.
@@ -239,7 +234,9 @@ pub(crate) mod tests {
     use crate::domain::address::Address;
     use crate::refusal::amount_overflow;
     use jiff::Timestamp;
+    use octroi_platform::name::Name as _;
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     pub(crate) fn account() -> Account {
         Account {
@@ -254,7 +251,7 @@ pub(crate) mod tests {
             },
             vat_number: String::new(),
             currency: euro(),
-            seller: "specimen".into(),
+            seller: SellerId("specimen".into()),
             locale: Locale::Fr,
             zones: Vec::new(),
             first_order_at: None,
@@ -263,6 +260,11 @@ pub(crate) mod tests {
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,
         }
+    }
+
+    pub(crate) fn order() -> Charged {
+        let order = OrderId::parse("accounts/acme/orders/o1").unwrap();
+        Charged::Order { order }
     }
 
     pub(crate) fn euro() -> Currency {
@@ -282,7 +284,7 @@ pub(crate) mod tests {
             quantity,
             unit_price,
             base_quantity,
-            price: Uuid::nil(),
+            price: PriceId(Uuid::nil()),
             tax: Applied {
                 category,
                 rate: Rate::from_ppm(ppm).unwrap(),
@@ -292,7 +294,7 @@ pub(crate) mod tests {
     }
 
     fn bill(lines: Vec<Line>) -> Bill {
-        let order = Charged::Order { order: "o1".into() };
+        let order = order();
         Bill::new(&account(), &Seller::specimen(euro()), order, lines, false).unwrap()
     }
 
@@ -314,7 +316,7 @@ pub(crate) mod tests {
     #[test]
     fn amounts_beyond_exactness_are_refused() {
         let huge = line(1, i64::MAX, 1, 0);
-        let order = Charged::Order { order: "o1".into() };
+        let order = order();
         let bill = Bill::new(
             &account(),
             &Seller::specimen(euro()),

@@ -6,12 +6,11 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use octroi_calendar::{Month, Span, Zones};
 use octroi_platform::refusal::Refusal;
-use uuid::Uuid;
 
 use super::account::{Account, Locale};
 use super::bill::{Applied, Consumption, Item, Line};
 use super::mention::month_name;
-use super::price::{Price, UsagePolicy};
+use super::price::{Price, PriceId, UsagePolicy};
 use super::settlement::OrderCharge;
 use super::tax::{TaxRate, in_force};
 use super::usage::Usage;
@@ -54,8 +53,7 @@ pub struct Billed {
     pub group: String,
     /// Resource name of the offer.
     pub offer: String,
-    /// The price.
-    pub price: Uuid,
+    pub price: PriceId,
     /// How much, over every invoice.
     pub quantity: i32,
 }
@@ -72,7 +70,7 @@ pub struct Sold {
     /// Name of the offer for people.
     pub offer_name: String,
     /// When the offer entered the group, and the price that its first order quoted.
-    pub entry: Option<(Timestamp, Uuid)>,
+    pub entry: Option<(Timestamp, PriceId)>,
 }
 
 /// What is known of an account when it is charged.

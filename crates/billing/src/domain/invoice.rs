@@ -159,14 +159,12 @@ impl Draft {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::bill::Charged;
-    use crate::domain::bill::tests::{account, euro, line};
+    use crate::domain::bill::tests::{account, euro, line, order};
     use crate::domain::seller::Seller;
     use jiff::civil::date;
 
     fn draft(unit_price: i64, paid: bool) -> Draft {
         let seller = Seller::specimen(euro());
-        let order = Charged::Order { order: "o1".into() };
         Draft {
             id: InvoiceId {
                 account: account().id,
@@ -175,7 +173,7 @@ mod tests {
             bill: Bill::new(
                 &account(),
                 &seller,
-                order,
+                order(),
                 vec![line(1, unit_price, 1, 200_000)],
                 false,
             )

@@ -6,6 +6,7 @@ use octroi_platform::name::AccountId;
 use uuid::Uuid;
 
 use super::money::Currency;
+use super::seller::SellerId;
 
 /// An account of the books. There is one of each per customer, seller and currency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,8 +61,7 @@ pub struct Transfer {
     pub account: AccountId,
     /// Its id.
     pub id: Uuid,
-    /// The seller's id.
-    pub seller: String,
+    pub seller: SellerId,
     /// The book that is debited.
     pub debit: Book,
     /// The book that is credited.
@@ -82,8 +82,7 @@ pub struct Transfer {
 #[derive(Debug, Clone)]
 pub struct Posting {
     pub account: AccountId,
-    /// The seller's id.
-    pub seller: String,
+    pub seller: SellerId,
     /// The currency.
     pub currency: Currency,
     /// Resource name of the invoice or the payment.
@@ -138,7 +137,7 @@ mod tests {
         fn paying_an_invoice_clears_the_receivable(net in 0_i64..1_000_000_000, tax in 0_i64..1_000_000_000) {
             let posting = Posting {
                 account: AccountId::new("acme"),
-                seller: "specimen".into(),
+                seller: SellerId("specimen".into()),
                 currency: Currency::find("EUR").unwrap(),
                 source: "accounts/acme/invoices/x".into(),
                 at: Timestamp::UNIX_EPOCH,
@@ -161,7 +160,7 @@ mod tests {
     fn nothing_is_posted_for_nothing() {
         let posting = Posting {
             account: AccountId::new("acme"),
-            seller: "specimen".into(),
+            seller: SellerId("specimen".into()),
             currency: Currency::find("EUR").unwrap(),
             source: "accounts/acme/invoices/x".into(),
             at: Timestamp::UNIX_EPOCH,

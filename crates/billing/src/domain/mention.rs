@@ -205,7 +205,7 @@ fn percent(rate: Rate, locale: Locale) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::bill::tests::{account, euro, line};
+    use crate::domain::bill::tests::{account, euro, line, order};
     use crate::refusal::seller_incomplete;
     use jiff::civil::date;
 
@@ -213,7 +213,7 @@ mod tests {
     fn the_law_s_mentions_are_there_in_both_languages() {
         let seller = Seller::specimen(euro());
         let terms = Terms::of(&seller).unwrap();
-        let order = || Charged::Order { order: "o1".into() };
+
         let mut account = account();
         let bill = Bill::new(
             &account,
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn where_nothing_is_owed_nothing_can_be_late() {
         let seller = Seller::specimen(euro());
-        let order = Charged::Order { order: "o1".into() };
+        let order = order();
         let free = vec![line(1, 0, 1, 200_000)];
         let bill = Bill::new(&account(), &seller, order, free, false).unwrap();
         let terms = Terms::of(&seller).unwrap();

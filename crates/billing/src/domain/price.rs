@@ -3,9 +3,36 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use octroi_platform::name::{Name, parse_uuid};
+use postgres_types::{FromSql, ToSql};
 use uuid::Uuid;
 
 use super::money::Currency;
+
+/// The name of a price: "prices/{uuid}".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromSql, ToSql)]
+#[postgres(transparent)]
+pub struct PriceId(pub Uuid);
+
+impl Name for PriceId {
+    const KIND: &'static str = "price";
+    const COLLECTIONS: &'static [&'static str] = &["prices"];
+
+    fn of(ids: &[&str]) -> Option<Self> {
+        let [id] = ids else { return None };
+        Some(Self(parse_uuid(id)?))
+    }
+
+    fn account(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl fmt::Display for PriceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "prices/{}", self.0)
+    }
+}
 
 /// How usage is counted for a price.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,8 +76,7 @@ impl fmt::Display for UsagePolicy {
 /// currency.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Price {
-    /// Its id; see [`name`].
-    pub id: Uuid,
+    pub id: PriceId,
     /// Resource name of the offer: "offers/apps-for-business".
     pub offer: String,
     /// The currency of both amounts.
@@ -63,14 +89,4 @@ pub struct Price {
     pub policy: UsagePolicy,
     /// From when it is in force.
     pub valid_from: Timestamp,
-}
-
-/// Resource name of a price: "prices/{uuid}".
-pub fn name(id: Uuid) -> String {
-    format!("prices/{id}")
-}
-
-/// The price that a resource name names.
-pub fn parse_name(name: &str) -> Option<Uuid> {
-    Uuid::try_parse(name.strip_prefix("prices/")?).ok()
 }

@@ -2,10 +2,9 @@
 
 use jiff::Timestamp;
 use octroi_platform::refusal::Refusal;
-use uuid::Uuid;
 
 use super::money::{Currency, Rate, add, sum, times};
-use super::price::{Price, UsagePolicy};
+use super::price::{Price, PriceId, UsagePolicy};
 use super::tax::TaxCategory;
 
 /// The most lines that an order has.
@@ -35,8 +34,7 @@ pub struct QuoteLine {
     pub setup_amount: i64,
     /// Price of one licence and calendar month, without tax.
     pub monthly: i64,
-    /// That price's id.
-    pub price: Uuid,
+    pub price: PriceId,
     /// How usage is counted for it.
     pub policy: UsagePolicy,
 }
@@ -162,12 +160,11 @@ impl QuoteLine {
         let price = prices
             .iter()
             .find(|price| price.id == self.price)
-            .ok_or_else(|| Mismatch(format!("there is no {}", super::price::name(self.price))))?;
+            .ok_or_else(|| Mismatch(format!("there is no {}", self.price)))?;
         if price.offer != self.offer || price.currency != currency {
             return Err(Mismatch(format!(
                 "{} is not a price of {} in {currency}",
-                super::price::name(self.price),
-                self.offer
+                self.price, self.offer
             )));
         }
         Ok(Priced {
@@ -184,6 +181,7 @@ impl QuoteLine {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     fn priced(quantity: i32, setup: i64) -> Priced {
         let offer = "offers/apps-for-business".to_owned();
@@ -193,7 +191,7 @@ mod tests {
                 quantity,
             },
             price: Price {
-                id: Uuid::from_u128(u128::from(setup.unsigned_abs())),
+                id: PriceId(Uuid::from_u128(u128::from(setup.unsigned_abs()))),
                 offer,
                 currency: Currency::find("EUR").unwrap(),
                 monthly: 999,
@@ -230,7 +228,7 @@ mod tests {
             |quote| quote.category = TaxCategory::ReverseCharge,
             |quote| quote.currency = Currency::find("USD").unwrap(),
             |quote| quote.lines[0].setup_fee = 1,
-            |quote| quote.lines[0].price = Uuid::nil(),
+            |quote| quote.lines[0].price = PriceId(Uuid::nil()),
             |quote| quote.lines[0].offer = "offers/other".into(),
         ];
         for change in changes {

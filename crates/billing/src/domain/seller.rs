@@ -1,11 +1,40 @@
 //! Sellers: who invoices, with what the law wants on an invoice (Code de commerce L441-9, R123-237).
 
+use std::fmt;
+
+use octroi_platform::name::Name;
 use octroi_platform::refusal::Refusal;
+use postgres_types::{FromSql, ToSql};
 
 use super::account::{Locale, SellerDefaults};
 use super::address::Address;
 use super::money::{Currency, Rate};
 use crate::refusal::seller_incomplete;
+
+/// The name of a seller: "sellers/specimen".
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, FromSql, ToSql)]
+#[postgres(transparent)]
+pub struct SellerId(pub String);
+
+impl Name for SellerId {
+    const KIND: &'static str = "seller";
+    const COLLECTIONS: &'static [&'static str] = &["sellers"];
+
+    fn of(ids: &[&str]) -> Option<Self> {
+        let [id] = ids else { return None };
+        Some(Self((*id).to_owned()))
+    }
+
+    fn account(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl fmt::Display for SellerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sellers/{}", self.0)
+    }
+}
 
 /// The time zone of the specimen seller.
 pub const SPECIMEN_ZONE: &str = "Europe/Paris";
@@ -13,8 +42,7 @@ pub const SPECIMEN_ZONE: &str = "Europe/Paris";
 /// A seller. Texts may be empty: it then sells, and nothing is invoiced until its details are complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seller {
-    /// Its id: "specimen".
-    pub id: String,
+    pub id: SellerId,
     /// Whether its documents are specimens and no fiscal ones.
     pub specimen: bool,
     /// Legal name.
@@ -64,17 +92,7 @@ impl Sentence {
     }
 }
 
-/// Resource name of a seller: "sellers/specimen".
-pub fn name(id: &str) -> String {
-    format!("sellers/{id}")
-}
-
 impl Seller {
-    /// Resource name.
-    pub fn name(&self) -> String {
-        name(&self.id)
-    }
-
     /// What an account takes from it where it says nothing.
     pub fn defaults(&self) -> SellerDefaults {
         SellerDefaults {
@@ -122,13 +140,13 @@ impl Seller {
 
     /// The refusal of what it cannot invoice.
     pub fn incomplete(&self) -> Refusal {
-        seller_incomplete(&self.name(), &self.missing().join(", "))
+        seller_incomplete(&self.id.to_string(), &self.missing().join(", "))
     }
 
     /// The specimen that a first start loads: it says of itself that it is none.
     pub fn specimen(euro: Currency) -> Seller {
         Seller {
-            id: "specimen".into(),
+            id: SellerId("specimen".into()),
             specimen: true,
             legal_name: "SPECIMEN Octroi Distribution".into(),
             legal_form: "SAS au capital de 10 000 €".into(),

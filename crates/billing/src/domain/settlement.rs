@@ -10,6 +10,7 @@ use super::order::OrderId;
 use super::payment::{Payment, PaymentId, PaymentState};
 use super::payment_method::{NewMethod, PaymentMethodId};
 use super::quote::{Quote, QuoteLine};
+use super::seller::SellerId;
 use super::tax::TaxCategory;
 
 /// An attempt of an order.
@@ -33,8 +34,7 @@ impl Attempt {
 pub struct Charge {
     /// The currency.
     pub currency: Currency,
-    /// Id of the seller.
-    pub seller: String,
+    pub seller: SellerId,
     /// Category of the tax.
     pub tax_category: TaxCategory,
     /// Rate of the tax.
@@ -49,10 +49,10 @@ pub struct Charge {
 
 impl Charge {
     /// What a quote that fits its prices charges.
-    pub fn of(quote: &Quote, seller: &str) -> Charge {
+    pub fn of(quote: &Quote, seller: &SellerId) -> Charge {
         Charge {
             currency: quote.currency,
-            seller: seller.to_owned(),
+            seller: seller.clone(),
             tax_category: quote.category,
             tax_rate: quote.rate,
             net: quote.net,
@@ -276,7 +276,7 @@ mod tests {
         };
         let charge = Charge {
             currency: Currency::find("EUR").unwrap(),
-            seller: "specimen".into(),
+            seller: SellerId("specimen".into()),
             tax_category: TaxCategory::Standard,
             tax_rate: Rate::from_ppm(200_000).unwrap(),
             net: due / 6 * 5,

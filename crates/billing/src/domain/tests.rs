@@ -3,90 +3,70 @@
 use std::fmt::Debug;
 
 use jiff::Timestamp;
-use octroi_platform::name::Name;
+use octroi_platform::name::{AccountId, Name};
 use uuid::Uuid;
 
 use super::account::Locale;
-use super::bill::tests::{account, euro};
 use super::bill_run::BillRunId;
 use super::invoice::{self, InvoiceId};
 use super::ledger::{Book, TransferKind};
-use super::money::Rate;
 use super::order::OrderId;
 use super::payment::PaymentId;
 use super::payment_method::PaymentMethodId;
-use super::price::UsagePolicy;
-use super::quote::Quote;
-use super::settlement::{Attempt, Charge, Means, Settlement};
+use super::price::{PriceId, UsagePolicy};
+use super::seller::SellerId;
+use super::settlement::Attempt;
 use super::tax::TaxCategory;
 
-fn settlement() -> Settlement {
-    let attempt = Attempt {
-        order: OrderId {
-            account: account().id,
-            id: "o1".into(),
-        },
-        number: 2,
-    };
-    let quote = Quote {
-        currency: euro(),
-        lines: Vec::new(),
-        net: 1_000,
-        tax: 200,
-        due: 1_200,
-        category: TaxCategory::Standard,
-        rate: Rate::from_ppm(200_000).unwrap(),
-        at: Timestamp::UNIX_EPOCH,
-    };
-    let charge = Charge::of(&quote, "specimen");
-    Settlement::begin(
-        attempt,
-        charge,
-        Means::OnFile(PaymentMethodId {
-            account: account().id,
-            id: Uuid::nil(),
-        }),
-        Uuid::nil(),
-        quote.at,
-    )
-}
-
-/// A name is written as it is read, and nothing else reads as it.
-fn named<N: Name + PartialEq + Debug>(name: N, written: &str, account: Option<&str>) {
+/// A name is written so, read from that and nothing else, and says whose it is.
+fn named<N: Name + Debug + PartialEq>(name: N, written: &str) {
     assert_eq!(name.to_string(), written);
-    assert_eq!(N::parse(written).as_ref(), Some(&name));
+    let account = written.strip_prefix("accounts/").map(|_| "acme");
     assert_eq!(name.account(), account);
+    assert_eq!(N::parse(written), Some(name));
+    let (rest, id) = written.rsplit_once('/').unwrap();
     for bad in [
-        &written[1..],
-        &format!("{written}/x"),
-        "",
-        "accounts/acme/things/1",
+        String::new(),
+        id.to_owned(),
+        format!("{rest}/"),
+        format!("{rest}/X"),
+        format!("{rest}s/{id}"),
+        format!("{written}/{id}"),
     ] {
-        assert_eq!(N::parse(bad), None, "{bad:?}");
+        assert_eq!(N::parse(&bad), None, "{bad:?}");
     }
 }
 
 #[test]
 fn every_noun_has_its_resource_name() {
-    const NIL: &str = "00000000-0000-0000-0000-000000000000";
-    let (account, id) = (account().id, Uuid::nil());
-    let acme = Some("acme");
-    let under = |collection: &str| format!("accounts/acme/{collection}/{NIL}");
-    named(BillRunId("november".into()), "billRuns/november", None);
-    let order = settlement().attempt.order;
-    named(order, "accounts/acme/orders/o1", acme);
+    const MAX: &str = "ffffffff-ffff-ffff-ffff-ffffffffffff";
+    let account = AccountId::new("acme");
+    let id = Uuid::max();
+    let order = OrderId {
+        account: account.clone(),
+        id: "o1".into(),
+    };
+    let attempt = Attempt {
+        order: order.clone(),
+        number: 2,
+    };
+    assert_eq!(attempt.charge_key(), "acme/o1/2");
+    named(order, "accounts/acme/orders/o1");
+    named(SellerId("specimen".into()), "sellers/specimen");
+    named(BillRunId("2026-11".into()), "billRuns/2026-11");
+    named(PriceId(id), &format!("prices/{MAX}"));
+    let invoice = InvoiceId {
+        account: account.clone(),
+        id,
+    };
+    named(invoice, &format!("accounts/acme/invoices/{MAX}"));
     let payment = PaymentId {
         account: account.clone(),
         id,
     };
-    named(payment, &under("payments"), acme);
-    let method = PaymentMethodId {
-        account: account.clone(),
-        id,
-    };
-    named(method, &under("paymentMethods"), acme);
-    named(InvoiceId { account, id }, &under("invoices"), acme);
-    assert_eq!(settlement().attempt.charge_key(), "acme/o1/2");
+    named(payment, &format!("accounts/acme/payments/{MAX}"));
+    let method = PaymentMethodId { account, id };
+    named(method, &format!("accounts/acme/paymentMethods/{MAX}"));
 }
 
 /// Every value is written as its word, and read from that word and no other.

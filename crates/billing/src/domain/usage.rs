@@ -7,7 +7,7 @@ use octroi_platform::name::AccountId;
 use octroi_platform::refusal::Refusal;
 use uuid::Uuid;
 
-use super::price::UsagePolicy;
+use super::price::{PriceId, UsagePolicy};
 use crate::refusal::amount_overflow;
 
 /// A seat of a group: what usage counts.
@@ -45,7 +45,7 @@ pub struct Entry {
     /// When the order completed.
     pub at: Timestamp,
     /// The price that the order quoted.
-    pub price: Uuid,
+    pub price: PriceId,
 }
 
 /// A name that a group was given. Of several the highest version counts, then the latest.

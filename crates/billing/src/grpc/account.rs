@@ -3,8 +3,10 @@
 use octroi_api::billing::v1 as wire;
 use octroi_api::billing::v1::account_service_server::AccountService;
 use octroi_platform::event::to_proto;
-use octroi_platform::name::{ID_RULE, is_id, parse};
-use octroi_platform::{AccountId, Answer, Fields, Page, Violations, answer, command, open};
+use octroi_platform::name::{ID_RULE, is_id};
+use octroi_platform::{
+    AccountId, Answer, Fields, Name as _, Page, Violations, answer, command, open,
+};
 use tonic::{Request, Response};
 
 use crate::app::account::Accounts;
@@ -13,7 +15,7 @@ use crate::domain::account::{
 };
 use crate::domain::address::{Address, check_city, check_country, check_lines, check_postal_code};
 use crate::domain::money::Currency;
-use crate::domain::seller;
+use crate::domain::seller::SellerId;
 use crate::domain::vat::check_vat_number;
 
 pub struct AccountApi(pub Accounts);
@@ -211,12 +213,10 @@ impl AccountFields<'_> {
         )
     }
 
-    fn seller(&mut self) -> Option<Option<String>> {
+    fn seller(&mut self) -> Option<Option<SellerId>> {
         let rule = Rule("must be a seller, such as \"sellers/specimen\"");
         self.optional("account.seller", &self.account.seller, |name| {
-            parse(name, ["sellers"])
-                .map(|[id]| id.to_owned())
-                .ok_or(rule)
+            SellerId::parse(name).ok_or(rule)
         })
     }
 
@@ -265,7 +265,7 @@ impl From<&Account> for wire::Account {
             address: Some((&account.address).into()),
             vat_number: account.vat_number.clone(),
             currency_code: account.currency.code().to_owned(),
-            seller: seller::name(&account.seller),
+            seller: account.seller.to_string(),
             locale: account.locale.as_str().to_owned(),
             time_zone: account.time_zone().to_owned(),
             create_time: Some(to_proto(account.created_at)),

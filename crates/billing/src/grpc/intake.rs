@@ -10,7 +10,7 @@ use octroi_platform::{AccountId, Applied, Error, Intake, Name as _, Tx};
 
 use crate::app::usage::{Fact, take};
 use crate::domain::order::OrderId;
-use crate::domain::price;
+use crate::domain::price::PriceId;
 use crate::domain::usage::{Entry, GroupName, Opening, Seat};
 
 /// What billing does with licensing's events.
@@ -85,7 +85,7 @@ fn ordered(completed: &wire::OrderCompleted, at: Timestamp) -> anyhow::Result<(A
             offer: offer(&line.offer)?,
             offer_name: line.offer_display_name.clone(),
             at,
-            price: price::parse_name(&line.price)
+            price: PriceId::parse(&line.price)
                 .with_context(|| format!("{:?} is no price", line.price))?,
         })
     };

@@ -129,10 +129,7 @@ fn bill(bill: &Bill, (lines, next_lines_page_token): Lines, line_count: i32) -> 
         Charged::Month { month, span } => {
             (Kind::BillRun, month.to_string(), String::new(), Some(span))
         }
-        Charged::Order { order } => {
-            let order = format!("{}/orders/{order}", bill.account);
-            (Kind::Order, String::new(), order, None)
-        }
+        Charged::Order { order } => (Kind::Order, String::new(), order.to_string(), None),
     };
     wire::Invoice {
         kind: kind.into(),

@@ -13,7 +13,6 @@ use prost::Message as _;
 use crate::domain::bill::{Bill, Line};
 use crate::domain::invoice::{Shown, ShownLine};
 use crate::domain::money::{Currency, Money};
-use crate::domain::price;
 use crate::domain::usage::DayUse;
 
 /// The list's method.
@@ -166,7 +165,7 @@ fn to_wire(account: &AccountId, currency: Currency, line: &Line) -> wire::Invoic
         unit_price: amount(item.unit_price),
         price_base_quantity: item.base_quantity,
         amount: amount(line.amount),
-        price: price::name(item.price),
+        price: item.price.to_string(),
         tax_rate_ppm: item.tax.rate.ppm(),
         ..wire::InvoiceLine::default()
     };

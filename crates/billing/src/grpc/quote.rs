@@ -1,12 +1,12 @@
 //! Quotes on the wire.
 
 use octroi_api::billing::v1 as wire;
-use octroi_platform::Violations;
 use octroi_platform::event::{from_proto, to_proto};
+use octroi_platform::{Name as _, Violations};
 
 use super::money;
 use crate::domain::money::{Currency, Money, Rate};
-use crate::domain::price::{self, UsagePolicy};
+use crate::domain::price::{PriceId, UsagePolicy};
 use crate::domain::quote::{Asked, MOST_LICENSES, MOST_LINES, Quote, QuoteLine};
 use crate::domain::tax::TaxCategory;
 
@@ -115,7 +115,7 @@ impl Amounts<'_> {
             &format!("{field}.monthly_price"),
             line.monthly_price.as_ref(),
         );
-        let price = price::parse_name(&line.price).ok_or("must be of the form \"prices/{uuid}\"");
+        let price = PriceId::parse(&line.price).ok_or_else(PriceId::rule);
         let price = self.violations.check(&format!("{field}.price"), price);
         let policy = match line.usage_policy() {
             wire::UsagePolicy::Unspecified => Err("is required"),
@@ -147,7 +147,7 @@ impl From<&Quote> for wire::Quote {
             setup_fee: amount(line.setup_fee),
             setup_amount: amount(line.setup_amount),
             monthly_price: amount(line.monthly),
-            price: price::name(line.price),
+            price: line.price.to_string(),
             usage_policy: wire::UsagePolicy::from(line.policy).into(),
         };
         Self {

@@ -5,13 +5,12 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use octroi_calendar::{Month, Span};
 use octroi_platform::{AccountId, Error, Reads, row_get};
-use uuid::Uuid;
 
 use super::price::price_columns;
 use super::tax::tax_rate_columns;
 use super::{price, tax};
 use crate::domain::charge::{Billed, Sold};
-use crate::domain::price::Price;
+use crate::domain::price::{Price, PriceId};
 use crate::domain::tax::TaxRate;
 
 /// A month that a bill run closed for an account.
@@ -78,7 +77,7 @@ pub async fn sold(
     let mut sold: HashMap<AccountId, Vec<Sold>> = HashMap::new();
     for row in &rows {
         let entered: Option<Timestamp> = row_get(row, "enter_time")?;
-        let price: Option<Uuid> = row_get(row, "price")?;
+        let price: Option<PriceId> = row_get(row, "price")?;
         sold.entry(row_get(row, "account")?)
             .or_default()
             .push(Sold {

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use octroi_calendar::Span;
-use octroi_platform::{Error, Rows, Tx, params, row_get};
+use octroi_platform::{AccountId, Error, Rows, Tx, params, row_get};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio_postgres::Row;
@@ -13,7 +13,8 @@ use crate::domain::address::Address;
 use crate::domain::bill::{Applied, Bill, Charged, Consumption, Item, Line, Party, TaxLine};
 use crate::domain::invoice::{Invoice, InvoiceId, Shown, ShownLine, State};
 use crate::domain::money::{Currency, Rate};
-use crate::domain::price::UsagePolicy;
+use crate::domain::order::OrderId;
+use crate::domain::price::{PriceId, UsagePolicy};
 use crate::domain::tax::TaxCategory;
 use crate::domain::usage::DayUse;
 
@@ -139,7 +140,7 @@ fn insert_invoices(tx: &mut Tx, invoices: &[Invoice]) {
     let bills = column(invoices, |invoice| &invoice.bill);
     let charged = column(&bills, |bill| match &bill.charged {
         Charged::Month { month, span } => ("BILL_RUN", Some((month.to_string(), *span)), None),
-        Charged::Order { order } => ("ORDER", None, Some(order.clone())),
+        Charged::Order { order } => ("ORDER", None, Some(order.id.clone())),
     });
     tx.write(
         "-- insert_invoices
@@ -383,6 +384,7 @@ fn charged(row: &Row) -> Result<Option<Charged>, Error> {
     let start: Option<Timestamp> = row_get(row, "start_time")?;
     let end: Option<Timestamp> = row_get(row, "end_time")?;
     let order: Option<String> = row_get(row, "order_id")?;
+    let account: AccountId = row_get(row, "account")?;
     Ok(match (month, start, end, order) {
         (Some(month), Some(start), Some(end), None) => {
             month.parse().ok().map(|month| Charged::Month {
@@ -390,7 +392,10 @@ fn charged(row: &Row) -> Result<Option<Charged>, Error> {
                 span: Span { start, end },
             })
         }
-        (None, None, None, Some(order)) => Some(Charged::Order { order }),
+        (None, None, None, Some(id)) => {
+            let order = OrderId { account, id };
+            Some(Charged::Order { order })
+        }
         _ => None,
     })
 }
@@ -426,7 +431,7 @@ fn read_line(stored: StoredLine) -> Option<Line> {
             quantity: stored.quantity,
             unit_price: stored.unit_price,
             base_quantity: stored.price_base_quantity,
-            price: stored.price.parse().ok()?,
+            price: PriceId(stored.price.parse().ok()?),
             tax: Applied {
                 category: TaxCategory::parse(&stored.tax_category)?,
                 rate: Rate::from_ppm(stored.tax_rate_ppm)?,

@@ -3,11 +3,10 @@
 use jiff::Timestamp;
 use octroi_platform::{Error, Rows, Tx, params, row_get};
 use tokio_postgres::Row;
-use uuid::Uuid;
 
 use super::currency;
 use crate::domain::money::Currency;
-use crate::domain::price::{Price, UsagePolicy};
+use crate::domain::price::{Price, PriceId, UsagePolicy};
 
 /// The columns that [`from_row`] reads, of a price under the alias `p`.
 macro_rules! price_columns {
@@ -20,7 +19,7 @@ pub(crate) use price_columns;
 
 /// Maps a row that has [`price_columns`].
 pub fn from_row(row: &Row) -> Result<Price, Error> {
-    let id: Uuid = row_get(row, "price_id")?;
+    let id: PriceId = row_get(row, "price_id")?;
     let policy = row_get::<&str>(row, "price_usage_policy")?;
     Ok(Price {
         id,
@@ -38,7 +37,7 @@ pub fn from_row(row: &Row) -> Result<Price, Error> {
 }
 
 /// The prices with these ids.
-pub async fn named(tx: &Tx, ids: &[Uuid]) -> Result<Vec<Price>, Error> {
+pub async fn named(tx: &Tx, ids: &[PriceId]) -> Result<Vec<Price>, Error> {
     const SQL: &str = concat!(
         "-- named_prices
          SELECT ",

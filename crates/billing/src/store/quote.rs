@@ -7,7 +7,7 @@ use super::account::account_columns;
 use super::price::{self, price_columns};
 use super::seller::seller_columns;
 use super::tax::tax_rate_columns;
-use crate::domain::price::Price;
+use crate::domain::price::{Price, PriceId};
 
 /// The account `$1` with its seller's time zone, its country's tax rates, and for each offer of `$2` the price in force
 /// at `$3` in its currency: one row an offer, in their order, nulls where there is no price.
@@ -42,7 +42,7 @@ pub const LOCK_ACCOUNT: &str = concat!(
 
 /// The price of a row of [`QUOTE`].
 pub fn price_in_force(row: &Row) -> Result<Option<Price>, Error> {
-    match row_get::<Option<uuid::Uuid>>(row, "price_id")? {
+    match row_get::<Option<PriceId>>(row, "price_id")? {
         None => Ok(None),
         Some(_) => price::from_row(row).map(Some),
     }

@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use super::currency;
 use crate::domain::address::Address;
 use crate::domain::money::Rate;
-use crate::domain::seller::{Seller, Sentence};
+use crate::domain::seller::{Seller, SellerId, Sentence};
 
 /// The columns that [`from_row`] reads, of a seller under the alias `s`.
 macro_rules! seller_columns {
@@ -44,13 +44,13 @@ pub const LOCK: &str = concat!(
 
 /// Maps a row that has [`seller_columns`].
 pub fn from_row(row: &Row) -> Result<Seller, Error> {
-    let id: String = row_get(row, "seller_id")?;
+    let id: SellerId = row_get(row, "seller_id")?;
     let late_penalty = match row_get::<Option<i32>>(row, "seller_late_penalty_ppm")? {
         None => None,
         Some(ppm) => Some(Rate::from_ppm(ppm).ok_or_else(|| Error::Corrupt {
             table: "seller",
             column: "late_penalty_ppm",
-            id: id.clone(),
+            id: id.to_string(),
         })?),
     };
     Ok(Seller {

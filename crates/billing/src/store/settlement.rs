@@ -13,7 +13,7 @@ use crate::domain::money::Rate;
 use crate::domain::order::OrderId;
 use crate::domain::payment::PaymentId;
 use crate::domain::payment_method::{NewMethod, PaymentMethodId, TestToken};
-use crate::domain::price::UsagePolicy;
+use crate::domain::price::{PriceId, UsagePolicy};
 use crate::domain::quote::{Quote, QuoteLine};
 use crate::domain::settlement::{Attempt, Charge, Means, Settlement, SettlementState};
 use crate::domain::tax::TaxCategory;
@@ -163,7 +163,7 @@ pub async fn lines(tx: &Tx, attempt: &Attempt) -> Result<Vec<QuoteLine>, Error> 
 }
 
 fn line(row: &Row) -> Result<QuoteLine, Error> {
-    let price: Uuid = row_get(row, "price")?;
+    let price: PriceId = row_get(row, "price")?;
     Ok(QuoteLine {
         offer: row_get(row, "offer")?,
         quantity: row_get(row, "quantity")?,

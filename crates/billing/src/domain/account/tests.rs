@@ -22,7 +22,7 @@ fn account() -> Account {
 
 fn defaults(id: &str, currency: &str) -> SellerDefaults {
     SellerDefaults {
-        id: id.into(),
+        id: SellerId(id.into()),
         currency: Currency::find(currency).unwrap(),
         zone: "Europe/Paris".into(),
     }

@@ -3,6 +3,7 @@ use crate::domain::bill::tests::{account, euro};
 use crate::domain::money::Rate;
 use crate::domain::order::OrderId;
 use crate::domain::quote::{Asked, Priced, Quote};
+use crate::domain::seller::SellerId;
 use crate::domain::settlement::Charge;
 use crate::domain::tax::TaxCategory;
 use crate::domain::usage::DayUse;
@@ -10,6 +11,7 @@ use crate::refusal::{price_missing, tax_rate_missing};
 use jiff::{civil::date, tz::TimeZone};
 use octroi_platform::name::Name as _;
 use proptest::prelude::*;
+use uuid::Uuid;
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -17,7 +19,7 @@ fn at(text: &str) -> Timestamp {
 
 fn price(id: u128, monthly: i64, policy: UsagePolicy, valid_from: &str) -> Price {
     Price {
-        id: Uuid::from_u128(id),
+        id: PriceId(Uuid::from_u128(id)),
         offer: "offers/a".into(),
         currency: euro(),
         monthly,
@@ -63,7 +65,7 @@ fn sold(at_text: &str, price: u128) -> Sold {
         group_name: "Office".into(),
         offer: "offers/a".into(),
         offer_name: "Apps".into(),
-        entry: Some((at(at_text), Uuid::from_u128(price))),
+        entry: Some((at(at_text), PriceId(Uuid::from_u128(price)))),
     }
 }
 
@@ -188,7 +190,7 @@ fn late_usage_is_charged_by_its_difference_at_the_price_of_then() {
     let billed = |quantity| Billed {
         group: "office".into(),
         offer: "offers/a".into(),
-        price: Uuid::from_u128(1),
+        price: PriceId(Uuid::from_u128(1)),
         quantity,
     };
     assert_eq!(
@@ -235,7 +237,7 @@ fn a_month_is_overcharged_by_any_line_that_is() {
     let billed = |group: &str, quantity| Billed {
         group: group.into(),
         offer: "offers/a".into(),
-        price: Uuid::from_u128(1),
+        price: PriceId(Uuid::from_u128(1)),
         quantity,
     };
     let account = account();
@@ -333,7 +335,7 @@ fn an_order_s_lines_are_its_set_up_fees() {
     let quote = Quote::make(euro(), &lines, tax, Timestamp::UNIX_EPOCH).unwrap();
     let order = OrderCharge {
         order: OrderId::parse("accounts/acme/orders/o1").unwrap(),
-        charge: Charge::of(&quote, "specimen"),
+        charge: Charge::of(&quote, &SellerId("specimen".into())),
         lines: quote.lines,
     };
     for (locale, first) in [
