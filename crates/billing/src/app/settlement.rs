@@ -33,13 +33,11 @@ use crate::{event, store};
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// An attempt to settle an order.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Settle {
-    /// Which attempt of which order.
     pub attempt: Attempt,
-    /// The order's frozen quote.
-    pub quote: Quote,
-    /// How to pay.
+    /// The order's frozen quote, or its bad fields, which are told of a new attempt alone.
+    pub quote: Result<Quote, Error>,
     pub with: PayWith,
 }
 
@@ -69,23 +67,11 @@ pub struct Settlements {
 }
 
 impl Settlements {
-    /// Settles an attempt, or says how it stands. The same attempt always names the same charge.
+    /// Settles an attempt, or says how it stands. The same attempt always names the same charge: with what it is asked for
+    /// again is nobody's concern, as it was begun with its first request.
     pub async fn settle(&self, call: &Call, settle: Settle) -> Result<Settlement, Error> {
         let begun = self.begin_attempt(call, settle).await?;
         self.decide(call, begun).await
-    }
-
-    /// How an attempt stands that was begun before; none when it was not. With what it is asked for again is nobody's
-    /// concern: it was begun with its first request.
-    pub async fn go_on(&self, call: &Call, attempt: &Attempt) -> Result<Option<Settlement>, Error> {
-        match self.read_attempt(attempt).await? {
-            Some(settlement) => {
-                let mine = None;
-                let begun = Begun { settlement, mine };
-                self.decide(call, begun).await.map(Some)
-            }
-            None => Ok(None),
-        }
     }
 
     async fn read_attempt(&self, attempt: &Attempt) -> Result<Option<Settlement>, Error> {
@@ -115,7 +101,7 @@ impl Settlements {
                 (lease, None)
             }
         };
-        self.look_leased(call, settlement, lease, first).await
+        self.ask_leased(call, settlement, lease, first).await
     }
 
     /// Background work: looks at the undecided attempt that is due first; how many that was. A few run side by
@@ -127,7 +113,7 @@ impl Settlements {
         };
         let key = settlement.attempt.charge_key();
         let call = Call::background(now, "octroi.billing.v1.SettlementService/SettleOrder");
-        if let Err(error) = self.look_leased(&call, settlement, lease, None).await {
+        if let Err(error) = self.ask_leased(&call, settlement, lease, None).await {
             tracing::warn!(
                 attempt = key,
                 error = format!("{:#}", anyhow::Error::new(error)),
@@ -139,7 +125,7 @@ impl Settlements {
 
     /// Asks the gateway about a leased attempt, for the first time with its token, and writes what it says. The lease is
     /// renewed meanwhile, and given back when nothing is decided.
-    async fn look_leased(
+    async fn ask_leased(
         &self,
         call: &Call,
         settlement: Settlement,
@@ -164,7 +150,7 @@ impl Settlements {
         };
         let asked = tokio::select! {
             asked = asking => asked,
-            never = self.keep(&attempt, lease) => match never {},
+            never = self.renew_lease(&attempt, lease) => match never {},
         };
         let decided = |it: &Settlement| it.state != SettlementState::Processing;
         if !asked.as_ref().is_ok_and(decided) {
@@ -174,7 +160,7 @@ impl Settlements {
     }
 
     /// Renews a lease for as long as it is polled.
-    async fn keep(&self, attempt: &Attempt, lease: Uuid) -> Infallible {
+    async fn renew_lease(&self, attempt: &Attempt, lease: Uuid) -> Infallible {
         loop {
             tokio::time::sleep(store::settlement::RENEW_EVERY).await;
             if let Err(error) = store::settlement::renew(&self.db, attempt, lease).await {
@@ -199,7 +185,8 @@ impl Settlements {
         let row = rows.first().ok_or_else(|| call.not_found(account))?;
         let customer = store::account::from_row(row)?;
         let seller = store::seller::from_row(row)?;
-        let named: Vec<PriceId> = quote.lines.iter().map(|line| line.price).collect();
+        let lines = quote.as_ref().map_or(&[][..], |quote| &quote.lines);
+        let named: Vec<PriceId> = lines.iter().map(|line| line.price).collect();
         // With the account held nobody else begins an attempt of it, so what is read now stays true.
         let (attempts, prices, default) = tokio::try_join!(
             store::settlement::of_order(&tx, &attempt.order),
@@ -213,6 +200,7 @@ impl Settlements {
                 mine: None,
             });
         }
+        let quote = quote?;
         let (quote, fits) = match quote.check(customer.currency, &prices) {
             Ok(()) => (quote, true),
             Err(mismatch) => {
@@ -245,15 +233,13 @@ impl Settlements {
     async fn ask(&self, settlement: &Settlement, token: TestToken) -> Result<Outcome, Error> {
         let key = settlement.attempt.charge_key();
         let Charge { due, currency, .. } = settlement.charge;
-        let outcome = match due {
-            0 => self.gateway.verify(&key, currency, token).await?,
+        match due {
+            0 => self.gateway.verify(&key, currency, token).await,
             due => {
-                self.gateway
-                    .charge(&key, Money::new(due, currency), token)
-                    .await?
+                let amount = Money::new(due, currency);
+                self.gateway.charge(&key, amount, token).await
             }
-        };
-        Ok(outcome)
+        }
     }
 
     /// Looks an outcome up. When the gateway never heard of the charge, the process died before it asked: it asks now.

@@ -53,7 +53,7 @@ impl SettlementService for SettlementApi {
         &self,
         request: Request<wire::SettleOrderRequest>,
     ) -> Answer<wire::SettleOrderResponse> {
-        let (call, (attempt, quote, with)) = open(request, |it, fields| {
+        let (call, settle) = open(request, |it, fields| {
             let order = fields.name("order", &it.order);
             if it.attempt < 1 {
                 fields.add("attempt", "must be at least 1");
@@ -67,20 +67,14 @@ impl SettlementService for SettlementApi {
             });
             let quote = fields.apart(|fields| quote::read(it.quote, fields));
             let (order, number) = (order?, it.attempt);
-            Some((Attempt { order, number }, quote, with))
+            let attempt = Attempt { order, number };
+            Some(Settle {
+                attempt,
+                quote,
+                with,
+            })
         })?;
-        // Before the rest is judged: what was begun is what is answered, whatever it is asked with now.
-        let settlement = match self.settlements.go_on(&call, &attempt).await? {
-            Some(settlement) => settlement,
-            None => {
-                let settle = Settle {
-                    attempt,
-                    quote: quote?,
-                    with,
-                };
-                self.settlements.settle(&call, settle).await?
-            }
-        };
+        let settlement = self.settlements.settle(&call, settle).await?;
         Ok(Response::new((&settlement).into()))
     }
 }
