@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::app::account::Accounts;
-use crate::app::bill_run::{BillRuns, Slow};
+use crate::app::bill_run::{BillRuns, HeldUp};
 use crate::app::gateway::Gateway;
 use crate::app::invoice::Invoices;
 use crate::app::payment::Payments;
@@ -139,7 +139,7 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
     let bill_runs = BillRuns {
         db: db.clone(),
         clock: clock.clone(),
-        slow: Slow::default(),
+        held_up: HeldUp::default(),
     };
     let worker = bill_runs.clone();
     let wake = shell.spawn_work("bill runs", BILL_EVERY, move |now| {

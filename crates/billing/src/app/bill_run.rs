@@ -28,7 +28,7 @@ use crate::store;
 use crate::store::bill_run::{Closing, UnderWay};
 use crate::store::charge::Closed;
 
-/// How many accounts a chunk has; when one of them stops a chunk, smaller ones close in on it.
+/// How many accounts a chunk has. When one of them fails it, smaller chunks find out which.
 const CHUNK: i64 = 100;
 
 /// How often in a row an account takes or waits too long before a run goes on without it, if the account after it does
@@ -38,12 +38,12 @@ const TRIES: u32 = 2;
 /// How often in a row before a run goes on without it even if others take too long as well.
 const MOST_TRIES: u32 = 10;
 
-/// The account that took too long, alone, or waited too long for what others hold, when a run came to it last, and how
-/// often in a row. Another process counts for itself.
+/// Where a run was last held up by a single account, which took too long or waited too long for a lock, and how often in a
+/// row. Each process counts for itself.
 #[derive(Clone, Default)]
-pub struct Slow(Arc<Mutex<Option<(UnderWay, u32)>>>);
+pub struct HeldUp(Arc<Mutex<Option<(UnderWay, u32)>>>);
 
-impl Slow {
+impl HeldUp {
     /// How often in a row the run was held up where it is now.
     fn tries(&self, run: &UnderWay) -> u32 {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,18 +60,18 @@ impl Slow {
     }
 }
 
-/// Why an account is parked whose usage is behind.
+/// Why an account fails whose usage is behind.
 const BEHIND: &str = "an event of licensing's that concerns the account cannot be taken, and what comes after it waits: \
                       repair what refuses it, deliver it again (octroi replay), and a later run takes the account";
 
-/// Whose request ids a bill run's are: it is the installation's.
+/// Stands for an account where request ids are kept: a bill run belongs to none.
 const NOBODY: &str = "-";
 
 #[derive(Clone)]
 pub struct BillRuns {
     pub db: Db,
     pub clock: Clock,
-    pub slow: Slow,
+    pub held_up: HeldUp,
 }
 
 impl BillRuns {
@@ -107,7 +107,7 @@ impl BillRuns {
     }
 
     /// Whether a month can be invoiced now: it has ended for someone, usage is complete through then, and a seller may
-    /// invoice. The accounts of one that may not are parked.
+    /// invoice. The accounts of a seller that may not will fail.
     async fn check_ready(&self, tx: &Tx, month: Month, now: Timestamp) -> Result<(), Error> {
         let calendars = tx
             .query(store::bill_run::CALENDARS, &[])
@@ -158,9 +158,9 @@ impl BillRuns {
             return Ok(0);
         };
         // Where an account held the run up before, it is looked at alone from the first.
-        let mut size = if self.slow.tries(&run) > 0 { 1 } else { CHUNK };
+        let mut size = if self.held_up.tries(&run) > 0 { 1 } else { CHUNK };
         let mut done = 0;
-        // One of so many next accounts stops a chunk; or, at first, they are merely the next.
+        // After a failure: how many of the next accounts are left in which the one that caused it is searched for.
         let mut among = size;
         loop {
             // A panic is a failure like any other.
@@ -172,18 +172,18 @@ impl BillRuns {
                     done += more;
                     among -= size;
                 }
-                // The database is away: for everybody.
+                // The database is away, which is no account's fault.
                 Err(error @ (Error::Unavailable(_) | Error::OutcomeUnknown)) => {
                     return Err(error.into());
                 }
-                // The others go on without it.
+                // The one that caused it is found: the others go on without it.
                 Err(error) if size == 1 => {
                     return Ok(done + self.go_on_without_next(&mut run, error, now).await?);
                 }
                 Err(error) => {
                     among = size;
                     if is_slow(&error) {
-                        // Each look takes its time, so there are fewer of them.
+                        // Each try may take as long as a statement may last, so fewer are made than halving would take.
                         size = (among + 9) / 10;
                         continue;
                     }
@@ -194,7 +194,7 @@ impl BillRuns {
     }
 
     /// Invoices the next accounts, at most `size`, or completes the run when there are none; 0 when another process
-    /// works on it. The very next one is only parked where `without` says why.
+    /// works on it. The very next one is not invoiced where `without` says why: its failure is noted.
     async fn chunk(
         &self,
         run: &mut UnderWay,
@@ -270,9 +270,9 @@ impl BillRuns {
         Ok(Some((tx, accounts, behind)))
     }
 
-    /// Parks the next account, which stops a chunk alone. One that takes too long does so for a reason of its own only
-    /// if others do not: it is tried again, and then parked together with the work on the account after it; where that
-    /// takes too long as well, everybody waits, but not for ever.
+    /// Notes that the next account, which fails a chunk by itself, could not be invoiced. One that takes too long is to
+    /// blame for it only if others do not: it is tried again, and then left out in the transaction that invoices the account
+    /// after it; where that takes too long as well, the whole run backs off, but not for ever.
     async fn go_on_without_next(
         &self,
         run: &mut UnderWay,
@@ -290,7 +290,7 @@ impl BillRuns {
         let account: AccountId = row_get(&row, "account")?;
         let mut beside = 0;
         if is_slow(&error) {
-            let tries = self.slow.count(run);
+            let tries = self.held_up.count(run);
             if tries < TRIES {
                 return Err(error);
             }
@@ -314,7 +314,7 @@ impl BillRuns {
     }
 }
 
-/// Whether an account takes too long, or waits for what others hold; and it may be that all do.
+/// Whether time ran out, at work or waiting for a lock: that may be an account's fault, or the whole database is slow.
 fn is_slow(error: &Error) -> bool {
     matches!(error, Error::TookTooLong | Error::Conflict(_))
 }
@@ -333,7 +333,7 @@ struct Chunk {
 }
 
 impl Chunk {
-    /// Leaves out whose month has not ended at the cut-off, whose month is closed, and whose usage is behind.
+    /// Leaves out accounts whose month has not ended at the cut-off, or is closed already, or whose usage is behind.
     async fn due(
         &mut self,
         tx: &Tx,

@@ -33,7 +33,7 @@ pub struct Due {
     pub seller: Seller,
     /// The month.
     pub own: Counted,
-    /// Closed months that are charged again for usage told late.
+    /// Closed months that are charged again, for usage that was reported late.
     pub late: Vec<Counted>,
 }
 

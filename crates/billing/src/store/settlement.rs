@@ -35,7 +35,7 @@ pub const GET: &str = concat!(
     " FROM settlement t WHERE t.account = $1 AND t.order_id = $2 AND t.attempt = $3"
 );
 
-/// How long an attempt belongs to who asks the gateway about it, unless the lease is renewed.
+/// How long the lease of an attempt lasts unless it is renewed.
 const LEASE: Duration = Duration::from_secs(10);
 
 /// How often a lease is renewed while the gateway takes its time.
@@ -280,7 +280,7 @@ fn columns(state: &SettlementState) -> (&'static str, Option<Timestamp>, Option<
     }
 }
 
-/// Leases the attempt that is due first and that nobody looks at, under `token`.
+/// Leases the attempt that is due first among those that are not leased.
 pub async fn lease(db: &Db, token: Uuid) -> Result<Option<Settlement>, Error> {
     const SQL: &str = concat!(
         "-- lease_settlement
@@ -299,7 +299,7 @@ pub async fn lease(db: &Db, token: Uuid) -> Result<Option<Settlement>, Error> {
     row.as_ref().map(from_row).transpose()
 }
 
-/// Leases this very attempt under `token`, due or not; false while somebody looks at it, and when it has ended.
+/// Leases this attempt, due or not; false while it is leased to another, and when it has ended.
 pub async fn take(db: &Db, attempt: &Attempt, token: Uuid) -> Result<bool, Error> {
     let taken = db
         .execute(
@@ -339,8 +339,8 @@ pub async fn renew(db: &Db, attempt: &Attempt, token: Uuid) -> Result<(), Error>
     Ok(())
 }
 
-/// Gives a lease back while the outcome is still unknown: the next look is after 1 s, 2 s, 4 s and so on, up to five
-/// minutes. A lease that has passed to another worker stays with it.
+/// Gives a lease back while the outcome is still unknown, and backs off: the next look is after 1 s, 2 s, 4 s and so on,
+/// up to five minutes. A lease that has passed to another worker stays with it.
 pub async fn back_off(db: &Db, attempt: &Attempt, token: Uuid) -> Result<(), Error> {
     db.execute(
         "-- back_off_settlement
