@@ -158,7 +158,11 @@ impl BillRuns {
             return Ok(0);
         };
         // Where an account held the run up before, it is looked at alone from the first.
-        let mut size = if self.held_up.tries(&run) > 0 { 1 } else { CHUNK };
+        let mut size = if self.held_up.tries(&run) > 0 {
+            1
+        } else {
+            CHUNK
+        };
         let mut done = 0;
         // After a failure: how many of the next accounts are left in which the one that caused it is searched for.
         let mut among = size;

@@ -18,7 +18,6 @@ use crate::store::usage::Asked;
 /// A month to count, with the days that count.
 #[derive(Debug, Clone)]
 pub struct Counted {
-    /// The month.
     pub month: MonthSpan,
     /// Its days; for a month still running, up to now.
     pub days: Vec<Day>,
@@ -27,11 +26,8 @@ pub struct Counted {
 /// An account whose month is to be computed.
 #[derive(Debug, Clone)]
 pub struct Due {
-    /// The account.
     pub account: Account,
-    /// Its seller.
     pub seller: Seller,
-    /// The month.
     pub own: Counted,
     /// Closed months that are charged again, for usage that was reported late.
     pub late: Vec<Counted>,
@@ -40,7 +36,6 @@ pub struct Due {
 /// What an account's month comes to.
 #[derive(Debug)]
 pub struct Computed {
-    /// The account.
     pub due: Due,
     /// Its bill, which may have no line; or why it cannot be charged.
     pub bill: Result<Bill, Refusal>,
@@ -121,9 +116,6 @@ pub struct Facts {
 
 impl Facts {
     /// Reads what months' charges are made of.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn read(reads: &Reads, asked: Asked) -> Result<Facts, Error> {
         let accounts = asked.accounts();
         let window = asked.window();

@@ -14,7 +14,6 @@ pub enum Fact {
     Opened(Opening),
     /// A seat stopped being active.
     Closed {
-        /// The seat.
         seat: Seat,
         /// From when on.
         at: Timestamp,
@@ -26,11 +25,9 @@ pub enum Fact {
     },
     /// An order brought licences.
     Ordered {
-        /// Order id.
         order: String,
         /// The group's name then.
         name: GroupName,
-        /// The offers ordered.
         entries: Vec<Entry>,
     },
     /// A group was given a name.
@@ -39,9 +36,6 @@ pub enum Fact {
 
 /// Takes a fact: queues its writes on `tx`, which commits them with the event's receipt. Usage of a month that is closed
 /// already marks the month, for the next invoice.
-///
-/// # Errors
-/// The database's.
 pub async fn take(tx: &mut Tx, account: &AccountId, fact: Fact) -> Result<(), Error> {
     match fact {
         Fact::Opened(opening) => {

@@ -15,9 +15,7 @@ use crate::refusal::{account_fixed, account_held};
 /// Language of e-mails and documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Locale {
-    /// French.
     Fr,
-    /// English.
     En,
 }
 
@@ -81,7 +79,6 @@ pub struct Account {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SellerDefaults {
     pub id: SellerId,
-    /// Its currency.
     pub currency: Currency,
     /// Its IANA time zone.
     pub zone: String,
@@ -90,11 +87,9 @@ pub struct SellerDefaults {
 /// An account to create, every field already checked by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewAccount {
-    /// Legal name.
     pub legal_name: String,
     /// Where every e-mail goes.
     pub contact_email: String,
-    /// Postal address.
     pub address: Address,
     /// VAT number, or empty.
     pub vat_number: String,
@@ -102,7 +97,6 @@ pub struct NewAccount {
     pub currency: Option<Currency>,
     /// The installation's own when none.
     pub seller: Option<SellerId>,
-    /// Language.
     pub locale: Locale,
     /// IANA time zone; the seller's when none.
     pub zone: Option<String>,
@@ -112,20 +106,15 @@ pub struct NewAccount {
 /// inner one asks for the seller's (or the installation's) default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccountChange {
-    /// Legal name.
     pub legal_name: Option<String>,
     /// Where every e-mail goes.
     pub contact_email: Option<String>,
-    /// Postal address.
     pub address: Option<Address>,
     /// VAT number, or empty.
     pub vat_number: Option<String>,
-    /// Currency.
     pub currency: Option<Option<Currency>>,
     pub seller: Option<Option<SellerId>>,
-    /// Language.
     pub locale: Option<Locale>,
-    /// IANA time zone.
     pub zone: Option<Option<String>>,
 }
 

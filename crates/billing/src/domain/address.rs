@@ -29,7 +29,6 @@ pub struct Address {
     pub lines: Vec<String>,
     /// Postal code; may be empty where a country has none.
     pub postal_code: String,
-    /// City.
     pub city: String,
     /// ISO 3166-1 alpha-2 country, in capitals.
     pub country: String,

@@ -21,7 +21,6 @@ use super::usage::DayUse;
 pub enum Charged {
     /// A billing month's consumption.
     Month {
-        /// The month.
         month: Month,
         /// Its bounds in the account's calendar.
         span: Span,
@@ -33,11 +32,9 @@ pub enum Charged {
 /// A seller or a buyer, as printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Party {
-    /// Legal name.
     pub legal_name: String,
     /// Legal form and share capital; empty for a buyer.
     pub legal_form: String,
-    /// Address.
     pub address: Address,
     /// SIREN; empty for a buyer.
     pub siren: String,
@@ -76,9 +73,7 @@ impl From<&Account> for Party {
 /// The tax that applies to a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Applied {
-    /// Category.
     pub category: TaxCategory,
-    /// Rate.
     pub rate: Rate,
 }
 
@@ -113,14 +108,12 @@ pub struct Item {
     /// How many units the unit price buys: 1, or for DAILY the days that the month had.
     pub base_quantity: i32,
     pub price: PriceId,
-    /// The tax.
     pub tax: Applied,
 }
 
 /// A line of a bill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// What it charges.
     pub item: Item,
     /// Quantity × unit price ÷ base quantity in minor units, rounded once, half up.
     pub amount: i64,
@@ -154,7 +147,6 @@ pub struct TaxLine {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bill {
     pub account: AccountId,
-    /// What it charges.
     pub charged: Charged,
     pub seller: SellerId,
     /// The seller as it is printed.
@@ -165,7 +157,6 @@ pub struct Bill {
     pub currency: Currency,
     /// The language of its texts.
     pub locale: Locale,
-    /// Its lines.
     pub lines: Vec<Line>,
     /// Its taxes, by category and rate.
     pub taxes: Vec<TaxLine>,
@@ -173,7 +164,6 @@ pub struct Bill {
     pub net: i64,
     /// Sum of the taxes.
     pub tax: i64,
-    /// Net and tax.
     pub total: i64,
     /// Whether it is no fiscal document: its seller is a specimen, or time is a test's.
     pub specimen: bool,

@@ -19,7 +19,6 @@ use crate::refusal::{amount_overflow, price_missing, tax_rate_missing};
 /// A month in an account's calendar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MonthSpan {
-    /// The month.
     pub month: Month,
     /// Its bounds.
     pub span: Span,
@@ -76,13 +75,11 @@ pub struct Sold {
 /// What is known of an account when it is charged.
 #[derive(Debug, Clone)]
 pub struct Knowledge<'a> {
-    /// The account.
     pub account: &'a Account,
     /// Each offer in a group that it used.
     pub sold: &'a [Sold],
     /// Prices of the offers that it uses.
     pub prices: &'a [Price],
-    /// Tax rates.
     pub rates: &'a [TaxRate],
 }
 

@@ -101,7 +101,6 @@ pub struct Invoice {
     /// Legal mentions, one a line.
     pub mentions: Vec<String>,
     pub created_at: Timestamp,
-    /// What it charges.
     pub bill: Bill,
 }
 
@@ -119,7 +118,6 @@ pub struct Shown {
 pub struct ShownLine {
     /// Its number on the invoice, from 1.
     pub number: i32,
-    /// The line.
     pub line: Line,
     /// The currency of its amounts.
     pub currency: Currency,

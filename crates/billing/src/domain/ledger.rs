@@ -59,7 +59,6 @@ impl TransferKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transfer {
     pub account: AccountId,
-    /// Its id.
     pub id: Uuid,
     pub seller: SellerId,
     /// The book that is debited.
@@ -68,13 +67,10 @@ pub struct Transfer {
     pub credit: Book,
     /// Minor units, above zero.
     pub amount: i64,
-    /// The currency of the amount.
     pub currency: Currency,
-    /// Why.
     pub kind: TransferKind,
     /// Resource name of the invoice or the payment; one transfer of a kind for each.
     pub source: String,
-    /// When it was posted.
     pub at: Timestamp,
 }
 
@@ -83,11 +79,9 @@ pub struct Transfer {
 pub struct Posting {
     pub account: AccountId,
     pub seller: SellerId,
-    /// The currency.
     pub currency: Currency,
     /// Resource name of the invoice or the payment.
     pub source: String,
-    /// When it is posted.
     pub at: Timestamp,
 }
 

@@ -153,7 +153,6 @@ impl fmt::Display for Currency {
 pub struct Money {
     /// Minor units: cents of a euro.
     pub minor: i64,
-    /// The currency.
     pub currency: Currency,
 }
 

@@ -113,7 +113,6 @@ impl TestToken {
 pub struct NewMethod {
     /// The gateway's token.
     pub token: TestToken,
-    /// Name for people.
     pub display_name: String,
 }
 

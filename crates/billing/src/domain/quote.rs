@@ -42,7 +42,6 @@ pub struct QuoteLine {
 /// What an order costs. Every amount is in `currency`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quote {
-    /// The currency.
     pub currency: Currency,
     /// One line per line of the order, in its order.
     pub lines: Vec<QuoteLine>,
@@ -56,7 +55,6 @@ pub struct Quote {
     pub category: TaxCategory,
     /// Rate of the tax applied.
     pub rate: Rate,
-    /// When it was made.
     pub at: Timestamp,
 }
 
@@ -70,7 +68,6 @@ pub struct Mismatch(pub String);
 pub struct Priced {
     /// What is asked for.
     pub asked: Asked,
-    /// The price.
     pub price: Price,
 }
 

@@ -45,11 +45,9 @@ pub struct Seller {
     pub id: SellerId,
     /// Whether its documents are specimens and no fiscal ones.
     pub specimen: bool,
-    /// Legal name.
     pub legal_name: String,
     /// Legal form and share capital: "SAS au capital de 10 000 €".
     pub legal_form: String,
-    /// Address.
     pub address: Address,
     /// SIREN: nine digits.
     pub siren: String,
@@ -76,9 +74,7 @@ pub struct Seller {
 /// What documents say in their own language.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sentence {
-    /// In French.
     pub fr: String,
-    /// In English.
     pub en: String,
 }
 

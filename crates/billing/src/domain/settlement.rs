@@ -32,18 +32,13 @@ impl Attempt {
 /// What an attempt charges, from the order's frozen quote. Amounts are in `currency`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Charge {
-    /// The currency.
     pub currency: Currency,
     pub seller: SellerId,
-    /// Category of the tax.
     pub tax_category: TaxCategory,
-    /// Rate of the tax.
     pub tax_rate: Rate,
     /// Without tax.
     pub net: i64,
-    /// The tax.
     pub tax: i64,
-    /// Net and tax.
     pub due: i64,
 }
 
@@ -98,7 +93,6 @@ pub enum SettlementState {
 pub struct Settlement {
     /// Which attempt of which order.
     pub attempt: Attempt,
-    /// What it charges.
     pub charge: Charge,
     /// What it is paid with; none when there was nothing, and when what came with it was declined.
     pub means: Option<Means>,

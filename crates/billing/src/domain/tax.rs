@@ -57,13 +57,10 @@ impl TaxCategory {
 /// The tax of a customer's country from a date on, until a later one of the same country.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaxRate {
-    /// Its id.
     pub id: Uuid,
     /// ISO 3166-1 alpha-2 code of the customer's country.
     pub country: String,
-    /// Its category.
     pub category: TaxCategory,
-    /// The rate.
     pub rate: Rate,
     /// The first local day of the seller on which it is in force.
     pub valid_from: Date,

@@ -23,7 +23,6 @@ pub struct Seat {
 /// A seat became active.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {
-    /// The seat.
     pub seat: Seat,
     /// Resource name of its offer.
     pub offer: String,
