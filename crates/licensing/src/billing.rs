@@ -20,7 +20,6 @@ use crate::domain::order::{Money, Order, OrderDraft, Quote, Receipt};
 use crate::domain::payment::{Attempt, Outcome};
 use crate::refusal;
 
-/// How long a quote may take.
 const QUOTE_DEADLINE: Duration = Duration::from_secs(5);
 /// How long one question about a payment may take; what takes longer goes on in the background.
 pub(crate) const SETTLE_DEADLINE: Duration = Duration::from_secs(5);
@@ -29,17 +28,14 @@ pub(crate) const SETTLE_DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct Billing(SettlementServiceClient<Peer>);
 
-/// How an attempt to pay stands.
 #[derive(Debug)]
 pub(crate) enum Settlement {
-    /// It came to its end.
     Definite(Outcome, Receipt),
-    /// Nobody knows yet: ask again.
+    /// Not known yet: ask again.
     Unknown,
 }
 
 impl Billing {
-    /// Billing behind a channel.
     pub(crate) fn new(peer: Peer) -> Self {
         Self(SettlementServiceClient::new(peer))
     }

@@ -47,3 +47,4 @@ pub use service::{Running, Service, Shell, StartError};
 pub use settings::Settings;
 pub use tokio_postgres::types::ToSql;
 pub use tx::{Rows, Tx};
+pub use work::each;

@@ -12,8 +12,9 @@ use octroi_platform::{
 use serde_json::{Value, json};
 
 use crate::app::license::deactivated;
-use crate::domain::group::{Group, GroupId, State, TerminationRequest};
+use crate::domain::group::{Group, GroupId};
 use crate::domain::order::OrderId;
+use crate::domain::termination::TerminationRequest;
 use crate::refusal;
 use crate::store;
 use crate::store::license::{Seats, close_seats};
@@ -48,7 +49,6 @@ impl Aggregate for Group {
     }
 }
 
-/// Groups of licences.
 #[derive(Clone)]
 pub(crate) struct Groups {
     db: Db,
@@ -121,7 +121,6 @@ impl Groups {
         keep(held, &after).await
     }
 
-    /// Takes back an end that has not come yet.
     pub(crate) async fn cancel_termination(
         &self,
         call: &Call,
@@ -138,7 +137,7 @@ impl Groups {
         let (account, lock) = (id.account.as_str(), store::group::LOCK_FREE);
         let (tx, mut rows) = self.db.begin(call, account, lock, &key).await?;
         if rows.is_empty() {
-            // Somebody holds it, if it is there. After the wait the seats are read again, as the one before left them.
+            // It is locked, if it exists. The seats are read again after the wait: the lock does not cover their rows.
             tx.query(store::group::LOCK, &key).await?;
             rows = tx.query(store::group::READ, &key).await?;
         }
@@ -175,7 +174,7 @@ pub(crate) async fn unpaid(tx: &Tx, group: &GroupId) -> Result<Option<Vec<OrderI
     Ok(Some(unpaid))
 }
 
-/// Ends what hangs on a group that has ended: its licences and what their users have, and its unpaid orders.
+/// Deletes an ended group's licences, with their users' sessions and devices, and cancels its unpaid orders.
 pub(crate) async fn end(
     tx: &mut Tx,
     group: &Group,
@@ -228,10 +227,8 @@ pub(crate) fn changed_event(group: &Group, at: Timestamp) -> NewEvent {
 }
 
 fn terminated_event(group: &Group, licenses: i64, at: Timestamp) -> NewEvent {
-    let reasons = match &group.state {
-        State::Terminated(termination) => termination.reasons.as_slice(),
-        State::Live { .. } => &[],
-    };
+    let termination = group.state.termination();
+    let reasons = termination.map_or(&[][..], |it| &it.reasons);
     NewEvent::new(
         group.id.account.as_str(),
         group.id.to_string(),

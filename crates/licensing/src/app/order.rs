@@ -5,7 +5,7 @@ use octroi_api::event::v1::OrderCreated;
 use octroi_api::event::v1::event::Payload;
 use octroi_api::licensing::v1 as wire;
 use octroi_platform::{
-    AccountId, Aggregate, Call, Db, Error, Name as _, NewEvent, Page, ToSql, Violations,
+    AccountId, Aggregate, Call, Db, Error, Name as _, NewEvent, Page, ToSql, Violations, each,
 };
 use serde_json::{Value, json};
 
@@ -14,9 +14,6 @@ use crate::domain::group::{Group, GroupId, Seats};
 use crate::domain::order::{Order, OrderDraft, OrderId};
 use crate::refusal;
 use crate::store;
-
-/// How many overdue orders one transaction marks.
-const BATCH: i64 = 100;
 
 impl Aggregate for Order {
     type Id = OrderId;
@@ -137,35 +134,9 @@ impl Orders {
             .await
     }
 
-    /// Marks orders whose time is over; answers how many. One that cannot be marked holds up no other.
-    ///
-    /// # Errors
-    /// When there was something to do and none of it worked.
+    /// Marks orders that were not paid in time; answers how many.
     pub(crate) async fn expire(&self, now: Timestamp) -> Result<u64, Error> {
-        let error = match self.expire_some(now, 0, BATCH).await {
-            Err(error) if !is_database_away(&error) => error,
-            other => return other,
-        };
-        let (mut done, mut failed) = (0, 0);
-        while failed < BATCH {
-            match self.expire_some(now, failed, 1).await {
-                Ok(0) => break,
-                Ok(marked) => done += marked,
-                Err(error) if is_database_away(&error) => return Err(error),
-                Err(error) => {
-                    let error = format!("{:#}", anyhow::Error::new(error));
-                    tracing::error!(
-                        error,
-                        "an overdue order could not be marked; it is tried again"
-                    );
-                    failed += 1;
-                }
-            }
-        }
-        match done {
-            0 => Err(error),
-            done => Ok(done),
-        }
+        each(|after, most| self.expire_some(now, after, most)).await
     }
 
     /// Marks at most so many, after the first ones, in one transaction.
@@ -236,11 +207,6 @@ impl Orders {
         }
         Ok(())
     }
-}
-
-/// Whether the database is away: no single order's fault.
-fn is_database_away(error: &Error) -> bool {
-    matches!(error, Error::Unavailable(_) | Error::OutcomeUnknown)
 }
 
 /// An order is for a group that takes orders, or for one that does not exist yet.

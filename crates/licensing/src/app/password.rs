@@ -14,51 +14,46 @@ use tokio::sync::Semaphore;
 
 use crate::domain::password;
 
-/// 19 MiB, in KiB.
+/// In KiB: 19 MiB.
 const MEMORY: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 const SALT_BYTES: usize = 16;
 const HASH_BYTES: usize = Params::DEFAULT_OUTPUT_LEN;
 
-/// The space that is asked for to hash in, in KiB. The C library gives no piece above 32 MiB to a thread to keep, so
-/// that it goes back to the system when the hash is done; smaller ones would stay, one for each thread. What is not
-/// touched of it takes no memory.
+/// The size of the buffer to hash in, in KiB. The C library's allocator returns blocks above 32 MiB to the system when
+/// they are freed, and keeps smaller ones, one for each thread. Pages that are never touched take no memory.
 const SPACE: usize = 33 * 1024;
 
-/// How many calls that may hash are worked on at once: a quarter of all calls, which leaves the others to those that read.
-/// One account has half of them at most, a second's work for two cores, in which 64 twins of one request find room.
+/// How many calls that may hash are served at once: a quarter of all calls, which leaves the rest to those that do not.
+/// One account has half of them at most: a second's work for two cores, and room for 64 copies of one request.
 const PLACES: usize = CALLS_AT_ONCE / 4;
 
-/// Verified for an address that nobody has, so that the answer takes as long. No password gives this hash.
+/// Verified where an address is unknown, so that the answer takes as long. No password gives this hash.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// Hashes and verifies with Argon2id, no more at once than there are cores: each takes 19 MiB and a core for some
-/// milliseconds. Who wants to hash takes a place before all else, and is told to try again when there is none: a call
-/// that waited for one would hold what others need. It keeps the place to its end, so that as few calls look, or wait for
-/// a locked row.
+/// milliseconds. A call that may hash takes a place before anything else, and is refused as OVERLOADED when there is none:
+/// one that waited would hold a connection that others need. It keeps the place to its end, so that no more calls than
+/// places read, or wait for a locked row.
 pub(crate) struct Hasher {
     params: Params,
-    /// What is verified where there is no hash.
+    /// The hash that is verified where there is none.
     nobody: &'static str,
     cores: Arc<Semaphore>,
-    /// How many there are.
+    /// How many cores there are.
     size: usize,
-    /// How many places each account has that has one.
+    /// How many places each account has.
     taken: Mutex<HashMap<String, usize>>,
 }
 
-/// A place among those who hash, of an account.
+/// The right of a call to hash, counted for its account.
 pub(crate) struct Place {
     hasher: Arc<Hasher>,
     account: String,
 }
 
 impl Hasher {
-    /// A hasher for this machine.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] when Argon2 does not take its parameters.
     pub(crate) fn new() -> Result<Self, Error> {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         Ok(Self {
@@ -70,8 +65,8 @@ impl Hasher {
         })
     }
 
-    /// A place for an account that has fewer than are free: so the first to crowd has half, the next a quarter, and who
-    /// has none finds one, unless seven others crowd at once.
+    /// A place for an account that has fewer than are free: one account alone gets half of them, a second one a quarter, and
+    /// an account that has none gets one, unless seven others take all they can at once.
     ///
     /// # Errors
     /// [`Error::Overloaded`].
@@ -121,9 +116,6 @@ impl Drop for Place {
 
 impl Place {
     /// The PHC string of a password, under a new salt.
-    ///
-    /// # Errors
-    /// [`Error::Internal`].
     pub(crate) async fn hash(&self, password: SecretString) -> Result<String, Error> {
         let mut salt = [0; SALT_BYTES];
         fill(&mut salt)?;
@@ -141,10 +133,7 @@ impl Place {
         .await?
     }
 
-    /// Whether a password is the one that was hashed; without a hash it takes as long and is not.
-    ///
-    /// # Errors
-    /// [`Error::Internal`].
+    /// Whether a password is the one that was hashed; without a hash it takes as long and is false.
     pub(crate) async fn verify(
         &self,
         password: SecretString,
@@ -165,8 +154,7 @@ impl Place {
         .await?
     }
 
-    /// Runs on a thread for blocking work. The core goes with it, so that a caller that goes away frees none that is
-    /// still at work.
+    /// Runs on a thread for blocking work, which holds the permit for a core: a caller that goes away does not free it early.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -201,7 +189,6 @@ fn derive(params: Params, password: &SecretString, salt: &[u8]) -> Result<Output
     Output::new(&bytes).map_err(broken)
 }
 
-/// A fault of what is stored or of this program, not of the caller.
 fn broken(error: impl Display + Debug + Send + Sync + 'static) -> Error {
     Error::Internal(anyhow::Error::msg(error))
 }
@@ -218,10 +205,7 @@ pub(crate) fn check_password(
     }
 }
 
-/// A password for a login, from the system's randomness.
-///
-/// # Errors
-/// [`Error::Internal`] when the system has none.
+/// A random password for a login.
 pub(crate) fn generate(login: &str) -> Result<SecretString, Error> {
     // A login of three characters is in one of a hundred thousand by chance; the next draw does not have it.
     for _ in 0..8 {
@@ -236,9 +220,6 @@ pub(crate) fn generate(login: &str) -> Result<SecretString, Error> {
 }
 
 /// Fills with the system's randomness.
-///
-/// # Errors
-/// [`Error::Internal`] when the system has none.
 pub(crate) fn fill(bytes: &mut [u8]) -> Result<(), Error> {
     rand::fill(bytes).map_err(|_| broken("the system has no randomness"))
 }
@@ -294,7 +275,7 @@ mod tests {
         let hash = place(hasher(NOBODY)).hash(password.clone()).await.unwrap();
         let known = place(hasher(hash.leak()));
         assert!(!known.verify(password.clone(), None).await.unwrap());
-        // One that cannot be verified is noticed, which it would not be if nobody looked.
+        // A broken hash fails, which shows that the hash is verified at all.
         let failed = place(hasher("no hash")).verify(password, None).await;
         assert!(matches!(failed, Err(Error::Internal(_))));
     }

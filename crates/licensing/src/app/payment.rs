@@ -33,20 +33,19 @@ use crate::domain::payment::{Attempt, Method, Outcome, Request};
 use crate::refusal;
 use crate::store;
 
-/// How long an attempt belongs to who asks billing about it: the question's deadline and time to write the answer.
+/// How long an attempt is leased to the task that asks billing about it: the call's deadline and time to write the answer.
 const LEASE: Duration = SETTLE_DEADLINE.saturating_mul(3);
 /// How often the lease is renewed while the answer, or a lock to write it, takes its time.
 const RENEW_EVERY: Duration = SETTLE_DEADLINE;
-/// How many attempts background work asks about side by side.
+/// How many attempts background work asks about at once.
 const LANES: usize = 16;
-/// How long a repetition of a request waits for the first one's outcome.
+/// How long a copy of a request waits for the first one's outcome.
 const WAIT: Duration = Duration::from_secs(8);
 const FIRST_LOOK: Duration = Duration::from_millis(25);
 const LONGEST_LOOK: Duration = Duration::from_millis(200);
 
 const METHOD: &str = "octroi.licensing.v1.OrderService/PayOrder";
 
-/// Orders being paid.
 #[derive(Clone)]
 pub(crate) struct Payments {
     db: Db,
@@ -60,7 +59,7 @@ pub(crate) struct Payments {
 enum Started {
     /// This request began the attempt and holds its lease.
     Mine(Order, Attempt, Uuid),
-    /// The same request is at it already.
+    /// The same request began the attempt, which is under way.
     Twin(i32),
     /// The same request has paid the order before.
     Done(Order),
@@ -69,7 +68,7 @@ enum Started {
 /// What the steps read under the order's lock.
 struct Locked {
     order: Order,
-    /// The one that the call's request began before.
+    /// The attempt that the same request began before.
     attempt: Option<Attempt>,
     /// None until the order that creates it completes.
     group: Option<Group>,
@@ -85,7 +84,6 @@ impl Payments {
         }
     }
 
-    /// Pays an order.
     pub(crate) async fn pay(
         &self,
         call: &Call,
@@ -336,7 +334,7 @@ impl Payments {
     }
 }
 
-/// Brings the licences of a paid order into being, and the group that it creates.
+/// Creates the licences of a paid order, and its new group.
 async fn complete(tx: &mut Tx, order: &Order, group: Option<Group>) -> Result<(), Error> {
     let now = tx.call().now;
     let key = store::order::key(&order.id);
@@ -431,7 +429,6 @@ const OUTCOMES: [ErrorReason; 3] = [
     ErrorReason::PaymentMethodMissing,
 ];
 
-/// What background work says of an attempt that it asked about.
 fn log(ended: Result<Result<Order, Error>, JoinError>) {
     match ended {
         Ok(Ok(_)) => {}

@@ -10,10 +10,9 @@ use crate::store;
 use crate::store::group::Due;
 use crate::store::license::Seats;
 
-/// How many groups one round works off.
 const BATCH: i64 = 100;
 
-/// The calendar of groups.
+/// The renewals and ends of groups.
 #[derive(Clone)]
 pub(crate) struct Periods {
     db: Db,
@@ -24,8 +23,8 @@ impl Periods {
         Self { db }
     }
 
-    /// Works off periods that ended by `now`, the earliest first; answers how many. Groups that fail, however many, do
-    /// not hold up the others: each is tried once.
+    /// Renews or ends the groups whose period ended by `now`, the earliest first; answers how many. Groups that fail,
+    /// however many, do not hold up the others: each is tried once.
     ///
     /// # Errors
     /// When there was something to do and none of it worked.

@@ -23,23 +23,16 @@ use crate::store::throttle::Subject;
 /// The metadata that carries a session's token.
 const METADATA: &str = "octroi-session";
 
-/// A sign-in being tried.
 pub(crate) struct SignIn {
-    /// The activation e-mail as typed.
     pub(crate) address: String,
-    /// The password as typed.
     pub(crate) password: SecretString,
     /// Where the user comes from, as [`crate::domain::portal::client`] says it; empty where nobody knows.
     pub(crate) client: String,
 }
 
-/// A sign-in that succeeded.
 pub(crate) struct SignedIn {
-    /// The session's token.
     pub(crate) token: SecretString,
-    /// Whose licence.
     pub(crate) license: LicenseId,
-    /// Until when the session lasts.
     pub(crate) expires_at: Timestamp,
     /// Whether it opens ChangeOwnPassword alone.
     pub(crate) password_change_required: bool,

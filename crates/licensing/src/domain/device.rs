@@ -16,28 +16,19 @@ const MAX_NAME: usize = 100;
 /// What a device runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Platform {
-    /// A computer with Windows.
     Windows,
-    /// A computer with macOS.
     Macos,
-    /// A tablet with iPadOS.
     Ipados,
-    /// A tablet with Android.
     AndroidTablet,
-    /// A smartphone with iOS.
     Ios,
-    /// A smartphone with Android.
     AndroidPhone,
 }
 
 /// Which counter a device takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Windows and macOS share it.
     Computer,
-    /// iPadOS and Android.
     Tablet,
-    /// iOS and Android.
     Smartphone,
 }
 
@@ -52,7 +43,6 @@ impl Platform {
         Self::AndroidPhone,
     ];
 
-    /// Which counter a device with it takes.
     pub(crate) fn kind(self) -> Kind {
         match self {
             Self::Windows | Self::Macos => Kind::Computer,
@@ -94,27 +84,20 @@ impl Kind {
 /// How many devices of each kind a licence has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
-    /// Computers, Windows and macOS together.
     pub(crate) computers: i32,
-    /// Tablets.
     pub(crate) tablets: i32,
-    /// Smartphones.
     pub(crate) smartphones: i32,
 }
 
 /// How many of each kind it may have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Computers.
     pub(crate) computers: i32,
-    /// Tablets.
     pub(crate) tablets: i32,
-    /// Smartphones.
     pub(crate) smartphones: i32,
 }
 
 impl Limits {
-    /// The limit of one kind.
     pub(crate) fn of(self, kind: Kind) -> i32 {
         match kind {
             Kind::Computer => self.computers,
@@ -125,7 +108,6 @@ impl Limits {
 }
 
 impl Counters {
-    /// How many of one kind.
     pub(crate) fn of(self, kind: Kind) -> i32 {
         match kind {
             Kind::Computer => self.computers,
@@ -134,7 +116,7 @@ impl Counters {
         }
     }
 
-    /// The counters once a device has its place.
+    /// The counters with one more device.
     ///
     /// # Errors
     /// DEVICE_LIMIT_REACHED.
@@ -147,7 +129,7 @@ impl Counters {
         Ok(self)
     }
 
-    /// The counters once a device has given up its place.
+    /// The counters with one device less.
     pub(crate) fn free(mut self, kind: Kind) -> Self {
         let counter = self.of_mut(kind);
         *counter = (*counter - 1).max(0);
@@ -166,11 +148,10 @@ impl Counters {
 /// A device to be registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NewDevice {
-    /// What it runs.
     pub(crate) platform: Platform,
-    /// Name for people, 1 to 100 characters.
+    /// 1 to 100 characters.
     pub(crate) display_name: String,
-    /// Whether many people share it: it then takes no place.
+    /// Whether many people share it: it is not counted then.
     pub(crate) shared_computer: bool,
 }
 
@@ -233,7 +214,7 @@ pub(crate) struct Device {
     pub(crate) id: DeviceId,
     pub(crate) device: NewDevice,
     pub(crate) registered_at: Timestamp,
-    /// When it stopped working; none while it works.
+    /// None while it works.
     pub(crate) deactivated_at: Option<Timestamp>,
 }
 
@@ -255,10 +236,7 @@ impl Device {
     }
 }
 
-/// Holds a device's name to its rule.
-///
-/// # Errors
-/// The rule.
+/// Checks a device's name; the error is the rule that it breaks.
 pub(crate) fn display_name(name: &str) -> Result<String, &'static str> {
     if !(1..=MAX_NAME).contains(&name.chars().count())
         || name.trim().is_empty()
@@ -302,7 +280,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a plain list of the devices that work.
+        /// Compared with a plain list of the active devices.
         #[test]
         fn counters_count_the_active_devices(
             steps in prop::collection::vec((any::<bool>(), 0..6_usize, any::<bool>(), any::<prop::sample::Index>()), 0..80),

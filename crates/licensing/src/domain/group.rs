@@ -11,6 +11,7 @@ use octroi_platform::name::{AccountId, Name};
 use crate::domain::offer::OfferId;
 use crate::domain::order::{NewGroup, Order};
 use crate::domain::period::{Period, RenewalPeriod, anniversary, midnight};
+use crate::domain::termination::{Termination, TerminationRequest};
 use crate::refusal::{self, Refusal};
 
 /// Which group: "accounts/acme/licenseGroups/office".
@@ -47,7 +48,6 @@ impl Display for GroupId {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Group {
     pub(crate) id: GroupId,
-    /// Name for people.
     pub(crate) display_name: String,
     pub(crate) state: State,
     pub(crate) billing_mode: BillingMode,
@@ -63,12 +63,10 @@ pub(crate) struct Group {
     pub(crate) next_license_number: i32,
     /// When its first order completed.
     pub(crate) created_at: Timestamp,
-    /// When it last changed.
     pub(crate) updated_at: Timestamp,
     pub(crate) version: i64,
 }
 
-/// Where a group is in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum State {
     /// In use.
@@ -105,7 +103,6 @@ impl State {
     }
 }
 
-/// How a group is billed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BillingMode {
     /// Each month's consumption after its end.
@@ -130,44 +127,6 @@ impl BillingMode {
     }
 }
 
-/// How a group ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Termination {
-    /// Why; empty when the group was not to renew.
-    pub(crate) reasons: Vec<Reason>,
-    /// What the customer will use instead; may be empty.
-    pub(crate) future_use: String,
-    /// The customer's comment; may be empty.
-    pub(crate) comment: String,
-    /// When it takes or took effect.
-    pub(crate) at: Timestamp,
-    /// When it was asked for; none when nobody asked.
-    pub(crate) requested_at: Option<Timestamp>,
-}
-
-/// What a customer says when they terminate a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TerminationRequest {
-    /// One or more reasons.
-    pub(crate) reasons: Vec<Reason>,
-    /// What they will use instead; may be empty.
-    pub(crate) future_use: String,
-    /// Their comment; may be empty.
-    pub(crate) comment: String,
-}
-
-impl TerminationRequest {
-    fn at(self, at: Timestamp, now: Timestamp) -> Termination {
-        Termination {
-            reasons: self.reasons,
-            future_use: self.future_use,
-            comment: self.comment,
-            at,
-            requested_at: Some(now),
-        }
-    }
-}
-
 /// A group's licences of one offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seats {
@@ -183,7 +142,7 @@ pub(crate) struct Seats {
 }
 
 impl Seats {
-    /// Of an offer that the group has none of yet.
+    /// Of an offer of which the group has no licences yet.
     pub(crate) fn none(offer: OfferId, cap: Option<i32>) -> Self {
         Self {
             offer,
@@ -194,7 +153,7 @@ impl Seats {
         }
     }
 
-    /// Whether so many more would fit.
+    /// Whether `more` licences would fit.
     ///
     /// # Errors
     /// LICENSE_LIMIT_REACHED.
@@ -326,7 +285,6 @@ impl Group {
         Ok(Self { state, ..self }.changed(now))
     }
 
-    /// Takes a scheduled end back.
     ///
     /// # Errors
     /// As [`Group::update`], and NO_TERMINATION_SCHEDULED.
@@ -388,7 +346,7 @@ impl Group {
         }
     }
 
-    /// What its period's end brings comes first; the background work that brings it is never far. Only an order being
+    /// Once its period is over it must be renewed or ended first, which background work soon does. Only an order being
     /// paid may delay the end of a group that does not renew, and does not make it last longer.
     fn check_current(&self, now: Timestamp) -> Result<(), Error> {
         if now < self.period.end {
@@ -400,7 +358,6 @@ impl Group {
         }
     }
 
-    /// Whether it goes on after its period.
     fn renews(&self) -> bool {
         self.auto_renew && matches!(self.state, State::Live { ending: None, .. })
     }
@@ -432,83 +389,6 @@ impl Group {
 fn after(first: i32, order: &Order) -> i32 {
     let next = i64::from(first).saturating_add(order.quantity());
     i32::try_from(next).unwrap_or(i32::MAX)
-}
-
-/// Why a customer leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Reason {
-    /// Features are missing.
-    MissingFeatures,
-    /// It is too slow.
-    Performance,
-    /// It is not reliable.
-    Unreliable,
-    /// It costs too much.
-    TooExpensive,
-    /// It is too hard to use.
-    TooHard,
-    /// The support did not help.
-    Support,
-    /// The tools around it do not fit.
-    Tools,
-    /// It is too large or too small.
-    WrongSize,
-    /// The brand is not known enough.
-    Recognition,
-    /// It is no longer needed.
-    NotNeeded,
-    /// Another product of the seller replaces it.
-    OtherProduct,
-    /// A competitor's product replaces it.
-    Competitor,
-    /// The customer does not want to say.
-    NoAnswer,
-    /// Something else, told in the comment.
-    Other,
-}
-
-impl Reason {
-    /// Every reason.
-    pub(crate) const ALL: [Self; 14] = [
-        Self::MissingFeatures,
-        Self::Performance,
-        Self::Unreliable,
-        Self::TooExpensive,
-        Self::TooHard,
-        Self::Support,
-        Self::Tools,
-        Self::WrongSize,
-        Self::Recognition,
-        Self::NotNeeded,
-        Self::OtherProduct,
-        Self::Competitor,
-        Self::NoAnswer,
-        Self::Other,
-    ];
-
-    /// Its name in the database and, without prefix, on the wire.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::MissingFeatures => "MISSING_FEATURES",
-            Self::Performance => "PERFORMANCE",
-            Self::Unreliable => "UNRELIABLE",
-            Self::TooExpensive => "TOO_EXPENSIVE",
-            Self::TooHard => "TOO_HARD",
-            Self::Support => "SUPPORT",
-            Self::Tools => "TOOLS",
-            Self::WrongSize => "WRONG_SIZE",
-            Self::Recognition => "RECOGNITION",
-            Self::NotNeeded => "NOT_NEEDED",
-            Self::OtherProduct => "OTHER_PRODUCT",
-            Self::Competitor => "COMPETITOR",
-            Self::NoAnswer => "NO_ANSWER",
-            Self::Other => "OTHER",
-        }
-    }
-
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
-    }
 }
 
 #[cfg(test)]

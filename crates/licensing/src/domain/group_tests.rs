@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::order::{Line, OrderDraft, OrderId, Quote};
+use crate::domain::termination::Reason;
 
 const ZONES: [&str; 8] = [
     "UTC",

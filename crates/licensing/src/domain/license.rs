@@ -53,7 +53,7 @@ impl Display for LicenseId {
     }
 }
 
-/// One seat.
+/// A seat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct License {
     pub(crate) id: LicenseId,
@@ -72,16 +72,12 @@ pub(crate) struct License {
     pub(crate) version: i64,
 }
 
-/// Where a licence is in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Without a user.
     Unassigned,
     /// With a user; it counts as usage.
     Active(Assignment),
-    /// Gone.
     Deleted {
-        /// Since when.
         at: Timestamp,
     },
 }
@@ -97,16 +93,13 @@ impl State {
     }
 }
 
-/// Who has a licence.
+/// The use of a licence by somebody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Assignment {
-    /// The user.
     pub(crate) user: User,
-    /// The login, complete.
     pub(crate) activation_email: ActivationEmail,
     /// Whether the password was mailed and so must be changed first of all.
     pub(crate) password_change_required: bool,
-    /// Since when.
     pub(crate) activated_at: Timestamp,
 }
 
@@ -120,16 +113,13 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// First and last name, as mails show them.
+    /// As e-mails show it.
     pub(crate) fn display_name(&self) -> String {
         format!("{} {}", self.first_name, self.last_name)
     }
 }
 
-/// Holds one part of a user's name to its rule.
-///
-/// # Errors
-/// The rule.
+/// Checks one part of a user's name; the error is the rule that it breaks.
 pub(crate) fn user_name(part: &str) -> Result<String, &'static str> {
     let length = part.chars().count();
     if !(1..=MAX_NAME).contains(&length) || part.trim().is_empty() || part.chars().any(is_unseen) {
@@ -143,35 +133,30 @@ pub(crate) fn user_name(part: &str) -> Result<String, &'static str> {
 /// What a licence's group allows at an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GroupStatus {
-    /// It lets users in.
+    /// Users may sign in and be added.
     Open,
-    /// Not until it is resumed.
+    /// Nobody may until it is resumed.
     Suspended,
     /// Its period has ended and it renews, but background work has not renewed it yet.
     Renewing {
-        /// Whether it is suspended besides.
         suspended: bool,
     },
-    /// Never again.
     Terminated,
 }
 
 /// What of a group tells its [`GroupStatus`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GroupState {
-    /// Whether it is suspended.
     pub(crate) suspended: bool,
-    /// Whether it has ended.
     pub(crate) terminated: bool,
     /// Whether it goes on after its period: it is to renew, and no termination is scheduled.
     pub(crate) renews: bool,
-    /// End of its period.
     pub(crate) period_end: Timestamp,
 }
 
 impl GroupStatus {
-    /// The status at an instant. An end that is due counts, whether its work has been done yet or not: an order being
-    /// paid can delay that for hours.
+    /// An end that is due counts from its instant on, even before background work gets to it: an order being paid can
+    /// delay that for hours.
     pub(crate) fn at(now: Timestamp, group: GroupState) -> Self {
         let over = group.period_end <= now;
         if group.terminated || (over && !group.renews) {
@@ -189,8 +174,8 @@ impl GroupStatus {
 }
 
 impl License {
-    /// When a change asked for at `now` takes effect: a call that waited for another's lock does not undo the order
-    /// in which they happened.
+    /// When a change asked for at `now` takes effect: never before an earlier change, for whose lock the call may have
+    /// waited.
     pub(crate) fn effective(&self, now: Timestamp) -> Timestamp {
         now.max(self.updated_at)
     }
@@ -225,8 +210,6 @@ impl License {
         }
     }
 
-    /// The user's part, while there is one.
-    ///
     /// # Errors
     /// LICENSE_UNASSIGNED or LICENSE_DELETED.
     pub(crate) fn assignment(&self) -> Result<&Assignment, Refusal> {
@@ -237,8 +220,6 @@ impl License {
         }
     }
 
-    /// Whether it can be given a user.
-    ///
     /// # Errors
     /// LICENSE_ASSIGNED or LICENSE_DELETED.
     pub(crate) fn check_free(&self) -> Result<(), Refusal> {
@@ -269,7 +250,7 @@ impl License {
         Ok(self.next(state, at))
     }
 
-    /// Notes that the user's password is another now; a mailed one must be changed.
+    /// The user's password is replaced; a mailed one must be changed at the first sign-in.
     ///
     /// # Errors
     /// As [`License::assignment`].
@@ -290,7 +271,6 @@ impl License {
         Ok(self.emptied(State::Unassigned, at))
     }
 
-    /// Ends it for good.
     ///
     /// # Errors
     /// LICENSE_DELETED.
@@ -360,10 +340,8 @@ pub(crate) struct Changes {
 pub(crate) struct ActivationEmail(String);
 
 impl ActivationEmail {
-    /// Completes a login with the group's default domain, or holds a full address to it.
-    ///
-    /// # Errors
-    /// The rule that it breaks.
+    /// Completes a login with the group's default domain. A full address must be under that domain. The error is the rule
+    /// that it breaks.
     pub(crate) fn complete(
         given: &str,
         group: &GroupId,
@@ -380,37 +358,32 @@ impl ActivationEmail {
         Ok(Self(format!("{login}@{domain}")))
     }
 
-    /// As the database keeps it.
+    /// From the database.
     pub(crate) fn stored(address: String) -> Self {
         Self(address)
     }
 
-    /// The whole address.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What stands before the "@".
     pub(crate) fn login(&self) -> &str {
         self.0.split('@').next().unwrap_or_default()
     }
 
-    /// What makes it unique: the address in lower case.
+    /// The address in lower case, by which it is unique.
     pub(crate) fn key(&self) -> String {
         self.0.to_ascii_lowercase()
     }
 }
 
-/// The account that an address names, whether it is a login or not: "acme" in "desk@office.acme.octroi.example".
+/// The account that an address names, existing or not: "acme" in "desk@office.acme.octroi.example".
 pub(crate) fn account_in(address: &str) -> &str {
     let domain = address.split_once('@').map_or("", |(_, domain)| domain);
     domain.split('.').nth(1).unwrap_or_default()
 }
 
-/// Holds what stands before the "@" to its rule.
-///
-/// # Errors
-/// The rule.
+/// Checks the part before the "@"; the error is the rule that it breaks.
 pub(crate) fn check_login(login: &str) -> Result<(), &'static str> {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if (MIN_LOGIN..=MAX_LOGIN).contains(&login.len())

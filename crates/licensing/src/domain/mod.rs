@@ -11,6 +11,7 @@ pub(crate) mod payment;
 pub(crate) mod period;
 pub(crate) mod portal;
 pub(crate) mod session;
+pub(crate) mod termination;
 pub(crate) mod usage;
 
 #[cfg(test)]

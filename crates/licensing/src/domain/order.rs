@@ -49,14 +49,13 @@ pub(crate) struct Order {
     pub(crate) id: OrderId,
     /// The group that receives the licences.
     pub(crate) group: GroupId,
-    /// How to create the group; none for an existing one.
+    /// None for an existing group.
     pub(crate) new_group: Option<NewGroup>,
     /// What is ordered: 1 to 20 lines, each offer once.
     pub(crate) lines: Vec<Line>,
     pub(crate) state: State,
     /// What it costs, frozen.
     pub(crate) quote: Quote,
-    /// How often its payment was attempted.
     pub(crate) attempts: i32,
     /// Why the last attempt was declined; empty when it was not.
     pub(crate) decline_reason: String,
@@ -66,23 +65,17 @@ pub(crate) struct Order {
     pub(crate) version: i64,
 }
 
-/// Where an order is in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum State {
-    /// It can be paid until its expiry.
     AwaitingPayment,
     /// Its seats are reserved and its payment is under way.
     Paying,
     /// It is paid and its licences exist.
     Completed {
-        /// When.
         at: Timestamp,
-        /// What settled it.
         receipt: Receipt,
     },
-    /// It was not paid in time.
     Expired,
-    /// It was cancelled before it was paid.
     Cancelled,
 }
 
@@ -111,15 +104,11 @@ pub(crate) struct Receipt {
 /// The group that an order creates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NewGroup {
-    /// Name for people.
     pub(crate) display_name: String,
-    /// How long a period lasts.
     pub(crate) renewal_period: RenewalPeriod,
-    /// Whether it renews at the end of each period.
     pub(crate) auto_renew: bool,
 }
 
-/// One line of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) offer: OfferId,
@@ -155,7 +144,7 @@ pub(crate) struct Money {
 pub(crate) struct OrderDraft {
     pub(crate) id: OrderId,
     pub(crate) group: GroupId,
-    /// How to create the group; none for an existing one.
+    /// None for an existing group.
     pub(crate) new_group: Option<NewGroup>,
     pub(crate) lines: Vec<Line>,
 }
@@ -187,7 +176,6 @@ impl Order {
         }
     }
 
-    /// How many licences it asks for.
     pub(crate) fn quantity(&self) -> i64 {
         self.lines.iter().map(|line| i64::from(line.quantity)).sum()
     }
@@ -234,8 +222,6 @@ impl Order {
         })
     }
 
-    /// The caller no longer wants it.
-    ///
     /// # Errors
     /// As [`Order::pay`].
     pub(crate) fn cancel(self, now: Timestamp) -> Result<Self, Refusal> {
@@ -243,7 +229,7 @@ impl Order {
         Ok(self.ended(State::Cancelled))
     }
 
-    /// Its time is over; one that can still be paid, or no longer awaits payment, stays as it is.
+    /// Expires it if it still awaits payment after its time; else it stays as it is.
     pub(crate) fn expire(self, now: Timestamp) -> Self {
         match self.state {
             State::AwaitingPayment if now >= self.expires_at => self.ended(State::Expired),

@@ -6,10 +6,8 @@ use std::sync::LazyLock;
 use octroi_platform::text::is_unseen;
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// How many random bytes [`generate`] takes.
 pub(crate) const RANDOM_BYTES: usize = 4 * (LENGTH + LENGTH - 1);
 
-/// How many characters a generated password has.
 const LENGTH: usize = 16;
 const MIN_CHARS: usize = 8;
 const MAX_CHARS: usize = 64;
@@ -32,22 +30,17 @@ static COMMON: LazyLock<BTreeSet<&'static str>> = LazyLock::new(|| {
 /// A rule that a chosen password broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BrokenRule {
-    /// Shorter than 8 characters.
     #[error("must have at least 8 characters")]
     TooShort,
-    /// Longer than 64 characters.
     #[error("must have at most 64 characters")]
     TooLong,
-    /// One of its characters could not be shown in a letter, nor typed by most people.
+    /// It has a character that cannot be shown in an e-mail, nor typed by most people.
     #[error("must hold no control or format character")]
     Unseen,
-    /// Fewer than three kinds of character.
     #[error("must have three of lower case, upper case, digit and other")]
     TooPlain,
-    /// The login is in it, whatever the case.
     #[error("must not contain the login")]
     ContainsLogin,
-    /// Everyone's first guess.
     #[error("must not be a common password")]
     Common,
 }

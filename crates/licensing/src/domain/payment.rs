@@ -7,7 +7,6 @@ use uuid::Uuid;
 
 use crate::domain::order::OrderId;
 
-/// The longest pause between two questions to billing.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
@@ -21,7 +20,7 @@ pub(crate) struct Attempt {
     pub(crate) request: Option<Request>,
     /// A new payment method; none for the account's default, and none once the attempt is settled.
     pub(crate) method: Option<Method>,
-    /// How often billing was asked in vain.
+    /// How often billing had no definite answer.
     pub(crate) tries: i32,
     /// Whether it has been under way for so long that a person should look.
     pub(crate) overdue: bool,
@@ -32,7 +31,6 @@ pub(crate) struct Attempt {
 /// What tells a repetition from another request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
-    /// The request id.
     pub(crate) id: Uuid,
     /// Keyed hash of the request's body.
     pub(crate) fingerprint: Vec<u8>,
@@ -41,9 +39,8 @@ pub(crate) struct Request {
 /// A payment method that a caller gives with the order.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Method {
-    /// The gateway's token.
     pub(crate) gateway_token: String,
-    /// Name for people; may be empty.
+    /// May be empty.
     pub(crate) display_name: String,
 }
 
@@ -63,7 +60,7 @@ pub(crate) enum Outcome {
 }
 
 impl Attempt {
-    /// How long to wait before billing is asked again: twice as long each time, up to a minute.
+    /// The back-off before billing is asked again: it doubles each time, up to a minute.
     pub(crate) fn pause(&self) -> Duration {
         let doublings = self.tries.clamp(0, 16).unsigned_abs();
         FIRST_PAUSE

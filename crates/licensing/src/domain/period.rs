@@ -9,7 +9,7 @@ use octroi_calendar::{Month, Zones};
 /// A stretch between two anniversaries of a group's first date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Period {
-    /// How many came before it.
+    /// 0 for the first.
     pub(crate) number: i32,
     /// Its first instant: a local midnight.
     pub(crate) start: Timestamp,
@@ -20,16 +20,13 @@ pub(crate) struct Period {
 /// How long a group's period lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RenewalPeriod {
-    /// A month.
     Month,
-    /// Three months.
     Quarter,
-    /// A year.
     Year,
 }
 
 impl RenewalPeriod {
-    /// ISO 8601.
+    /// As ISO 8601 writes it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Month => "P1M",
@@ -38,7 +35,6 @@ impl RenewalPeriod {
         }
     }
 
-    /// In months.
     pub(crate) fn months(self) -> i64 {
         match self {
             Self::Month => 1,

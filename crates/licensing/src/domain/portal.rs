@@ -4,30 +4,28 @@ use core::net::{IpAddr, Ipv6Addr};
 
 use crate::domain::device::Platform;
 
-/// Whose failed sign-ins are counted together. Those by tokens that are bound to an account are that account's alone,
-/// but for those at its own logins.
+/// What failed sign-ins are counted by. Callers whose token is bound to an account have counters of their own, except for
+/// the logins of that account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Throttle {
-    /// Those with one activation e-mail, known or not.
+    /// By activation e-mail, whether it exists or not.
     Login,
-    /// Those from one client address.
+    /// By client address.
     Client,
-    /// A share of the installation's: all logins are spread over [`SHARES`] counters, so that no row is touched by
-    /// every sign-in and an attack on many logins shuts out a part of the users at most.
+    /// By a share of all logins: they are spread over [`SHARES`] counters, so that no row is touched by every sign-in and
+    /// an attack on many logins locks out a part of the users at most.
     Overall,
 }
 
-/// How many counters share what the whole installation may fail.
 pub(crate) const SHARES: u8 = 16;
 
-/// How a throttle closes. Times are milliseconds of machine time.
+/// When and for how long a throttle closes. Times are milliseconds of machine time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Policy {
-    /// The failure in a window with which it closes for the first time.
+    /// The number of failures in a window at which it closes.
     pub(crate) failures: i32,
     /// For how long it then closes; every failure after that doubles it.
     pub(crate) first_ms: i64,
-    /// The longest that it closes.
     pub(crate) longest_ms: i64,
     /// How long a window lasts from its first failure; then the count begins again.
     pub(crate) window_ms: i64,
@@ -46,7 +44,6 @@ impl Throttle {
         }
     }
 
-    /// How it closes.
     pub(crate) fn policy(self) -> Policy {
         let window_ms = 15 * MINUTE;
         match self {
@@ -73,11 +70,8 @@ impl Throttle {
     }
 }
 
-/// What stands for a client in its counter: an IPv4 address, or the /64 network of an IPv6 one, which is what one
-/// customer of an access provider has. Empty for no address.
-///
-/// # Errors
-/// The rule.
+/// What a client is counted by: its IPv4 address, or the /64 network of its IPv6 address, which is what one customer of an
+/// access provider has. Empty for no address. The error is the rule that the address breaks.
 pub(crate) fn client(address: &str) -> Result<String, &'static str> {
     if address.is_empty() {
         return Ok(String::new());
@@ -97,14 +91,12 @@ pub(crate) fn client(address: &str) -> Result<String, &'static str> {
 /// In which language the user is told what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Language {
-    /// French, also where the account's language is not known yet.
+    /// Also where the account's language is not known yet.
     French,
-    /// English.
     English,
 }
 
 impl Language {
-    /// The language of an account's locale.
     pub(crate) fn of(locale: &str) -> Self {
         match locale.split('-').next() {
             Some("en") => Self::English,
@@ -116,9 +108,7 @@ impl Language {
 /// What a user downloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Installer {
-    /// What it installs on.
     pub(crate) platform: Platform,
-    /// Name for people.
     pub(crate) display_name: &'static str,
     /// Path below the installation's download address.
     pub(crate) path: &'static str,

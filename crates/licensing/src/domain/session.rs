@@ -10,17 +10,13 @@ use crate::domain::license::LicenseId;
 /// How long a session lasts, in business time.
 pub(crate) const LIFETIME: SignedDuration = SignedDuration::from_hours(12);
 
-/// How many random bytes a token's secret has.
 pub(crate) const SECRET_BYTES: usize = 32;
 
-/// What `octroi-session` carries: "acme.office.1.{session}.{secret}". It names the account, so that the shard is known
-/// before anything is read; only the secret opens.
+/// The value of `octroi-session`: "acme.office.1.{session}.{secret}". It names the account, so that the shard is known
+/// before anything is read; the secret alone proves it.
 pub(crate) struct Token {
-    /// Whose session.
     pub(crate) license: LicenseId,
-    /// Which session.
     pub(crate) session: Uuid,
-    /// What proves it.
     pub(crate) secret: [u8; SECRET_BYTES],
 }
 
@@ -65,21 +61,16 @@ fn from_hex(text: &str) -> Option<[u8; SECRET_BYTES]> {
     Some(bytes)
 }
 
-/// A session that was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Session {
-    /// Its id among the licence's sessions.
     pub(crate) id: Uuid,
-    /// When the user signed in.
     pub(crate) created_at: Timestamp,
-    /// The first instant at which it no longer opens anything.
+    /// The first instant at which it is no longer valid.
     pub(crate) expires_at: Timestamp,
-    /// When it was ended before its time.
     pub(crate) revoked_at: Option<Timestamp>,
 }
 
 impl Session {
-    /// A session that begins now.
     pub(crate) fn begin(id: Uuid, now: Timestamp) -> Self {
         Self {
             id,
@@ -89,7 +80,6 @@ impl Session {
         }
     }
 
-    /// Whether it opens anything at an instant.
     pub(crate) fn is_open(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && now < self.expires_at
     }

@@ -31,14 +31,12 @@ pub(crate) struct OfferUsage {
     pub(crate) distinct: i32,
     /// Seats times days with any activity.
     pub(crate) seat_days: i32,
-    /// The days with any activity.
     pub(crate) days: Vec<DayUsage>,
 }
 
 /// What one offer was used on one local day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DayUsage {
-    /// The day.
     pub(crate) date: Date,
     /// The largest number of seats active at the same time, those carried over included.
     pub(crate) peak: i32,

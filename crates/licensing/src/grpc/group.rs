@@ -9,9 +9,8 @@ use tonic::{Request, Response};
 
 use crate::app::group::{Change, Groups};
 use crate::app::usage::Usages;
-use crate::domain::group::{
-    BillingMode, Group, GroupId, Reason, Seats, State, Termination, TerminationRequest,
-};
+use crate::domain::group::{BillingMode, Group, GroupId, Seats, State};
+use crate::domain::termination::{Reason, Termination, TerminationRequest};
 use crate::grpc::{check_name, check_text};
 
 const LONGEST_TEXT: usize = 1000;

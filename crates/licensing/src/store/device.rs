@@ -14,7 +14,6 @@ pub(crate) const COLUMNS: &str = "
     d.id AS device_id, d.platform, d.display_name AS device_display_name, d.shared_computer, d.registered_at,
     d.deactivated_at";
 
-/// Writes a new device.
 pub(crate) fn insert(tx: &mut Tx, device: &Device) {
     let DeviceId { license, id } = device.id.clone();
     tx.write(
@@ -36,7 +35,6 @@ pub(crate) fn insert(tx: &mut Tx, device: &Device) {
     );
 }
 
-/// Deactivates one active device.
 pub(crate) fn deactivate(tx: &mut Tx, device: &DeviceId, at: Timestamp) {
     let DeviceId { license, id } = device.clone();
     tx.write(

@@ -3,9 +3,10 @@
 use octroi_platform::{Db, Error, Rows, ToSql, Tx, params, row_get};
 use tokio_postgres::Row;
 
-use crate::domain::group::{BillingMode, Group, GroupId, Reason, Seats, State, Termination};
+use crate::domain::group::{BillingMode, Group, GroupId, Seats, State};
 use crate::domain::offer::OfferId;
 use crate::domain::period::Period;
+use crate::domain::termination::{Reason, Termination};
 
 macro_rules! select {
     ($name:literal, $rest:literal) => {

@@ -104,9 +104,9 @@ pub(crate) fn group_status(row: &Row, now: Timestamp) -> Result<GroupStatus, Err
 pub(crate) enum PasswordHash {
     /// It stays.
     Kept,
-    /// Another one's PHC string.
+    /// The PHC string of a new one.
     Set(String),
-    /// There is none any more.
+    /// It is removed.
     Void,
 }
 
@@ -159,7 +159,7 @@ pub(crate) fn save(tx: &mut Tx, license: &License, password: PasswordHash) {
     );
 }
 
-/// Takes an address for a licence. A second taker breaks [`ADDRESS_TAKEN`].
+/// Reserves an address for a licence. A second licence breaks [`ADDRESS_TAKEN`].
 pub(crate) fn take_address(tx: &mut Tx, id: &LicenseId, email: &ActivationEmail) {
     let id = id.clone();
     tx.write(
@@ -170,7 +170,6 @@ pub(crate) fn take_address(tx: &mut Tx, id: &LicenseId, email: &ActivationEmail)
     );
 }
 
-/// Frees an address.
 pub(crate) fn free_address(tx: &mut Tx, email: &ActivationEmail) {
     tx.write(
         "-- free_address
@@ -217,7 +216,7 @@ pub(crate) fn count(tx: &mut Tx, license: &License, active: i32, used: i32) {
     );
 }
 
-/// Which of a group's licences go.
+/// Which of a group's licences are deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seats {
     /// Every one: the group is terminated.
@@ -238,7 +237,6 @@ pub(crate) struct Closed {
 /// A seat whose usage ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClosedSeat {
-    /// Which licence.
     pub(crate) id: LicenseId,
     pub(crate) offer: OfferId,
     /// When its usage ended: the given instant, or its activation if that came later.

@@ -87,15 +87,13 @@ pub(crate) const LOCK_OVERDUE: &str = select!(
      OFFSET $2 LIMIT $3 FOR UPDATE OF o SKIP LOCKED"
 );
 
-/// Which ids are not free.
 pub(crate) struct Taken {
-    /// Another order has the order's.
     pub(crate) order: bool,
-    /// Another order holds the group's for a group of its own.
+    /// Another order is to create a group with it.
     pub(crate) group: bool,
 }
 
-/// Which ids of an order to be are taken.
+/// Which ids of a new order are taken.
 pub(crate) async fn taken(db: &Db, order: &Order) -> Result<Taken, Error> {
     let rows = db
         .read(
@@ -115,7 +113,6 @@ pub(crate) async fn taken(db: &Db, order: &Order) -> Result<Taken, Error> {
     })
 }
 
-/// Inserts a new order with its lines.
 pub(crate) fn insert(tx: &mut Tx, order: &Order) {
     let new = order.new_group.as_ref();
     tx.write(

@@ -28,7 +28,6 @@ pub(crate) const READ_OF_REQUEST: &str = concat!(
     " FROM payment_attempt p WHERE p.account = $1 AND p.request_id = $2"
 );
 
-/// How one attempt stands.
 pub(crate) async fn read(db: &Db, order: &OrderId, number: i32) -> Result<Option<Attempt>, Error> {
     let row = db
         .read_opt(
@@ -84,7 +83,6 @@ pub(crate) async fn limit(tx: &Tx, order: &Order, offer: &OfferId) -> Result<i32
     Ok(cap.flatten().unwrap_or(i32::MAX))
 }
 
-/// Gives the seats of an order back.
 pub(crate) fn release(tx: &mut Tx, order: &Order) {
     tx.write(
         "-- release_seats
@@ -148,7 +146,7 @@ pub(crate) fn create_licenses(tx: &mut Tx, order: &Order, first: i32) {
     }
 }
 
-/// Inserts an attempt, leased to who makes it.
+/// Inserts an attempt, leased to its maker.
 pub(crate) fn insert(tx: &mut Tx, attempt: &Attempt, lease: Uuid, lease_for: Duration) {
     let method = attempt.method.as_ref();
     tx.write(
@@ -201,7 +199,7 @@ pub(crate) fn settle(tx: &mut Tx, order: &Order, outcome: &Outcome, lease: Uuid)
     );
 }
 
-/// Leases the attempt whose time came first, of those that nobody holds.
+/// Leases the attempt that has been due longest, of those that are not leased.
 pub(crate) async fn claim(
     db: &Db,
     lease: Uuid,
@@ -229,7 +227,7 @@ pub(crate) async fn claim(
     row.as_ref().map(from_row).transpose()
 }
 
-/// Renews a lease that still holds; one that has passed to somebody else stays there.
+/// Renews a lease, unless somebody else has taken it since.
 pub(crate) async fn renew(
     db: &Db,
     attempt: &Attempt,

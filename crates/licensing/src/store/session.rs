@@ -17,11 +17,8 @@ const COLUMNS: &str = "
 
 /// What finds a session: whose, which, and the SHA-256 of its secret.
 pub(crate) struct Key {
-    /// Whose.
     pub(crate) license: LicenseId,
-    /// Which.
     pub(crate) session: Uuid,
-    /// SHA-256 of its secret.
     pub(crate) token_hash: Vec<u8>,
 }
 
@@ -40,12 +37,9 @@ impl Key {
 
 /// A session and what it belongs to.
 pub(crate) struct Visit {
-    /// The session.
     pub(crate) session: Session,
-    /// Its licence.
     pub(crate) license: License,
     pub(crate) group: GroupStatus,
-    /// Whether the offer allows shared computers.
     pub(crate) shared_computers: bool,
 }
 
@@ -240,7 +234,6 @@ pub(crate) async fn is_login_of(
     Ok(row.is_some())
 }
 
-/// Writes a new session.
 pub(crate) fn insert(tx: &mut Tx, id: &LicenseId, session: &Session, token_hash: Vec<u8>) {
     let id = id.clone();
     tx.write(

@@ -8,11 +8,10 @@ use crate::domain::license::LicenseId;
 use crate::domain::portal::Throttle;
 use crate::store::license;
 
-/// Whose failed sign-ins are counted together: which throttle, and the SHA-256 of the subject.
+/// A counter of failed sign-ins.
 pub(crate) struct Subject {
-    /// Which throttle.
     pub(crate) throttle: Throttle,
-    /// SHA-256 of whom or what it counts.
+    /// SHA-256 of the login or client that it counts.
     pub(crate) subject: Vec<u8>,
 }
 
@@ -24,9 +23,9 @@ pub(crate) struct Attempt {
     pub(crate) found: Option<(LicenseId, String)>,
 }
 
-/// Counts a sign-in as failed before it is tried, so that many at once cannot all pass a count of none, and looks its
-/// address up. One that succeeds is given back; one that a throttle refuses counts nowhere. `request` is the SHA-256 of
-/// a request that may be sent many times at once and is one try all the same.
+/// Counts a sign-in as failed before it is tried, so that many at once cannot all pass with a count of 0, and looks its
+/// address up. One that succeeds is uncounted; one that a throttle refuses is not counted at all. `request` is the SHA-256
+/// of a request whose copies are counted once, however many come at once.
 pub(crate) async fn attempt(
     db: &Db,
     subjects: &[Subject],
@@ -60,8 +59,8 @@ pub(crate) async fn attempt(
     Ok(Attempt { wait, found })
 }
 
-/// A query of a statement's WITH, after another: counts in one throttle of those asked for, if the condition holds and
-/// it is open; gives a row if it did, or if this very request was the last one that it counted.
+/// A part of [`ATTEMPT`]'s WITH: counts the attempt in one throttle, if that is asked for, the condition holds and the
+/// throttle is open. It returns a row if it counted, or if it counted the same request last.
 macro_rules! count {
     ($name:literal, $kind:literal, if $condition:literal) => {
         concat!(
@@ -95,8 +94,9 @@ macro_rules! count {
     };
 }
 
-// While one is shut none counts. Then each counts if the one before let the sign-in through, always in this order, so
-// that no two wait for each other, and the installation's share last: it counts what comes as far as the password.
+// Nothing is counted while any of the throttles is closed (`shut`). Else they count one after the other, each only if the
+// one before let the sign-in through. The order is always the same, so that no two transactions deadlock; the overall
+// share is last, so that it counts only attempts that get as far as the password.
 const ATTEMPT: &str = concat!(
     "-- attempt_sign_in
     WITH asked AS MATERIALIZED (
@@ -123,13 +123,13 @@ const ATTEMPT: &str = concat!(
     LEFT JOIN license l ON l.account = d.account AND l.group_id = d.group_id AND l.number = d.number"
 );
 
-/// Gives a counted sign-in back with what its success does: the login begins anew, the others lose one.
+/// Uncounts a sign-in that succeeded: the count of its login becomes 0, those of the others fall by one.
 pub(crate) fn give_back(tx: &mut Tx, subjects: Vec<Subject>) {
     let (kinds, hashes) = columns(subjects);
     tx.write(GIVE_BACK, params![kinds, hashes], Rows::Any);
 }
 
-/// The same by itself.
+/// The same in a transaction of its own.
 pub(crate) async fn give_back_now(db: &Db, subjects: Vec<Subject>) -> Result<(), Error> {
     let (kinds, hashes) = columns(subjects);
     db.execute(GIVE_BACK, &[&kinds, &hashes]).await.map(|_| ())
@@ -154,7 +154,7 @@ const GIVE_BACK: &str = "-- give_sign_in_back
     ) locked
     WHERE f.kind = locked.kind AND f.subject = locked.subject";
 
-/// Deletes counts of failed sign-ins that no longer count, at most so many.
+/// Deletes counters whose window and lock are over, at most so many.
 pub(crate) async fn sweep(db: &Db, limit: i64) -> Result<u64, Error> {
     db.execute(
         "-- sweep_sign_in_failures
