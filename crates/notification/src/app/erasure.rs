@@ -2,40 +2,18 @@
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use octroi_platform::{Call, Db, Error};
+use octroi_platform::{Call, Db, Error, each};
 
 use crate::app::fact::audited;
 use crate::store;
-
-/// How many passwords one transaction erases.
-const BATCH: i64 = 100;
 
 /// Erases what has expired at `now`, up to a limit, and returns how many. One that cannot be erased is skipped.
 ///
 /// # Errors
 /// When something had expired and nothing could be erased.
 pub async fn erase(db: &Db, now: Timestamp) -> anyhow::Result<u64> {
-    let error = match erase_some(db, now, 0, BATCH).await {
-        Err(error) if !is_outage(&error) => error,
-        other => return other.context("erasing expired secrets"),
-    };
-    let (mut done, mut failed) = (0, 0);
-    while failed < BATCH {
-        match erase_some(db, now, failed, 1).await {
-            Ok(0) => break,
-            Ok(erased) => done += erased,
-            Err(error) if is_outage(&error) => return Err(error.into()),
-            Err(error) => {
-                let error = format!("{:#}", anyhow::Error::new(error));
-                tracing::error!(error, "a password could not be erased; it is tried again");
-                failed += 1;
-            }
-        }
-    }
-    match done {
-        0 => Err(error).context("erasing expired secrets"),
-        done => Ok(done),
-    }
+    let erased = each(|after, most| erase_some(db, now, after, most)).await;
+    erased.context("erasing expired secrets")
 }
 
 /// Erases at most `most`, after the first `after`, in one transaction.
@@ -56,9 +34,4 @@ async fn erase_some(db: &Db, now: Timestamp, after: i64, most: i64) -> Result<u6
         tx.commit_work().await?;
     }
     Ok(erased)
-}
-
-/// Whether the database is unreachable, so that trying the others one by one is no use.
-fn is_outage(error: &Error) -> bool {
-    matches!(error, Error::Unavailable(_) | Error::OutcomeUnknown)
 }
