@@ -1,9 +1,9 @@
 //! Licensing's settings. Each is documented once, here or in the shell's.
 
-/// Everything that licensing is told when it starts.
+/// What licensing is configured with.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {
-    /// What every service is told.
+    /// Those of every service.
     #[command(flatten)]
     pub platform: octroi_platform::Settings,
     /// Domain under which activation e-mails lie: `<group>.<account>.<this>`. Lower case; it must not change once

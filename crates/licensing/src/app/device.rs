@@ -28,8 +28,12 @@ impl Portal {
         let visit = admit(visit.transpose()?, call.now, Use::Portal)?;
         let before = &visit.license;
         before.check_open(visit.group)?;
-        let places = (before.devices, before.limits);
-        let devices = new.place(places.0, places.1, &before.offer, visit.shared_computers)?;
+        let devices = new.place(
+            before.devices,
+            before.limits,
+            &before.offer,
+            visit.shared_computers,
+        )?;
         let at = before.effective(call.now);
         let after = before.with_devices(devices, at);
         let device = Device {

@@ -123,7 +123,8 @@ impl Licenses {
         self.db.list(call, group, &sql, &params, from_row).await
     }
 
-    /// Gives a licence its user. The password is hashed before the transaction begins, and not before a look.
+    /// Gives a licence its user. The password is hashed before the transaction begins, but only once the request has been
+    /// checked without a lock.
     pub(crate) async fn activate(
         &self,
         call: &Call,
@@ -252,7 +253,7 @@ impl Licenses {
         .await
     }
 
-    /// Ends the licence. One without a user was no usage, so nobody else is told.
+    /// Deletes the licence. One without a user has no usage to end, and emits no event.
     pub(crate) async fn delete(
         &self,
         call: &Call,
@@ -318,7 +319,7 @@ fn current(license: &License, row: &Row, call: &Call) -> Result<GroupStatus, Err
     Ok(group)
 }
 
-/// Writes a licence without its user over one that may have had one, with all that the loss of a user does.
+/// Saves a licence that has no user any more, and ends all that its user had, if it had one.
 fn end_use(held: &mut Held<License>, after: &License, cause: Cause, used: i32) {
     let (tx, before, at) = (&mut held.tx, &held.now, after.updated_at);
     store::license::save(tx, after, PasswordHash::Void);

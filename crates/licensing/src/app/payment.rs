@@ -38,7 +38,7 @@ const LEASE: Duration = SETTLE_DEADLINE.saturating_mul(3);
 /// How often the lease is renewed while the answer, or a lock to write it, takes its time.
 const RENEW_EVERY: Duration = SETTLE_DEADLINE;
 /// How many attempts background work asks about at once.
-const LANES: usize = 16;
+const AT_ONCE: usize = 16;
 /// How long a copy of a request waits for the first one's outcome.
 const WAIT: Duration = Duration::from_secs(8);
 const FIRST_LOOK: Duration = Duration::from_millis(25);
@@ -58,9 +58,9 @@ pub(crate) struct Payments {
 /// What the first step found or did.
 enum Started {
     /// This request began the attempt and holds its lease.
-    Mine(Order, Attempt, Uuid),
-    /// The same request began the attempt, which is under way.
-    Twin(i32),
+    Begun(Order, Attempt, Uuid),
+    /// The same request began this attempt, which has no outcome yet.
+    UnderWay(i32),
     /// The same request has paid the order before.
     Done(Order),
 }
@@ -91,10 +91,10 @@ impl Payments {
         method: Option<Method>,
     ) -> Result<Order, Error> {
         match self.start(call, id, method).await? {
-            Started::Mine(order, attempt, lease) => {
+            Started::Begun(order, attempt, lease) => {
                 self.settle(call, &order, &attempt, lease).await
             }
-            Started::Twin(number) => self.wait(call, id, number).await,
+            Started::UnderWay(number) => self.wait(call, id, number).await,
             Started::Done(order) => Ok(order),
         }
     }
@@ -106,7 +106,7 @@ impl Payments {
         let mut asked = JoinSet::new();
         let mut failed = None;
         loop {
-            while failed.is_none() && asked.len() < LANES {
+            while failed.is_none() && asked.len() < AT_ONCE {
                 let lease = Uuid::now_v7();
                 match store::payment::claim(&self.db, lease, LEASE).await {
                     Ok(Some(attempt)) => {
@@ -118,7 +118,7 @@ impl Payments {
                     Err(error) => failed = Some(error),
                 }
             }
-            // What was begun is ended, whatever became of the claims.
+            // Attempts that were begun are finished even when no more can be claimed.
             match asked.join_next().await {
                 None => return failed.map_or(Ok(taken), Err),
                 Some(outcome) => log(outcome),
@@ -150,7 +150,7 @@ impl Payments {
             return match &own.outcome {
                 _ if own.request != request => Err(Error::RequestIdReused),
                 Some(outcome) => answer(before, outcome).map(Started::Done),
-                None if own.tries == 0 => Ok(Started::Twin(own.number)),
+                None if own.tries == 0 => Ok(Started::UnderWay(own.number)),
                 None => Err(processing(&before)),
             };
         }
@@ -180,7 +180,7 @@ impl Payments {
         store::order::update(&mut tx, &after);
         store::payment::insert(&mut tx, &attempt, lease, LEASE);
         match tx.keep(Some(&before), &after).await {
-            Ok(_) => Ok(Started::Mine(after, attempt, lease)),
+            Ok(_) => Ok(Started::Begun(after, attempt, lease)),
             // The request id has just begun an attempt of another order.
             Err(error) if error.violates("payment_attempt_request") => Err(Error::RequestIdReused),
             Err(error) => Err(error),
@@ -197,12 +197,12 @@ impl Payments {
     ) -> Result<Order, Error> {
         tokio::select! {
             settled = self.ask(call, order, attempt, lease) => settled,
-            never = self.keep(attempt, lease) => match never {},
+            never = self.renew(attempt, lease) => match never {},
         }
     }
 
     /// Renews a lease for as long as it is polled.
-    async fn keep(&self, attempt: &Attempt, lease: Uuid) -> Infallible {
+    async fn renew(&self, attempt: &Attempt, lease: Uuid) -> Infallible {
         loop {
             tokio::time::sleep(RENEW_EVERY).await;
             if let Err(error) = store::payment::renew(&self.db, attempt, lease, LEASE).await {
@@ -238,7 +238,7 @@ impl Payments {
                 order = %order.id,
                 attempt = attempt.number,
                 tries = attempt.tries,
-                "an order has been paying for more than 15 minutes; it is asked about on and on, but somebody should look"
+                "an order has been paying for more than 15 minutes; billing is still asked about it; somebody should look"
             );
         }
         store::payment::postpone(&self.db, attempt, lease, attempt.pause()).await?;
@@ -258,7 +258,7 @@ impl Payments {
         let (mut tx, locked) = self.lock(call, &asked.id).await?;
         let before = locked.order;
         if before.state != State::Paying || before.attempts != asked.attempts {
-            // Somebody else concluded it, with the same answer.
+            // Another task concluded it, with the same outcome.
             tx.rollback().await;
             return answer(before, outcome);
         }
@@ -356,9 +356,9 @@ async fn complete(tx: &mut Tx, order: &Order, group: Option<Group>) -> Result<()
             (before.next_license_number, after)
         }
         (None, Some(new)) => {
-            let born = Group::born(order, new, &account.calendar()?, now);
-            store::group::insert(tx, &born);
-            (1, born)
+            let created = Group::create(order, new, &account.calendar()?, now);
+            store::group::insert(tx, &created);
+            (1, created)
         }
         (None, None) => {
             return Err(Error::Internal(anyhow::anyhow!(

@@ -128,7 +128,7 @@ impl Portal {
         call: &Call,
         id: LicenseId,
         verified: &str,
-        back: Vec<Subject>,
+        counted: Vec<Subject>,
     ) -> Result<SignedIn, Error> {
         let sql = store::session::lock_for_sign_in();
         let (mut tx, rows) = {
@@ -144,10 +144,10 @@ impl Portal {
         if hash != Some(verified) {
             return Err(refusal::sign_in_failed().into());
         }
-        store::throttle::give_back(&mut tx, back);
-        if let Err(shut) = license.check_open(store::license::group_status(row, call.now)?) {
+        store::throttle::uncount(&mut tx, counted);
+        if let Err(closed) = license.check_open(store::license::group_status(row, call.now)?) {
             tx.commit_work().await?;
-            return Err(shut);
+            return Err(closed);
         }
         let mut secret = [0; SECRET_BYTES];
         password::fill(&mut secret)?;
@@ -221,7 +221,7 @@ impl Portal {
         let after = before.with_password(false, at)?;
         store::license::save(&mut tx, &after, PasswordHash::Set(new));
         store::session::revoke_all(&mut tx, id, Some(key.session), at);
-        store::throttle::give_back(&mut tx, vec![of_own_password(id)]);
+        store::throttle::uncount(&mut tx, vec![of_own_password(id)]);
         tx.emit(password_changed(&after, false, at)?);
         let name = id.to_string();
         tx.audit(&name, Some(before.audited()), Some(after.audited()));
@@ -239,7 +239,7 @@ impl Portal {
         self.admit_replay(call, key, replayed).await
     }
 
-    /// An earlier answer is for a session that still opens alone.
+    /// A stored answer is given only to a session that is still open.
     pub(crate) async fn admit_replay<T>(
         &self,
         call: &Call,
@@ -253,8 +253,8 @@ impl Portal {
         begun
     }
 
-    /// Holds the password in use against its hash. Like a sign-in it counts as failed before it is tried; the twins of
-    /// one request count once, and the transaction gives back what was right.
+    /// Verifies the current password. Like a sign-in it is counted as failed before it is tried; copies of one request are
+    /// counted once, and the transaction uncounts a success.
     async fn verify_own(
         &self,
         call: &Call,
@@ -275,7 +275,7 @@ impl Portal {
         let replayed = self.replay(call, key).await;
         if let Err(Error::Replayed(_)) = &replayed {
             // Another copy of this request has replaced the password: the attempt was right.
-            store::throttle::give_back_now(&self.db, subjects()).await?;
+            store::throttle::uncount_now(&self.db, subjects()).await?;
         }
         replayed?;
         Err(match attempt.wait {
@@ -285,9 +285,9 @@ impl Portal {
     }
 }
 
-/// Whose failures a sign-in's failure adds to. With a token that is bound to an account that is nobody else's: the
-/// account's own logins, where `exists`, and counters of its own for all that others use too, or that does not exist for
-/// it. What it gets wrong shuts nobody out but its own users.
+/// The counters that a sign-in adds to when it fails. A caller whose token is bound to an account adds to those of the
+/// account's own logins, where the login `exists` there, and for all else has counters of its own: its failures lock out
+/// nobody but its own users.
 fn subjects(bound: Option<&str>, exists: bool, address: &str, client: &str) -> Vec<Subject> {
     let kept_apart = |throttle, of: &[u8]| Subject {
         throttle,

@@ -179,7 +179,7 @@ pub(crate) enum PeriodEnd {
 
 impl Group {
     /// The group that an order creates when it completes.
-    pub(crate) fn born(order: &Order, new: &NewGroup, zones: &Zones, now: Timestamp) -> Self {
+    pub(crate) fn create(order: &Order, new: &NewGroup, zones: &Zones, now: Timestamp) -> Self {
         let first_date = zones.date_at(now);
         Self {
             id: order.group.clone(),

@@ -47,7 +47,7 @@ fn born(zones: &Zones, now: Timestamp, renewal_period: RenewalPeriod, auto_renew
         renewal_period,
         auto_renew,
     };
-    Group::born(&order(10), &new, zones, now)
+    Group::create(&order(10), &new, zones, now)
 }
 
 fn leaving() -> TerminationRequest {

@@ -268,7 +268,7 @@ impl License {
     /// As [`License::assignment`].
     pub(crate) fn release(&self, at: Timestamp) -> Result<Self, Refusal> {
         self.assignment()?;
-        Ok(self.emptied(State::Unassigned, at))
+        Ok(self.without_user(State::Unassigned, at))
     }
 
     ///
@@ -277,7 +277,9 @@ impl License {
     pub(crate) fn delete(&self, at: Timestamp) -> Result<Self, Refusal> {
         match self.state {
             State::Deleted { .. } => Err(refusal::license_deleted(&self.id)),
-            State::Unassigned | State::Active(_) => Ok(self.emptied(State::Deleted { at }, at)),
+            State::Unassigned | State::Active(_) => {
+                Ok(self.without_user(State::Deleted { at }, at))
+            }
         }
     }
 
@@ -310,7 +312,7 @@ impl License {
         }
     }
 
-    fn emptied(&self, state: State, at: Timestamp) -> Self {
+    fn without_user(&self, state: State, at: Timestamp) -> Self {
         Self {
             devices: Counters::default(),
             ..self.next(state, at)

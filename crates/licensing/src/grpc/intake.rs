@@ -22,7 +22,7 @@ impl Intake for LicensingIntake {
             Payload::AccountChanged(changed) => {
                 let id = AccountId::new(name::account_of(&event.account));
                 let account = account_of(id, changed.clone()).ok_or_else(|| {
-                    Error::Internal(anyhow::anyhow!("billing told an account that cannot be"))
+                    Error::Internal(anyhow::anyhow!("billing sent an account that is not valid"))
                 })?;
                 store::account::save(tx, account);
                 Ok(Applied::Done)

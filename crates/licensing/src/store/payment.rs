@@ -43,7 +43,7 @@ pub(crate) async fn read(db: &Db, order: &OrderId, number: i32) -> Result<Option
     row.as_ref().map(from_row).transpose()
 }
 
-/// Reserves the seats of an order in its group, whether or not the group is born, and answers the offers for which
+/// Reserves the seats of an order in its group, whether or not the group exists, and answers the offers for which
 /// there was room. The order and its group are locked.
 pub(crate) async fn reserve(tx: &Tx, order: &Order) -> Result<Vec<OfferId>, Error> {
     let rows = tx

@@ -124,15 +124,15 @@ const ATTEMPT: &str = concat!(
 );
 
 /// Uncounts a sign-in that succeeded: the count of its login becomes 0, those of the others fall by one.
-pub(crate) fn give_back(tx: &mut Tx, subjects: Vec<Subject>) {
+pub(crate) fn uncount(tx: &mut Tx, subjects: Vec<Subject>) {
     let (kinds, hashes) = columns(subjects);
-    tx.write(GIVE_BACK, params![kinds, hashes], Rows::Any);
+    tx.write(UNCOUNT, params![kinds, hashes], Rows::Any);
 }
 
 /// The same in a transaction of its own.
-pub(crate) async fn give_back_now(db: &Db, subjects: Vec<Subject>) -> Result<(), Error> {
+pub(crate) async fn uncount_now(db: &Db, subjects: Vec<Subject>) -> Result<(), Error> {
     let (kinds, hashes) = columns(subjects);
-    db.execute(GIVE_BACK, &[&kinds, &hashes]).await.map(|_| ())
+    db.execute(UNCOUNT, &[&kinds, &hashes]).await.map(|_| ())
 }
 
 fn columns(subjects: Vec<Subject>) -> (Vec<&'static str>, Vec<Vec<u8>>) {
@@ -142,7 +142,7 @@ fn columns(subjects: Vec<Subject>) -> (Vec<&'static str>, Vec<Vec<u8>>) {
         .unzip()
 }
 
-const GIVE_BACK: &str = "-- give_sign_in_back
+const UNCOUNT: &str = "-- uncount_sign_in
     UPDATE sign_in_failure f SET
         failures = CASE WHEN f.kind = 'LOGIN' THEN 0 ELSE greatest(f.failures - 1, 0) END,
         blocked_until = clock_timestamp()

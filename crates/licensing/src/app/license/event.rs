@@ -1,4 +1,4 @@
-//! What others are told of a licence.
+//! The events of a licence.
 
 use jiff::Timestamp;
 use octroi_api::event::v1::event::Payload;
@@ -30,7 +30,6 @@ pub(crate) fn deactivated(
     )
 }
 
-/// The event of a password that is another now.
 pub(crate) fn password_changed(
     license: &License,
     mailed: bool,
@@ -51,7 +50,6 @@ pub(crate) fn password_changed(
     ))
 }
 
-/// The event of a licence that has a user now.
 pub(super) fn activated(
     license: &License,
     generated: bool,
