@@ -139,7 +139,7 @@ impl Orders {
         each(|after, most| self.expire_some(now, after, most)).await
     }
 
-    /// Marks at most so many, after the first ones, in one transaction.
+    /// Marks at most `most`, after the first `after`, in one transaction.
     async fn expire_some(&self, now: Timestamp, after: i64, most: i64) -> Result<u64, Error> {
         let call = Call::background(now, "licensing/expire-orders");
         let (mut tx, rows) = self
