@@ -20,7 +20,7 @@ use octroi_api::billing::v1::payment_method_service_server::PaymentMethodService
 use octroi_api::billing::v1::payment_service_server::PaymentServiceServer;
 use octroi_api::billing::v1::settlement_service_server::SettlementServiceServer;
 use octroi_calendar::Zones;
-use octroi_platform::{Running, Service, Shell, StartError, services};
+use octroi_server::{Running, Service, Shell, StartError, services};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 

@@ -18,7 +18,7 @@ use crate::domain::vat::{check_vat_number, is_siren};
 pub struct Settings {
     /// What every service is told.
     #[command(flatten)]
-    pub platform: octroi_platform::Settings,
+    pub platform: octroi_server::Settings,
     /// The seller's legal details as a JSON document; accounts that name no seller are its customers.
     #[arg(long, env = "OCTROI_SELLER_FILE", conflicts_with = "specimen_seller")]
     pub seller_file: Option<PathBuf>,

@@ -18,7 +18,8 @@ use octroi_api::licensing::v1::license_service_server::LicenseServiceServer;
 use octroi_api::licensing::v1::offer_service_server::OfferServiceServer;
 use octroi_api::licensing::v1::order_service_server::OrderServiceServer;
 use octroi_api::licensing::v1::portal_service_server::PortalServiceServer;
-use octroi_platform::{Horizon, Running, Service, Shell, StartError, services};
+use octroi_platform::Horizon;
+use octroi_server::{Running, Service, Shell, StartError, services};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 

@@ -5,7 +5,7 @@
 pub struct Settings {
     /// Those of every service.
     #[command(flatten)]
-    pub platform: octroi_platform::Settings,
+    pub platform: octroi_server::Settings,
     /// Domain under which activation e-mails lie: `<group>.<account>.<this>`. Lower case; it must not change once
     /// licences are activated.
     #[arg(

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use octroi_api::notification::v1::email_service_server::EmailServiceServer;
-use octroi_platform::{Running, Service, Shell, StartError, services};
+use octroi_server::{Running, Service, Shell, StartError, services};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 

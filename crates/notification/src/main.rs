@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use octroi_notification::{SERVICE, start};
-use octroi_platform::process;
+use octroi_server::process;
 
 #[tokio::main]
 async fn main() -> ExitCode {

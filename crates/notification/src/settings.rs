@@ -19,7 +19,7 @@ use crate::mailer::smtp::{Smtp, Tls};
 pub struct Settings {
     /// What every service is told.
     #[command(flatten)]
-    pub platform: octroi_platform::Settings,
+    pub platform: octroi_server::Settings,
     /// How e-mails look and where they go.
     #[command(flatten)]
     pub mail: MailSettings,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use octroi_platform::process;
+use octroi_server::process;
 
 use crate::demo;
 use crate::failure::{EXIT_CODES, Failure};

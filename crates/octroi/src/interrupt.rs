@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use octroi_platform::process;
+use octroi_server::process;
 use tokio::signal::unix::{SignalKind, signal};
 
 use tokio::time::sleep;

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use octroi_platform::settings::Database;
+use octroi_server::settings::Database;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Config, NoTls};
 

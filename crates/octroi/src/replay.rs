@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use octroi_platform::process;
+use octroi_server::process;
 use tokio_postgres::{Config, NoTls};
 
 use crate::failure::Failure;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Args;
 use jiff::Timestamp;
 use octroi_notification::MailSettings;
-use octroi_platform::process;
+use octroi_server::process;
 use tokio_util::sync::CancellationToken;
 
 use self::greeting::Greeting;

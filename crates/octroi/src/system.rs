@@ -14,8 +14,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use octroi_notification::MailSettings;
-use octroi_platform::settings::Database;
-use octroi_platform::{Error, Running, Service, Settings, StartError, migrate};
+use octroi_platform::{Error, migrate};
+use octroi_server::settings::Database;
+use octroi_server::{Running, Service, Settings, StartError};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;

@@ -6,5 +6,5 @@ use octroi_notification::{SERVICE, start};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    octroi_platform::process::main(&SERVICE, start).await
+    octroi_server::process::main(&SERVICE, start).await
 }

@@ -94,7 +94,7 @@ impl Postgres {
     async fn start() -> Self {
         // The services' own words are wanted only when something is being looked for.
         if std::env::var_os("RUST_LOG").is_some() {
-            octroi_platform::process::log();
+            octroi_server::process::log();
         }
         let server = Server::start().await;
         let keys = Keys::open(server.directory()).unwrap();

@@ -3,7 +3,7 @@
 use octroi_api::event::v1::delivery_outcome::Result as Outcome;
 use octroi_api::event::v1::{DeliverEventsRequest, Delivery, Event};
 use octroi_api::licensing::v1::ReleaseLicenseRequest;
-use octroi_platform::StartError;
+use octroi_server::StartError;
 use octroi_tests::harness::{Answer as _, BUSINESS, Installation, ServiceName, eventually};
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use octroi_platform::StartError;
+use octroi_server::StartError;
 use octroi_tests::harness::{Answer as _, Installation, ServiceName};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -34,7 +34,7 @@ async fn not_with_bad_settings() {
     octroi.finish().await;
 }
 
-async fn refuses(service: ServiceName, platform: octroi_platform::Settings, flags: &[&str]) {
+async fn refuses(service: ServiceName, platform: octroi_server::Settings, flags: &[&str]) {
     let shutdown = CancellationToken::new();
     let started = match service {
         ServiceName::Licensing => {

@@ -1,6 +1,6 @@
 //! The statements that make the roles, the schemas and who may do what.
 
-use octroi_platform::services::{BILLING, LICENSING, NOTIFICATION};
+use octroi_server::services::{BILLING, LICENSING, NOTIFICATION};
 
 /// The services: each has a schema of this name.
 pub(super) const SERVICES: [&str; 3] = [LICENSING.name, BILLING.name, NOTIFICATION.name];

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use octroi_notification::MailSettings;
-use octroi_platform::process;
+use octroi_server::process;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use octroi_platform::Service;
+use octroi_server::Service;
 
 use super::{Plan, SystemError};
 

@@ -8,7 +8,9 @@ pub mod tx;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Status, Timeouts,
+};
 use futures_util::future::join;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::Notify;
@@ -27,12 +29,14 @@ pub const DEFAULT_POOL: usize = 16;
 /// A service's database: a pool of connections whose search path is the service's schema.
 #[derive(Clone)]
 pub struct Db {
-    pub(crate) pool: Pool,
-    /// How long connections were waited for, in seconds.
-    pub(crate) waits: Histogram,
+    pool: Pool,
+    waits: Histogram,
     pub(crate) clock: Clock,
     pub(crate) hint: Arc<Notify>,
 }
+
+/// A value of a metric's label, and what the gauges show for it.
+pub type Shown = (String, Vec<i64>);
 
 /// Values for a statement that is sent later. Made by [`params!`](crate::params).
 pub type Params = Vec<Box<dyn ToSql + Sync + Send>>;
@@ -130,6 +134,16 @@ impl Db {
             clock,
             hint: Arc::new(Notify::new()),
         })
+    }
+
+    /// The pool's connections as they are now.
+    pub fn pool(&self) -> Status {
+        self.pool.status()
+    }
+
+    /// How long connections were waited for, in seconds.
+    pub fn waits(&self) -> &Histogram {
+        &self.waits
     }
 
     /// A connection of the pool.
@@ -259,7 +273,10 @@ impl Db {
     }
 
     /// Deletes some of the request ids whose time is over; answers how many.
-    pub(crate) async fn forget(&self) -> Result<u64, Error> {
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn forget(&self) -> Result<u64, Error> {
         self.execute(FORGET, &[]).await
     }
 }
@@ -316,11 +333,11 @@ fn limited(config: &tokio_postgres::Config, schema: &str) -> tokio_postgres::Con
     config
 }
 
-/// A connection outside the pool, for migrations.
+/// A connection outside the pool, for migrations and for what is read before a service starts.
 ///
 /// # Errors
 /// The database's.
-pub(crate) async fn connect(
+pub async fn connect(
     config: &tokio_postgres::Config,
     schema: &str,
 ) -> Result<tokio_postgres::Client, Error> {

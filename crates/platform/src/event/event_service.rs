@@ -28,10 +28,12 @@ use crate::request::fields;
 /// How many events are placed at once: more than a page holds, so that a page is never short of those that wait.
 const PLACED_AT_ONCE: i64 = 2_000;
 
-pub(crate) struct EventsApi {
+/// Serves EventService.
+pub struct EventsApi {
     /// Whose facts they are.
-    pub(crate) service: &'static str,
-    pub(crate) db: Db,
+    pub service: &'static str,
+    /// Where the event log is.
+    pub db: Db,
 }
 
 #[tonic::async_trait]

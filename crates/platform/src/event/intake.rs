@@ -58,9 +58,12 @@ pub enum Applied {
     NotYet(&'static str),
 }
 
-pub(crate) struct IntakeApi<I> {
-    pub(crate) db: Db,
-    pub(crate) intake: Arc<I>,
+/// Serves EventIntakeService.
+pub struct IntakeApi<I> {
+    /// Where the inbox is.
+    pub db: Db,
+    /// What applies the events.
+    pub intake: Arc<I>,
 }
 
 #[tonic::async_trait]

@@ -1,8 +1,7 @@
 //! Facts as a service writes them.
 
-pub(crate) mod backlog;
 pub mod check;
-pub(crate) mod event_service;
+pub mod event_service;
 pub mod intake;
 pub mod progress;
 pub mod relay;

@@ -39,23 +39,24 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// After so many refusals an event is parked until a person looks at it.
 const REFUSALS: i32 = 12;
 
-pub(crate) struct Relay {
-    pub(crate) db: Db,
-    pub(crate) source: &'static str,
-    pub(crate) subscriber: &'static str,
-    pub(crate) peer: Peer,
-    pub(crate) horizon: Option<Horizon>,
-    /// Asks for a delivery or a heartbeat now.
-    pub(crate) nudge: Arc<Notify>,
-    /// Up to when the subscriber was told that it is complete.
-    pub(crate) told: watch::Sender<Option<Timestamp>>,
+/// Delivers to one subscriber.
+pub struct Relay {
+    db: Db,
+    source: &'static str,
+    subscriber: &'static str,
+    peer: Peer,
+    horizon: Option<Horizon>,
+    nudge: Arc<Notify>,
+    told: watch::Sender<Option<Timestamp>>,
 }
 
 /// What the test clock needs of a relay.
 #[derive(Clone)]
-pub(crate) struct RelayHandle {
-    pub(crate) nudge: Arc<Notify>,
-    pub(crate) told: watch::Receiver<Option<Timestamp>>,
+pub struct RelayHandle {
+    /// Asks for a delivery or a heartbeat now.
+    pub nudge: Arc<Notify>,
+    /// Up to when the subscriber was told that it is complete.
+    pub told: watch::Receiver<Option<Timestamp>>,
 }
 
 /// What a delivery came to.
@@ -111,7 +112,29 @@ fn blames_the_events(status: &Status) -> bool {
 }
 
 impl Relay {
-    pub(crate) async fn run(self, shutdown: CancellationToken) {
+    /// From a service to a subscriber.
+    pub fn new(
+        db: Db,
+        (source, subscriber): (&'static str, &'static str),
+        peer: Peer,
+        horizon: Option<Horizon>,
+    ) -> (Self, RelayHandle) {
+        let (sender, told) = watch::channel(None);
+        let nudge = Arc::new(Notify::new());
+        let relay = Self {
+            db,
+            source,
+            subscriber,
+            peer,
+            horizon,
+            nudge: Arc::clone(&nudge),
+            told: sender,
+        };
+        (relay, RelayHandle { nudge, told })
+    }
+
+    /// Delivers until told to stop.
+    pub async fn run(self, shutdown: CancellationToken) {
         let mut client = EventIntakeServiceClient::new(self.peer.clone());
         let mut failures = 0_u32;
         let mut told_at: Option<tokio::time::Instant> = None;

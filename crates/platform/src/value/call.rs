@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use jiff::Timestamp;
+use octroi_api::Method;
 use tonic::Request;
 use tonic::metadata::MetadataMap;
 use uuid::Uuid;
@@ -59,19 +60,23 @@ impl Caller {
 
 tokio::task_local! {
     /// W3C trace context of what is being done, for the calls that it makes.
-    pub(crate) static TRACEPARENT: String;
+    pub static TRACEPARENT: String;
 }
 
 /// What a call turns out to be about, for the access log. Each is told once.
 #[derive(Debug, Default)]
-pub(crate) struct About {
-    pub(crate) caller: OnceLock<String>,
-    pub(crate) account: OnceLock<String>,
-    pub(crate) request_id: OnceLock<Uuid>,
+pub struct About {
+    /// Subject of the caller.
+    pub caller: OnceLock<String>,
+    /// Id of the account.
+    pub account: OnceLock<String>,
+    /// The request id.
+    pub request_id: OnceLock<Uuid>,
 }
 
 impl About {
-    pub(crate) fn called_by(&self, caller: &Caller) {
+    /// Notes who calls, and the account that the token is bound to.
+    pub fn called_by(&self, caller: &Caller) {
         let _ = self.caller.set(caller.subject.clone());
         if let Some(account) = &caller.account {
             let _ = self.account.set(account.clone());
@@ -105,7 +110,7 @@ pub struct Call {
     /// W3C trace context, or empty.
     pub traceparent: String,
     /// Whether the service learns of accounts from another one, and so may know them a little later.
-    pub(crate) follows_accounts: bool,
+    pub follows_accounts: bool,
     pub(crate) started: Instant,
     /// Whether nobody calls.
     pub(crate) background: bool,
@@ -154,6 +159,25 @@ impl Call {
             }
         });
         Ok((call, message))
+    }
+
+    /// A call as the server admits it, for what it turns out to be about, and with the key of its fingerprint.
+    pub fn admitted(
+        (id, now): (Uuid, Timestamp),
+        caller: Caller,
+        method: &Method,
+        about: &Arc<About>,
+        fingerprint_key: &Arc<hmac::Key>,
+    ) -> Self {
+        Self {
+            caller,
+            id,
+            background: false,
+            lasting: method.lasting,
+            fingerprint_key: Some(Arc::clone(fingerprint_key)),
+            about: Arc::clone(about),
+            ..Self::background(now, method.path.trim_start_matches('/'))
+        }
     }
 
     /// A call by nobody, for background work that took effect at `now`.

@@ -18,7 +18,7 @@ const EVENT_SEQUENCE: &str = "event_account_aggregate_sequence_key";
 
 tokio::task_local! {
     /// The call being served, for answers that can name nothing else.
-    pub(crate) static CALL_ID: Uuid;
+    pub static CALL_ID: Uuid;
 }
 
 /// Why a call does not do what it asks for. What only one service refuses is a [`Refusal`] of that service's own.

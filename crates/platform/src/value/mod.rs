@@ -3,13 +3,13 @@
 pub mod call;
 pub mod clock;
 pub mod error;
-pub(crate) mod limits;
+pub mod limits;
 pub mod name;
 pub mod page;
 pub mod panic;
 pub mod refusal;
 pub mod request;
 pub mod seal;
-pub mod services;
 pub mod text;
 pub mod time;
+pub mod work;

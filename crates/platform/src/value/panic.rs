@@ -15,7 +15,7 @@ pub async fn round<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::
 }
 
 /// What a panic said.
-pub(crate) fn told(panic: &(dyn Any + Send)) -> anyhow::Error {
+pub fn told(panic: &(dyn Any + Send)) -> anyhow::Error {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     anyhow::anyhow!("a panic: {}", text.unwrap_or_default())

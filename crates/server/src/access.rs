@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use http::HeaderMap;
 use octroi_api::Method;
+use octroi_platform::call::About;
 use tonic::{Code, Status};
 use tracing::Span;
 use tracing::field::Empty;
 use uuid::Uuid;
 
 use crate::admin::Admin;
-use crate::call::About;
 
 pub(crate) struct Access {
     pub(crate) about: Arc<About>,

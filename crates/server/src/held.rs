@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use octroi_api::r#type::v1::ErrorReason;
+use octroi_platform::refusal::Refusal;
 use tonic::{Code, Status};
-
-use crate::refusal::Refusal;
 
 /// What all of a service's requests hold at most, in bytes.
 pub(crate) const ALL: usize = 64 << 20;

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use octroi_platform::db::DEFAULT_POOL;
 use tonic::transport::Uri;
 
-use crate::db::DEFAULT_POOL;
 use crate::services::{BILLING, LICENSING, NOTIFICATION, SERVICES};
 
 /// Connections that a service may be allowed.

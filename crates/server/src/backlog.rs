@@ -1,9 +1,8 @@
 //! What is still to be delivered, as metrics show it.
 
+use octroi_platform::db::{Db, row_get};
+use octroi_platform::error::Error;
 use tokio_postgres::types::Type;
-
-use crate::db::{Db, row_get};
-use crate::error::Error;
 
 pub(crate) const GAUGES: [(&str, &str); 3] = [
     ("deliveries", "Events that a subscriber has not taken yet"),

@@ -9,17 +9,17 @@ use octroi_api::testing::v1::{
     AdvanceClockRequest, Clock as ClockAnswer, GetClockRequest, SetClockRequest,
 };
 use octroi_api::r#type::v1::ErrorReason;
+use octroi_platform::call::Call;
+use octroi_platform::clock::Clock;
+use octroi_platform::db::{Db, connect, row_get};
+use octroi_platform::error::Error;
+use octroi_platform::panic::round;
+use octroi_platform::refusal::{Refusal, Violations};
+use octroi_platform::relay::RelayHandle;
+use octroi_platform::time::{from_proto, to_proto};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 
-use crate::call::Call;
-use crate::clock::Clock;
-use crate::db::{Db, connect, row_get};
-use crate::error::Error;
-use crate::panic::round;
-use crate::refusal::{Refusal, Violations};
-use crate::relay::RelayHandle;
-use crate::time::{from_proto, to_proto};
 use crate::work::Works;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);

@@ -8,6 +8,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::Response;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use octroi_platform::error::{CALL_ID, Error};
+use octroi_platform::panic::told;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
@@ -15,10 +17,8 @@ use tonic::body::Body;
 use uuid::Uuid;
 
 use crate::access::Access;
-use crate::error::{CALL_ID, Error};
 use crate::held::late;
 use crate::message::trailers;
-use crate::panic::told;
 
 pub(crate) struct Sending {
     body: Body,
@@ -123,6 +123,9 @@ mod tests {
     use http::Request;
     use http_body_util::{BodyExt as _, Full, StreamBody};
     use octroi_api::{METHODS, Method};
+    use octroi_platform::auth::Verifier;
+    use octroi_platform::call::Call;
+    use octroi_platform::clock::Clock;
     use tokio::sync::mpsc;
     use tokio_stream::wrappers::UnboundedReceiverStream;
     use tokio_util::task::TaskTracker;
@@ -131,9 +134,6 @@ mod tests {
 
     use super::*;
     use crate::admin::Admin;
-    use crate::auth::Verifier;
-    use crate::call::Call;
-    use crate::clock::Clock;
     use crate::connection::Link;
     use crate::gate::Gate;
 

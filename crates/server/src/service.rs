@@ -11,7 +11,17 @@ use octroi_api::event::v1::event_intake_service_server::EventIntakeServiceServer
 use octroi_api::event::v1::event_service_server::EventServiceServer;
 use octroi_api::testing::v1::clock_service_server::ClockServiceServer;
 use octroi_api::{EVENT_TYPES, METHODS};
-use tokio::sync::{Notify, watch};
+use octroi_platform::clock::Clock;
+use octroi_platform::db::Db;
+use octroi_platform::error::Error;
+use octroi_platform::event::progress::Horizon;
+use octroi_platform::event_service::EventsApi;
+use octroi_platform::intake::{Intake, IntakeApi};
+use octroi_platform::migrate;
+use octroi_platform::peer::{Peer, peer};
+use octroi_platform::relay::{Relay, RelayHandle};
+use octroi_platform::seal::SealingKeys;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -23,21 +33,11 @@ use tower::Layer as _;
 
 use crate::admin::Admin;
 use crate::backlog;
-use crate::clock::Clock;
 use crate::connection::{self, LIMITS};
-use crate::db::Db;
-use crate::error::Error;
-use crate::event::progress::Horizon;
-use crate::event_service::EventsApi;
 use crate::gate::{Gate, GateLayer};
-use crate::intake::{Intake, IntakeApi};
 use crate::keys::Keys;
 use crate::metrics::Reading;
-use crate::migrate;
-use crate::peer::{Peer, peer};
 use crate::reflection::add_reflection;
-use crate::relay::{Relay, RelayHandle};
-use crate::seal::SealingKeys;
 use crate::settings::Settings;
 use crate::test_clock::{ClockApi, Follower, read_offset};
 use crate::work::Works;
@@ -357,22 +357,11 @@ impl Shell {
             Box::pin(async move { backlog::read(&db, &to).await })
         });
         for subscriber in subscribers {
-            let (told, receiver) = watch::channel(None);
-            let nudge = Arc::new(Notify::new());
-            let relay = Relay {
-                db: self.db.clone(),
-                source: self.service.name,
-                subscriber,
-                peer: self.peer(subscriber)?,
-                horizon: horizon.clone(),
-                nudge: Arc::clone(&nudge),
-                told,
-            };
+            let (db, peer) = (self.db.clone(), self.peer(subscriber)?);
+            let way = (self.service.name, subscriber);
+            let (relay, handle) = Relay::new(db, way, peer, horizon.clone());
             self.tracker.spawn(relay.run(self.shutdown.clone()));
-            handles.push(RelayHandle {
-                nudge,
-                told: receiver,
-            });
+            handles.push(handle);
         }
         Ok(handles)
     }

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+use octroi_platform::migrate;
 use tokio_util::sync::CancellationToken;
 
-use crate::migrate;
 use crate::service::{Running, Service, StartError};
 use crate::settings::Database;
 

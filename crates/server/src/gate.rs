@@ -13,11 +13,17 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use octroi_api::r#type::v1::ErrorReason;
 use octroi_api::{Method, Reach};
+use octroi_platform::auth::Verifier;
+use octroi_platform::call::{About, Call, Caller, SERVICE_SCOPE, TRACEPARENT};
+use octroi_platform::clock::Clock;
+use octroi_platform::error::{CALL_ID, Error};
+use octroi_platform::limits::{CALLS_AT_ONCE, MESSAGE};
+use octroi_platform::panic::round;
+use octroi_platform::refusal::Refusal;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
-use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument as _;
@@ -25,27 +31,22 @@ use uuid::Uuid;
 
 use crate::access::Access;
 use crate::admin::Admin;
-use crate::auth::Verifier;
-use crate::call::{About, Call, Caller, SERVICE_SCOPE, TRACEPARENT};
-use crate::clock::Clock;
-use crate::connection::{Busy, Link};
-use crate::error::{CALL_ID, Error};
+use crate::connection::{Busy, CLOCK_DEADLINE, Link};
 use crate::held::{ALL, Memory, late, overloaded};
-use crate::limits::{CLOCK_DEADLINE, MESSAGE, STRANGERS_DEADLINE, STRANGERS_MESSAGE};
 use crate::message;
-use crate::panic::round;
 use crate::reflection::readable;
-use crate::refusal::Refusal;
 use crate::sending::{Sending, panicked};
 use crate::services::Known;
 
 /// The service that accounts belong to; the others follow it.
 const ACCOUNTS: &str = "billing";
 
-/// How many calls a service works on at once; more are refused with OVERLOADED.
-pub const CALLS_AT_ONCE: usize = 512;
-/// How many calls that stream it works on beside them.
+/// How many calls that stream a service works on, beside [`CALLS_AT_ONCE`].
 const STREAMS_AT_ONCE: usize = 128;
+/// The largest message that a caller without a token may bring, to health and reflection: a name or two.
+const STRANGERS_MESSAGE: usize = 4 << 10;
+/// How long a request without a token may take to come, to health and reflection.
+const STRANGERS_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a call may take when its caller names no deadline.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -181,22 +182,11 @@ impl Gate {
             .filter(|value| is_traceparent(value))
             .unwrap_or_default()
             .to_owned();
-        let call = Call {
-            now: self.clock.now(),
-            caller,
-            method: method.path.trim_start_matches('/'),
-            id,
-            remote,
-            traceparent,
-            follows_accounts: self.service != ACCOUNTS,
-            started: std::time::Instant::now(),
-            background: false,
-            repeatable: None,
-            lasting: method.lasting,
-            fingerprint_key: Some(Arc::clone(&self.fingerprint_key)),
-            metadata: MetadataMap::new(),
-            about: Arc::clone(about),
-        };
+        let begun = (id, self.clock.now());
+        let mut call = Call::admitted(begun, caller, method, about, &self.fingerprint_key);
+        call.remote = remote;
+        call.traceparent = traceparent;
+        call.follows_accounts = self.service != ACCOUNTS;
         Ok((call, method))
     }
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use octroi_platform::auth::{ServiceToken, Signer, Verifier};
+use octroi_platform::jwk::key_id;
+use octroi_platform::seal::SealingKeys;
 use secrecy::SecretString;
 
-use crate::auth::{ServiceToken, Signer, Verifier};
-use crate::jwk::key_id;
-use crate::seal::SealingKeys;
 use crate::settings::Settings;
 
 /// The keys of a service.

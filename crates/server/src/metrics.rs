@@ -7,6 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
+use octroi_platform::db::{Db, Shown};
+use octroi_platform::error::Error;
 use prometheus_client::encoding::prometheus_text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -15,9 +17,6 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 use tokio::time::timeout;
 use tonic::Code;
-
-use crate::db::Db;
-use crate::error::Error;
 
 /// From a read in memory to a deadline, in seconds.
 const BUCKETS: [f64; 11] = [
@@ -31,9 +30,6 @@ type Gauges = Family<Labels<1>, Gauge>;
 
 /// What a scrape reads.
 pub type Reading = BoxFuture<'static, Result<Vec<Shown>, Error>>;
-
-/// A value of the label, and what the gauges show for it.
-pub type Shown = (String, Vec<i64>);
 
 struct Source {
     label: &'static str,
@@ -98,11 +94,11 @@ impl Metrics {
     /// The pool's connections, and how long they are waited for.
     pub(crate) fn watch_pool(&self, db: &Db) {
         let help = "How long a database connection was waited for";
-        self.register("db_wait_seconds", help, db.waits.clone());
+        self.register("db_wait_seconds", help, db.waits().clone());
         let help = "The pool's connections, by whether they are used, those who wait for one, and the most there may be";
-        let pool = db.pool.clone();
+        let db = db.clone();
         self.at_scrape("state", &[("db_connections", help)], move || {
-            let pool = pool.status();
+            let pool = db.pool();
             let busy = pool.size.saturating_sub(pool.available);
             let shown = [
                 ("busy", busy),

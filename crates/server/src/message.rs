@@ -12,15 +12,15 @@ use http::{Response, response};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
 use octroi_api::r#type::v1::ErrorReason;
+use octroi_platform::error::Error;
+use octroi_platform::refusal::{Refusal, Violations};
 use prost::DecodeError;
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
-use crate::error::Error;
 use crate::held::{Held, late};
-use crate::refusal::{Refusal, Violations};
 
 /// What the wire puts before a message: whether it is compressed, and its length.
 pub(crate) const PREFIX: usize = 5;
@@ -341,11 +341,11 @@ mod tests {
 
     use futures_util::StreamExt as _;
     use octroi_api::licensing::v1::CreateOrderRequest;
+    use octroi_platform::limits::MESSAGE;
     use prost::Message as _;
 
     use super::*;
     use crate::held::{ALL, Memory};
-    use crate::limits::MESSAGE;
 
     fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
         let length = u32::try_from(message.len()).unwrap();
