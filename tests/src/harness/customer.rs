@@ -13,12 +13,12 @@ use octroi_api::licensing::v1::{
 };
 use octroi_api::notification::v1::{Email, EmailView, GetEmailRequest, ListEmailsRequest};
 use prost_types::FieldMask;
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 use uuid::Uuid;
 
 use super::caller::Caller;
 use super::installation::Installation;
-use super::refusal::Answer as _;
+use super::refusal::{Answer as _, Refused};
 use super::time::eventually;
 
 /// The offer that holds at most 300 licences a group.
@@ -360,7 +360,7 @@ impl Customer {
         self.by.with_session(&session.session_token)
     }
 
-    /// The account's e-mails, whole, oldest first.
+    /// The account's e-mails, whole, oldest first; none as long as notification has not heard of the account.
     pub async fn emails(&self) -> Vec<Email> {
         let request = ListEmailsRequest {
             parent: self.name(),
@@ -368,7 +368,11 @@ impl Customer {
             view: EmailView::Full.into(),
             ..ListEmailsRequest::default()
         };
-        let mut emails = self.by.emails().list_emails(request).await.got().emails;
+        let listed = self.by.emails().list_emails(request).await;
+        if listed.as_ref().is_err_and(is_unheard_of) {
+            return Vec::new();
+        }
+        let mut emails = listed.got().emails;
         emails.reverse();
         emails
     }
@@ -400,4 +404,10 @@ impl Customer {
         let mut events = self.by.events(service);
         events.list_events(request).await.got().events
     }
+}
+
+/// Whether an account was not found by a service that hears of accounts a little later.
+fn is_unheard_of(status: &Status) -> bool {
+    let refused = Refused::of(status);
+    refused.code == Code::NotFound && refused.retry.is_some()
 }
