@@ -1,5 +1,6 @@
 //! Licences: given a user, changed, taken back, deleted.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use octroi_api::event::v1::license_deactivated::Cause;
@@ -114,9 +115,11 @@ impl Licenses {
         call: &Call,
         group: &GroupId,
         show_deleted: bool,
-        page: &Page<i32>,
+        page: &Page<NonZeroU32>,
     ) -> Result<Vec<License>, Error> {
-        let after = page.after.unwrap_or_default();
+        let after = page
+            .after
+            .map_or(0, |number| i32::try_from(number.get()).unwrap_or(i32::MAX));
         let [account, id] = store::group::key(group);
         let params: [&(dyn ToSql + Sync); 5] = [account, id, &after, &show_deleted, &page.limit];
         let (sql, from_row) = (store::license::list(), store::license::from_row);

@@ -44,7 +44,7 @@ impl LicenseService for LicenseApi {
         &self,
         request: Request<wire::ListLicensesRequest>,
     ) -> Answer<wire::ListLicensesResponse> {
-        let (call, (group, show_deleted), page) = Page::<i32>::open(request, |it, fields| {
+        let (call, (group, show_deleted), page) = Page::open(request, |it, fields| {
             let group = fields.name::<GroupId>("parent", &it.parent)?;
             Some((group, it.show_deleted))
         })?;
