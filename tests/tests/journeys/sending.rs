@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use octroi_api::billing::v1::Account;
+use octroi_api::notification::v1::ListEmailsRequest;
 use octroi_api::notification::v1::email::State;
 use octroi_tests::harness::{
     Answer as _, BUSINESS, Customer, Installation, Options, ServiceName, eventually,
 };
+use tonic::Code;
 
 /// Longer than anything that is tried a few times in a row, shorter than a lease.
 const OUTAGE: Duration = Duration::from_secs(4);
@@ -246,14 +248,16 @@ async fn to_the_contact_that_is_known() {
     octroi.finish().await;
 }
 
-/// An account that is not known here has no e-mails, as one that is about to be.
+/// An account that is not known here is not found, as one that is about to be.
 #[tokio::test]
 async fn to_nobody_there_is_none() {
     let octroi = Installation::start().await;
-    let nobody = Customer {
-        id: "nobody".to_owned(),
-        by: octroi.operator(),
+    let request = ListEmailsRequest {
+        parent: "accounts/nobody".to_owned(),
+        ..ListEmailsRequest::default()
     };
-    assert_eq!(nobody.emails().await, []);
+    let mut emails = octroi.operator().emails();
+    let refused = emails.list_emails(request).await.refused();
+    refused.is(Code::NotFound, "NOT_FOUND");
     octroi.finish().await;
 }
