@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use octroi_api::event::v1::event::Payload;
 use octroi_api::event::v1::{AccountChanged, InvoiceIssued, PaymentSettled, ZoneChange};
 use octroi_platform::NewEvent;
-use octroi_platform::event::to_proto;
+use octroi_platform::time::to_proto;
 
 use crate::domain::account::Account;
 use crate::domain::bill::Charged;

@@ -9,7 +9,7 @@ use octroi_api::billing::v1::{
     self as wire, NewPaymentMethod, QuoteOrderRequest, QuotedLine, SettleOrderRequest,
 };
 use octroi_api::event::v1::AccountChanged;
-use octroi_platform::event::from_proto;
+use octroi_platform::time::from_proto;
 use octroi_platform::{AccountId, Call, Error, Peer, Violations};
 use prost::Message as _;
 use tonic::{Code, Request, Status};

@@ -19,17 +19,18 @@ pub use value::{
 };
 
 pub(crate) use db::trail;
+pub(crate) use value::new_event;
 
 pub use call::{Call, Caller, IdempotencyKey, check_request_id};
 pub use change::{Aggregate, Held};
 pub use clock::Clock;
 pub use db::{Db, Params, Reads, Shown, row_get};
 pub use error::Error;
-pub use event::NewEvent;
 pub use event::progress::Horizon;
 pub use intake::{Applied, Intake};
 pub use limits::CALLS_AT_ONCE;
 pub use name::{AccountId, Name};
+pub use new_event::NewEvent;
 pub use page::Page;
 pub use panic::round;
 pub use peer::Peer;

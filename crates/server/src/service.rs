@@ -11,10 +11,10 @@ use octroi_api::event::v1::event_intake_service_server::EventIntakeServiceServer
 use octroi_api::event::v1::event_service_server::EventServiceServer;
 use octroi_api::testing::v1::clock_service_server::ClockServiceServer;
 use octroi_api::{EVENT_TYPES, METHODS};
+use octroi_platform::Horizon;
 use octroi_platform::clock::Clock;
 use octroi_platform::db::Db;
 use octroi_platform::error::Error;
-use octroi_platform::event::progress::Horizon;
 use octroi_platform::event_service::EventsApi;
 use octroi_platform::intake::{Intake, IntakeApi};
 use octroi_platform::migrate;

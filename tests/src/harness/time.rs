@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use octroi_platform::event::from_proto;
+use octroi_platform::time::from_proto;
 
 /// How long what follows an event may take.
 const PATIENCE: Duration = Duration::from_secs(60);

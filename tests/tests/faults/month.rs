@@ -7,7 +7,7 @@ use octroi_api::billing::v1::{
     BillRun, CreateBillRunRequest, GetBillRunRequest, Invoice, bill_run, invoice,
 };
 use octroi_api::testing::v1::SetClockRequest;
-use octroi_platform::event::to_proto;
+use octroi_platform::time::to_proto;
 use octroi_tests::harness::{
     Answer as _, BUSINESS, Caller, Customer, Refused, ServiceName, at, eventually, request_id,
 };

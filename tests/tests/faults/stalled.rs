@@ -3,7 +3,7 @@
 use octroi_api::billing::v1::{BillRun, CreateBillRunRequest, GetBillRunRequest, bill_run};
 use octroi_api::licensing::v1::NewLicenseGroup;
 use octroi_api::testing::v1::SetClockRequest;
-use octroi_platform::event::to_proto;
+use octroi_platform::time::to_proto;
 use octroi_tests::harness::{
     Answer as _, BUSINESS, Caller, Customer, Refused, amount, at, eventually, new_group,
 };

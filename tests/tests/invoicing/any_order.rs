@@ -9,7 +9,7 @@ use octroi_api::event::v1::{
     DeliverEventsRequest, Delivery, Event, LicenseActivated, LicenseDeactivated,
     LicenseGroupChanged, OrderCompleted, OrderedLine,
 };
-use octroi_platform::event::to_proto;
+use octroi_platform::time::to_proto;
 use octroi_tests::harness::{
     Answer as _, BUSINESS, Caller, ENTERPRISE, Installation, Price, ServiceName, amount, at,
 };

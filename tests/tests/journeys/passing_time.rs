@@ -2,7 +2,7 @@
 
 use octroi_api::testing::v1::clock_service_client::ClockServiceClient;
 use octroi_api::testing::v1::{AdvanceClockRequest, GetClockRequest, SetClockRequest};
-use octroi_platform::event::to_proto;
+use octroi_platform::time::to_proto;
 use octroi_tests::harness::{Answer as _, BUSINESS, Installation, ServiceName, at, instant};
 use tonic::Code;
 

@@ -4,7 +4,7 @@ use octroi_api::EVENT_TYPES;
 use octroi_api::event::v1::delivery_outcome::Result as Outcome;
 use octroi_api::event::v1::{DeliverEventsRequest, Delivery, Event};
 use octroi_api::licensing::v1::{ChangePasswordRequest, ReleaseLicenseRequest};
-use octroi_platform::event::to_proto;
+use octroi_platform::time::to_proto;
 use octroi_tests::harness::{Answer as _, BUSINESS, Installation, ServiceName, amount, at};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;

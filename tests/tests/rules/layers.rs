@@ -338,8 +338,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// The platform's folders, each with those that it may know beside itself; `event`, the folder's own file, is a fact as
-/// it is written, which the others may know too.
+/// The platform's folders, each with those that it may know beside itself.
 const FOLDERS: [(&str, &[&str]); 4] = [
     ("value", &[]),
     ("trust", &["value"]),
@@ -359,7 +358,6 @@ fn modules(of: &str) -> Vec<(String, String, Vec<String>)> {
         let path = path.trim_end_matches(".rs");
         let (folder, name) = path.split_once('/').unwrap_or(("", path));
         let module = if name == "mod" { folder } else { name };
-        let folder = if module == "event" { "value" } else { folder };
         let named = file.code_without_tests().flat_map(|(_, line)| {
             let named = line.split("crate::").skip(1);
             named.map(|path| {

@@ -2,8 +2,8 @@
 
 use octroi_api::billing::v1 as wire;
 use octroi_api::billing::v1::account_service_server::AccountService;
-use octroi_platform::event::to_proto;
 use octroi_platform::name::{ID_RULE, is_id};
+use octroi_platform::time::to_proto;
 use octroi_platform::{
     AccountId, Answer, Fields, Name as _, Page, Violations, answer, command, open,
 };

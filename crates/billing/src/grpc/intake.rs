@@ -4,8 +4,8 @@ use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
 use octroi_api::event::v1 as wire;
 use octroi_api::event::v1::event::Payload;
-use octroi_platform::event::from_proto;
 use octroi_platform::name::parse;
+use octroi_platform::time::from_proto;
 use octroi_platform::{AccountId, Applied, Error, Intake, Name as _, Tx};
 
 use crate::app::usage::{Fact, take};

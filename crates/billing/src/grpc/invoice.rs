@@ -6,7 +6,7 @@ use octroi_api::billing::v1::InvoiceView;
 use octroi_api::billing::v1::invoice::{Kind, State as WireState};
 use octroi_api::billing::v1::invoice_service_server::InvoiceService;
 use octroi_calendar::Month;
-use octroi_platform::event::to_proto;
+use octroi_platform::time::to_proto;
 use octroi_platform::{AccountId, Answer, Fields, Name as _, Page, open};
 use tonic::{Request, Response};
 

@@ -3,7 +3,7 @@
 use octroi_api::billing::v1 as wire;
 use octroi_api::billing::v1::payment::State;
 use octroi_api::billing::v1::payment_service_server::PaymentService;
-use octroi_platform::event::to_proto;
+use octroi_platform::time::to_proto;
 use octroi_platform::{AccountId, Answer, Page, open};
 use tonic::{Request, Response};
 

@@ -2,7 +2,7 @@
 
 use octroi_api::billing::v1 as wire;
 use octroi_api::billing::v1::payment_method_service_server::PaymentMethodService;
-use octroi_platform::event::to_proto;
+use octroi_platform::time::to_proto;
 use octroi_platform::{AccountId, Answer, Page, Violations, answer, command, open};
 use tonic::{Request, Response};
 

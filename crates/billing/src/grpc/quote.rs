@@ -1,7 +1,7 @@
 //! Quotes on the wire.
 
 use octroi_api::billing::v1 as wire;
-use octroi_platform::event::{from_proto, to_proto};
+use octroi_platform::time::{from_proto, to_proto};
 use octroi_platform::{Name as _, Violations};
 
 use super::money;

@@ -5,7 +5,7 @@ use octroi_api::event::v1::event::Payload;
 use octroi_api::event::v1::license_deactivated::Cause;
 use octroi_api::event::v1::{LicenseGroupChanged, LicenseGroupTerminated};
 use octroi_api::licensing::v1 as wire;
-use octroi_platform::event::to_proto;
+use octroi_platform::time::to_proto;
 use octroi_platform::{
     AccountId, Aggregate, Call, Db, Error, Held, NewEvent, Page, ToSql, Tx, row_get,
 };

@@ -3,7 +3,7 @@
 use octroi_api::licensing::v1 as wire;
 use octroi_api::licensing::v1::license_group_service_server::LicenseGroupService;
 use octroi_calendar::Month;
-use octroi_platform::event::to_proto;
+use octroi_platform::time::to_proto;
 use octroi_platform::{AccountId, Answer, Fields, Page, Violations, answer, command, open};
 use tonic::{Request, Response};
 

@@ -2,7 +2,7 @@
 
 use octroi_api::licensing::v1 as wire;
 use octroi_api::licensing::v1::license_service_server::LicenseService;
-use octroi_platform::event::to_proto;
+use octroi_platform::time::to_proto;
 use octroi_platform::{Answer, Fields, Page, Violations, answer, command, open};
 use secrecy::SecretString;
 use tonic::{Request, Response};

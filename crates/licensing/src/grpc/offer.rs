@@ -2,7 +2,7 @@
 
 use octroi_api::licensing::v1 as wire;
 use octroi_api::licensing::v1::offer_service_server::OfferService;
-use octroi_platform::event::to_proto;
+use octroi_platform::time::to_proto;
 use octroi_platform::{Answer, Page, open};
 use tonic::{Request, Response};
 

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use octroi_api::billing::v1::NewPaymentMethod;
 use octroi_api::licensing::v1 as wire;
 use octroi_api::licensing::v1::order_service_server::OrderService;
-use octroi_platform::event::to_proto;
 use octroi_platform::name::{ID_RULE, is_id};
+use octroi_platform::time::to_proto;
 use octroi_platform::{
     AccountId, Answer, Fields, Name as _, Page, Violations, answer, command, open,
 };

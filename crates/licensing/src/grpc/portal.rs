@@ -2,9 +2,9 @@
 
 use octroi_api::licensing::v1 as wire;
 use octroi_api::licensing::v1::portal_service_server::PortalService;
-use octroi_platform::event::to_proto;
 use octroi_platform::request::command_about;
 use octroi_platform::text::is_unseen;
+use octroi_platform::time::to_proto;
 use octroi_platform::{Answer, Call, Error, Fields, Page, Violations, answer, open};
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{Request, Response};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use octroi_api::notification::v1 as wire;
 use octroi_api::notification::v1::email_service_server::EmailService;
-use octroi_platform::event::to_proto;
+use octroi_platform::time::to_proto;
 use octroi_platform::{AccountId, Answer, Call, Error, Page, open};
 use tonic::{Request, Response};
 

@@ -8,8 +8,8 @@ use octroi_api::event::v1::{
     AccountChanged, Event, InvoiceIssued, LicenseActivated, OrderCompleted, PasswordChanged,
 };
 use octroi_api::r#type::v1::Money;
-use octroi_platform::event::from_proto;
 use octroi_platform::name::parse;
+use octroi_platform::time::from_proto;
 use octroi_platform::{AccountId, Applied, Error, Intake, Name as _, Tx};
 use tokio::sync::Notify;
 use uuid::Uuid;

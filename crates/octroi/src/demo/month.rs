@@ -3,7 +3,7 @@
 use octroi_api::billing::v1::{
     BillRun, CreateBillRunRequest, GetBillRunRequest, ListInvoicesRequest, bill_run,
 };
-use octroi_platform::event::from_proto;
+use octroi_platform::time::from_proto;
 
 use super::stage::{ACCOUNT, GROUP, Stage, amount, done, eventually, state};
 

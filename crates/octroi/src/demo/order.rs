@@ -127,7 +127,7 @@ async fn pay(
 
 fn expiry(stage: &Stage, order: &Order) -> anyhow::Result<String> {
     let expiry = order.expire_time.as_ref();
-    let expiry = expiry.and_then(octroi_platform::event::from_proto);
+    let expiry = expiry.and_then(octroi_platform::time::from_proto);
     Ok(stage.show(expiry.context("an order without an expiry")?))
 }
 

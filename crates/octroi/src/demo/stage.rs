@@ -10,7 +10,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use octroi_api::testing::v1::SetClockRequest;
 use octroi_api::r#type::v1::Money;
-use octroi_platform::event::{from_proto, to_proto};
+use octroi_platform::time::{from_proto, to_proto};
 use tokio::time::sleep;
 use tonic::{Response, Status};
 use tonic_types::StatusExt as _;

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use crate::call::Call;
 use crate::db::Params;
-use crate::event::{NewEvent, key};
 use crate::name::account_of;
+use crate::new_event::{NewEvent, key};
 use crate::params;
 
 /// How many events one statement appends.

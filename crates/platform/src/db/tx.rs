@@ -17,7 +17,7 @@ use tokio_postgres::{Row, Statement};
 use crate::call::{Call, IdempotencyKey};
 use crate::db::{Db, Params, REPLAY, Reads, replayed, row_get};
 use crate::error::Error;
-use crate::event::NewEvent;
+use crate::new_event::NewEvent;
 use crate::params;
 use crate::trail::{self, APPEND, APPEND_TYPES, APPENDED_AT_ONCE, AUDIT, Change, MANY};
 

@@ -119,7 +119,7 @@ impl EventsApi {
 
 /// Whose events are listed: an account's, or those of a resource of no account.
 struct Parent {
-    /// What they are kept by: see [`crate::event::key`].
+    /// What they are kept by: see [`crate::new_event::key`].
     key: String,
     name: String,
 }

@@ -17,10 +17,11 @@ use tonic::{Code, Request, Response, Status};
 use crate::call::{Call, TRACEPARENT};
 use crate::db::{Db, row_get};
 use crate::error::Error;
-use crate::event::{from_proto, key};
 use crate::name;
+use crate::new_event::key;
 use crate::params;
 use crate::refusal::{Refusal, Violations};
+use crate::time::from_proto;
 use crate::tx::{Rows, Tx};
 
 /// How many aggregates of one delivery are applied at the same time.

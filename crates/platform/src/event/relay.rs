@@ -20,11 +20,11 @@ use uuid::Uuid;
 use crate::db::{Db, row_get};
 use crate::error::Error;
 use crate::event::progress::{Horizon, complete_through};
-use crate::event::to_proto;
 use crate::intake::MOST;
 use crate::limits::MESSAGE;
 use crate::panic::round;
 use crate::peer::Peer;
+use crate::time::to_proto;
 
 /// How many aggregates are leased at once, and how many events of each: no more than one delivery may carry.
 const AGGREGATES: i64 = 62;

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod error;
 pub mod limits;
 pub mod name;
+pub(crate) mod new_event;
 pub mod page;
 pub mod panic;
 pub mod refusal;
