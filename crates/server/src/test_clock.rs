@@ -61,7 +61,7 @@ struct Stored {
 
 async fn stored(db: &Db) -> Result<Stored, Error> {
     let row = db
-        .read_opt(
+        .query_opt(
             "-- stored
              SELECT offset_micros, step, round FROM testing.clock",
             &[],
@@ -136,7 +136,7 @@ impl Follower {
     }
 
     async fn count(&self, sql: &str) -> Result<i64, Error> {
-        let row = self.db.read_opt(sql, &[]).await?;
+        let row = self.db.query_opt(sql, &[]).await?;
         row.map_or(Ok(0), |row| row_get(&row, "count"))
     }
 
@@ -303,7 +303,7 @@ impl ClockApi {
         loop {
             let rows = self
                 .db
-                .read(
+                .query(
                     "-- reports
                      SELECT service, pending, emitted, step = $1 AND round = $2 AS reported
                      FROM testing.barrier ORDER BY service",

@@ -146,8 +146,8 @@ async fn joined_reads_tell_why_the_first_of_them_failed() {
         "SELECT 1",
     );
     // From here on the connection sends each of them at once.
-    db.read(held, &[]).await.unwrap();
-    db.read(plain, &[]).await.unwrap();
+    db.query(held, &[]).await.unwrap();
+    db.query(plain, &[]).await.unwrap();
     octroi.sql.batch_execute("BEGIN").await.unwrap();
     octroi.sql.execute(lock, &[]).await.unwrap();
     for looks in 3..9 {

@@ -80,7 +80,7 @@ impl Accounts {
     }
 
     pub async fn get(&self, call: &Call, id: &AccountId) -> Result<Account, Error> {
-        let row = self.db.read_opt(store::account::GET, &[id]).await?;
+        let row = self.db.query_opt(store::account::GET, &[id]).await?;
         store::account::from_row(&row.ok_or_else(|| call.not_found(id))?)
     }
 
@@ -89,7 +89,7 @@ impl Accounts {
         let after = page.after.as_deref().unwrap_or_default();
         let rows = self
             .db
-            .read(
+            .query(
                 store::account::LIST,
                 &[&after, &page.limit, &call.caller.account],
             )

@@ -134,7 +134,7 @@ impl BillRuns {
         let after: Option<&str> = None;
         let row = self
             .db
-            .read_opt(store::bill_run::READ, &[&Some(&id.0), &after, &1_i64])
+            .query_opt(store::bill_run::READ, &[&Some(&id.0), &after, &1_i64])
             .await?;
         store::bill_run::from_row(&row.ok_or_else(|| call.not_found(id))?)
     }
@@ -144,7 +144,7 @@ impl BillRuns {
         let only: Option<&str> = None;
         let rows = self
             .db
-            .read(store::bill_run::READ, &[&only, &page.after, &page.limit])
+            .query(store::bill_run::READ, &[&only, &page.after, &page.limit])
             .await?;
         rows.iter().map(store::bill_run::from_row).collect()
     }
@@ -286,7 +286,7 @@ impl BillRuns {
         let next = [&run.done_through as &(dyn ToSql + Sync)];
         let Some(row) = self
             .db
-            .read_opt(store::bill_run::NEXT_ACCOUNT, &next)
+            .query_opt(store::bill_run::NEXT_ACCOUNT, &next)
             .await?
         else {
             return Err(error);

@@ -13,7 +13,7 @@ pub struct Payments {
 
 impl Payments {
     pub async fn get(&self, call: &Call, id: &PaymentId) -> Result<Payment, Error> {
-        let row = self.db.read_opt(GET, &[&id.account, &id.id]).await?;
+        let row = self.db.query_opt(GET, &[&id.account, &id.id]).await?;
         from_row(&row.ok_or_else(|| call.not_found(id))?)
     }
 

@@ -62,7 +62,7 @@ impl PaymentMethods {
     }
 
     pub async fn get(&self, call: &Call, id: &PaymentMethodId) -> Result<PaymentMethod, Error> {
-        let row = self.db.read_opt(GET, &[&id.account, &id.id]).await?;
+        let row = self.db.query_opt(GET, &[&id.account, &id.id]).await?;
         from_row(&row.ok_or_else(|| call.not_found(id))?)
     }
 

@@ -34,7 +34,7 @@ impl Quotes {
         let offers: Vec<&str> = lines.iter().map(|line| line.offer.as_str()).collect();
         let rows = self
             .db
-            .read(store::quote::QUOTE, &[account, &offers, &call.now])
+            .query(store::quote::QUOTE, &[account, &offers, &call.now])
             .await?;
         let (quote, found) = quoted(call, account, &lines, &rows)?;
         match order {

@@ -78,7 +78,7 @@ impl Settlements {
         let OrderId { account, id } = &attempt.order;
         let row = self
             .db
-            .read_opt(store::settlement::GET, &[account, id, &attempt.number])
+            .query_opt(store::settlement::GET, &[account, id, &attempt.number])
             .await?;
         row.as_ref().map(store::settlement::from_row).transpose()
     }
@@ -263,7 +263,7 @@ impl Settlements {
     ) -> Result<TestToken, Error> {
         let row = self
             .db
-            .read_opt(store::payment_method::GET, &[&id.account, &id.id])
+            .query_opt(store::payment_method::GET, &[&id.account, &id.id])
             .await?;
         let row = row.ok_or_else(|| no_method(attempt))?;
         Ok(store::payment_method::from_row(&row)?.token)

@@ -119,7 +119,7 @@ pub fn insert(tx: &mut Tx, run: &BillRun) {
 /// The oldest run under way that nobody works on now.
 pub async fn next(db: &Db) -> Result<Option<UnderWay>, Error> {
     let row = db
-        .read_opt(
+        .query_opt(
             "-- next_bill_run
              SELECT id, month, dry_run, done_through, create_time FROM bill_run WHERE state = 'RUNNING'
              ORDER BY create_time, id LIMIT 1
@@ -318,7 +318,7 @@ fn read_month(row: &Row, id: &BillRunId) -> Result<Month, Error> {
 /// # Errors
 /// The database's.
 pub async fn outcomes(db: &Db) -> Result<Vec<Shown>, Error> {
-    let sums = db.read(
+    let sums = db.query(
         "-- outcomes
          SELECT coalesce(sum(invoices), 0) AS invoiced, coalesce(sum(skipped), 0) AS skipped,
                 coalesce(sum(not_due), 0) AS not_due, coalesce(sum(failed), 0) AS failed

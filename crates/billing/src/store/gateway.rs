@@ -26,7 +26,7 @@ pub async fn charge(
     token: TestToken,
 ) -> Result<(Kept, bool), Error> {
     let rows = db
-        .read(
+        .query(
             "-- charge
              INSERT INTO test_gateway_charge AS c (key, token, amount, currency, decline_reason, visible_at)
              VALUES ($1, $2, $3, $4, $5, $6)
@@ -53,7 +53,7 @@ pub async fn charge(
 /// Looks at the charge under a key; none when the provider never heard of it.
 pub async fn look(db: &Db, key: &str) -> Result<Option<Kept>, Error> {
     let row = db
-        .read_opt(
+        .query_opt(
             "-- look
              UPDATE test_gateway_charge SET looks = looks + 1 WHERE key = $1
              RETURNING decline_reason, looks, visible_at",

@@ -295,7 +295,7 @@ pub async fn lease(db: &Db, token: Uuid) -> Result<Option<Settlement>, Error> {
          RETURNING ",
         settlement_columns!()
     );
-    let row = db.read_opt(SQL, &[&token, &millis(LEASE)]).await?;
+    let row = db.query_opt(SQL, &[&token, &millis(LEASE)]).await?;
     row.as_ref().map(from_row).transpose()
 }
 

@@ -80,7 +80,7 @@ pub(crate) fn key(id: &GroupId) -> [&(dyn ToSql + Sync); 2] {
 }
 
 pub(crate) async fn read(db: &Db, id: &GroupId) -> Result<Option<Group>, Error> {
-    let row = db.read_opt(READ, &key(id)).await?;
+    let row = db.query_opt(READ, &key(id)).await?;
     row.as_ref().map(from_row).transpose()
 }
 
@@ -164,7 +164,7 @@ pub(crate) async fn due(
     most: i64,
 ) -> Result<Vec<Due>, Error> {
     let rows = db
-        .read(
+        .query(
             "-- due_groups
              SELECT account, group_id, period_end FROM license_group g
              WHERE state <> 'TERMINATED' AND period_end <= $1
@@ -195,7 +195,7 @@ pub(crate) async fn due(
 /// The earliest end of a period that has not been worked off.
 pub(crate) async fn earliest_period_end(db: &Db) -> Result<Option<jiff::Timestamp>, Error> {
     let row = db
-        .read_opt(
+        .query_opt(
             "-- earliest_period_end
              SELECT min(period_end) AS due FROM license_group WHERE state <> 'TERMINATED'",
             &[],

@@ -39,7 +39,7 @@ pub(crate) async fn read(db: &Db, id: &LicenseId) -> Result<Option<License>, Err
          FROM license l JOIN offer o ON o.offer = l.offer
          WHERE l.account = $1 AND l.group_id = $2 AND l.number = $3"
     );
-    let row = db.read_opt(&sql, &key(id)).await?;
+    let row = db.query_opt(&sql, &key(id)).await?;
     row.as_ref().map(from_row).transpose()
 }
 

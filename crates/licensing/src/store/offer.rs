@@ -27,7 +27,7 @@ pub(crate) const READ_OF_ORDER: &str = select!(
 
 pub(crate) async fn read(db: &Db, offer: &OfferId) -> Result<Option<Offer>, Error> {
     let row = db
-        .read_opt(select!("read_offer", "WHERE offer = $1"), &[&offer])
+        .query_opt(select!("read_offer", "WHERE offer = $1"), &[&offer])
         .await?;
     row.as_ref().map(from_row).transpose()
 }
@@ -35,7 +35,7 @@ pub(crate) async fn read(db: &Db, offer: &OfferId) -> Result<Option<Offer>, Erro
 /// The offers among these ids that exist.
 pub(crate) async fn read_all(db: &Db, offers: &[&OfferId]) -> Result<Vec<Offer>, Error> {
     let rows = db
-        .read(select!("read_offers", "WHERE offer = ANY ($1)"), &[&offers])
+        .query(select!("read_offers", "WHERE offer = ANY ($1)"), &[&offers])
         .await?;
     rows.iter().map(from_row).collect()
 }
@@ -43,7 +43,7 @@ pub(crate) async fn read_all(db: &Db, offers: &[&OfferId]) -> Result<Vec<Offer>,
 /// A page of the offers, by id.
 pub(crate) async fn list(db: &Db, page: &Page<String>) -> Result<Vec<Offer>, Error> {
     let rows = db
-        .read(
+        .query(
             select!(
                 "list_offers",
                 "WHERE $1::text IS NULL OR offer > $1 ORDER BY offer LIMIT $2"

@@ -75,7 +75,7 @@ pub(crate) fn key(id: &OrderId) -> [&(dyn ToSql + Sync); 2] {
 }
 
 pub(crate) async fn read(db: &Db, id: &OrderId) -> Result<Option<Order>, Error> {
-    let row = db.read_opt(READ, &key(id)).await?;
+    let row = db.query_opt(READ, &key(id)).await?;
     row.as_ref().map(from_row).transpose()
 }
 
@@ -96,7 +96,7 @@ pub(crate) struct Taken {
 /// Which ids of a new order are taken.
 pub(crate) async fn taken(db: &Db, order: &Order) -> Result<Taken, Error> {
     let rows = db
-        .read(
+        .query(
             "-- taken_ids
              SELECT EXISTS (SELECT FROM license_order WHERE account = $1 AND order_id = $2) AS order_taken,
                     EXISTS (SELECT FROM license_order

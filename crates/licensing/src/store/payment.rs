@@ -30,7 +30,7 @@ pub(crate) const READ_OF_REQUEST: &str = concat!(
 
 pub(crate) async fn read(db: &Db, order: &OrderId, number: i32) -> Result<Option<Attempt>, Error> {
     let row = db
-        .read_opt(
+        .query_opt(
             concat!(
                 "-- read_attempt
                  SELECT ",
@@ -206,7 +206,7 @@ pub(crate) async fn claim(
     lease_for: Duration,
 ) -> Result<Option<Attempt>, Error> {
     let row = db
-        .read_opt(
+        .query_opt(
             concat!(
                 "-- claim_attempt
              UPDATE payment_attempt p

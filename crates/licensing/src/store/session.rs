@@ -139,7 +139,7 @@ pub(crate) async fn with_password(
         license::COLUMNS,
         license::GROUP_COLUMNS,
     );
-    let row = db.read_opt(&sql, &key.params()).await?;
+    let row = db.query_opt(&sql, &key.params()).await?;
     row.map(|row| Ok((visit(&row, now)?, row_get(&row, "password_hash")?)))
         .transpose()
 }
@@ -157,7 +157,7 @@ pub(crate) async fn with_applications(
         license::COLUMNS,
         license::GROUP_COLUMNS,
     );
-    let row = db.read_opt(&sql, &key.params()).await?;
+    let row = db.query_opt(&sql, &key.params()).await?;
     row.map(|row| {
         Ok((
             visit(&row, now)?,
@@ -194,7 +194,7 @@ pub(crate) async fn with_devices(
     );
     let [account, group, number, session, hash] = key.params();
     let rows = db
-        .read(
+        .query(
             &sql,
             &[
                 account,
@@ -225,7 +225,7 @@ pub(crate) async fn is_login_of(
     address: &str,
 ) -> Result<bool, Error> {
     let row = db
-        .read_opt(
+        .query_opt(
             "-- is_login_of
              SELECT FROM activation_address WHERE address = $2 AND account = $1",
             &[&account, &address],

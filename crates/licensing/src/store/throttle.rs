@@ -40,7 +40,7 @@ pub(crate) async fn attempt(
     let longest: Vec<_> = policies.iter().map(|it| it.longest_ms).collect();
     let window: Vec<_> = policies.iter().map(|it| it.window_ms).collect();
     let rows = db
-        .read(
+        .query(
             ATTEMPT,
             &[
                 &kinds, &hashes, &failures, &first, &longest, &window, &address, &request,

@@ -18,7 +18,7 @@ pub(crate) async fn read(
     until: Timestamp,
 ) -> Result<Option<(Account, Vec<Interval>)>, Error> {
     let row = db
-        .read_opt(
+        .query_opt(
             "-- read_usage
              SELECT a.account, a.version, a.locale, a.currency, a.zone_names, a.zone_times,
                     u.offers, u.seats, u.starts, u.ends

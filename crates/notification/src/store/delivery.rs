@@ -127,7 +127,7 @@ pub async fn sealed_secret(
     now: Timestamp,
 ) -> Result<Option<Vec<u8>>, Error> {
     let row = db
-        .read_opt(
+        .query_opt(
             "-- delivery::sealed_secret
              SELECT sealed_secret FROM email
              WHERE account = $1 AND id = $2 AND lease_token = $3 AND secret_expires_at > $4
@@ -232,7 +232,7 @@ fn milliseconds(duration: Duration) -> i64 {
 /// # Errors
 /// The database's.
 pub async fn queue(db: &Db) -> Result<Vec<Shown>, Error> {
-    let states = db.read_planned(
+    let states = db.query_planned(
         "-- queue
          SELECT s.state, count(e.id) AS emails,
                 greatest(extract(epoch FROM now() - min(e.next_attempt_at))::bigint, 0) AS overdue

@@ -85,7 +85,7 @@ pub fn insert(tx: &mut Tx, email: &Email) -> Result<(), Error> {
 /// One e-mail of an account.
 pub async fn get(db: &Db, id: &EmailId) -> Result<Option<Email>, Error> {
     let row = db
-        .read_opt(
+        .query_opt(
             select_email!("email::get", "WHERE e.account = $1 AND e.id = $2"),
             &[&id.account, &id.id],
         )

@@ -165,20 +165,24 @@ impl Db {
         Ok(Reads::new(self.connection().await?))
     }
 
-    /// Reads in one round trip.
+    /// One statement in one round trip; one that writes is a transaction of its own.
     ///
     /// # Errors
     /// The database's.
-    pub async fn read(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
+    pub async fn query(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
         self.reads().await?.query(sql, params).await
     }
 
-    /// As [`Db::read`], but planned for these very values, in the same one round trip. For queues, which grow a
+    /// As [`Db::query`], but planned for these very values, in the same one round trip. For queues, which grow a
     /// thousandfold between two looks: a plan kept from when the table was small would scan it.
     ///
     /// # Errors
     /// The database's.
-    pub async fn read_planned(
+    pub async fn query_planned(
         &self,
         sql: &str,
         params: &[(&(dyn ToSql + Sync), Type)],
@@ -187,16 +191,16 @@ impl Db {
         Ok(client.query_typed(sql, params).await?)
     }
 
-    /// Reads at most one row in one round trip.
+    /// As [`Db::query`], for one row at most.
     ///
     /// # Errors
     /// The database's.
-    pub async fn read_opt(
+    pub async fn query_opt(
         &self,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Option<Row>, Error> {
-        Ok(self.read(sql, params).await?.into_iter().next())
+        Ok(self.query(sql, params).await?.into_iter().next())
     }
 
     /// A single statement that writes, in a transaction of its own; answers how many rows it touched.
@@ -222,7 +226,7 @@ impl Db {
         params: &[&(dyn ToSql + Sync)],
         row: impl Fn(&Row) -> Result<T, Error>,
     ) -> Result<Vec<T>, Error> {
-        let rows = self.read(sql, params).await?;
+        let rows = self.query(sql, params).await?;
         let first = rows.first().ok_or_else(|| call.not_found(parent))?;
         if first.try_get::<_, Option<&str>>(0)?.is_none() {
             return Ok(Vec::new());
@@ -239,7 +243,7 @@ impl Db {
             return Ok(());
         };
         let row = self
-            .read_opt(REPLAY, &[&key.account, &key.method, &key.request_id])
+            .query_opt(REPLAY, &[&key.account, &key.method, &key.request_id])
             .await?;
         row.map_or(Ok(()), |row| replayed(&row, &key.fingerprint))
     }

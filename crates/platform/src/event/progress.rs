@@ -36,7 +36,7 @@ pub(crate) async fn complete_through(
     let limit = i64::try_from(MOST_HELD).unwrap_or(i64::MAX);
     let one_more = limit.saturating_add(1);
     let params = [(&subscriber as _, Type::TEXT), (&one_more as _, Type::INT8)];
-    let mut dead = db.read_planned(DEAD, &params).await?;
+    let mut dead = db.query_planned(DEAD, &params).await?;
     if dead.len() > MOST_HELD {
         // Too many to name: the instant stays before them.
         dead.clear();
@@ -47,7 +47,7 @@ pub(crate) async fn complete_through(
         (&subscriber as _, Type::TEXT),
         (&held as _, Type::TEXT_ARRAY),
     ];
-    let waiting = db.read_planned(UNDELIVERED, &params).await?;
+    let waiting = db.query_planned(UNDELIVERED, &params).await?;
     if let Some(row) = waiting.first() {
         complete = complete.min(row_get::<Timestamp>(row, "effective_at")? - tick);
     }

@@ -252,7 +252,7 @@ impl Relay {
     async fn lease(&self, token: Uuid) -> Result<Vec<Leased>, Error> {
         let rows = self
             .db
-            .read_planned(
+            .query_planned(
                 LEASE,
                 &[
                     (&self.subscriber, Type::TEXT),
@@ -372,7 +372,7 @@ impl Relay {
     ) -> Result<(), Error> {
         let rows = self
             .db
-            .read(
+            .query(
                 PUT_OFF,
                 &[
                     &leased.account,
@@ -409,7 +409,7 @@ impl Relay {
         let aggregates: Vec<&str> = rows.iter().map(|one| one.aggregate.as_str()).collect();
         let sequences: Vec<i64> = rows.iter().map(|one| one.sequence).collect();
         self.db
-            .read_planned(
+            .query_planned(
                 &format!("{HELD}{sql}"),
                 &[
                     (&self.subscriber, Type::TEXT),
