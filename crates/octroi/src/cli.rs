@@ -40,7 +40,7 @@ enum Command {
     /// Checks the invariants of the stored data across the three services, also while Octroi serves.
     #[command(after_help = EXIT_CODES)]
     Verify(Box<PlaceArgs>),
-    /// Delivers parked events again, once what refused them is repaired; also while Octroi serves.
+    /// Delivers dead letters again, once what refused them is repaired; also while Octroi serves.
     #[command(after_help = EXIT_CODES)]
     Replay(Box<PlaceArgs>),
 }

@@ -1,4 +1,4 @@
-//! `octroi replay`: delivers parked events again, once what refused them is repaired.
+//! `octroi replay`: delivers dead letters again, once what refused them is repaired.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use crate::interrupt::unless_interrupted;
 use crate::place::{PlaceArgs, find_admin};
 use crate::system::ServiceName;
 
-/// Takes the parked events up again and prints them.
+/// Takes the dead letters up again and prints them.
 ///
 /// # Errors
 /// When there is no installation or its database cannot be reached.
@@ -32,7 +32,7 @@ pub async fn replay(args: &PlaceArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Takes the parked events of the database that the administrator's connection names up again: the services that run,
+/// Takes the dead letters of the database that the administrator's connection names up again: the services that run,
 /// or the next that start, deliver them with what waits behind. Gives each by its source, subscriber, resource and
 /// sequence, with what was said of it last.
 pub async fn run(admin: &Config) -> anyhow::Result<Vec<String>> {

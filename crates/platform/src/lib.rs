@@ -21,7 +21,7 @@ pub use value::{
 pub(crate) use db::trail;
 pub(crate) use value::new_event;
 
-pub use call::{Call, Caller, IdempotencyKey, check_request_id};
+pub use call::{Call, Caller, IdempotencyKey};
 pub use change::{Aggregate, Held};
 pub use clock::Clock;
 pub use db::{Db, Params, Reads, Shown, row_get};

@@ -361,7 +361,7 @@ where
         let busy = request.extensions().get::<Link>().map(Link::begin);
         let path = request.uri().path();
         let open = path.starts_with("/grpc.reflection.") || path.starts_with("/grpc.health.");
-        // The one that was asked whether it is ready serves; its copy waits for the next call.
+        // The clone has not been polled ready, so this one serves, as tower asks.
         let next = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, next);
         if open {

@@ -32,11 +32,11 @@ const EVENTS_EACH: i64 = 8;
 const _: () = assert!((AGGREGATES * EVENTS_EACH) as usize <= MOST);
 /// What the events of one delivery may weigh: well below what a receiver reads, whatever their frames add.
 const WEIGHT: usize = MESSAGE / 4;
-/// How often an empty log is looked at, beside the hints.
+/// How often the log is polled, beside the hints.
 const POLL: Duration = Duration::from_secs(1);
 /// How often a subscriber is told how far it is complete when there is nothing to deliver.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// After so many refusals an event is parked until a person looks at it.
+/// After so many refusals an event is a dead letter, until a person replays it.
 const REFUSALS: i32 = 12;
 
 /// Delivers to one subscriber.
@@ -91,9 +91,9 @@ impl Leased {
 /// What became of the aggregates of one lease.
 #[derive(Default)]
 struct Settled<'a> {
-    /// The last event that each one's receiver has.
+    /// The sequence of the last event that the receiver has of each.
     taken: BTreeMap<(&'a str, &'a str), i64>,
-    /// Those that go no further now.
+    /// Those that are done with for now: an event of theirs waits or was refused.
     stopped: BTreeSet<(&'a str, &'a str)>,
 }
 
@@ -139,7 +139,7 @@ impl Relay {
         let mut failures = 0_u32;
         let mut told_at: Option<tokio::time::Instant> = None;
         loop {
-            // The wish to be woken is registered before the look, so that no hint falls between.
+            // Registered before the log is read, so that a hint that comes meanwhile is not missed.
             let hint = self.db.hint.notified();
             let nudge = self.nudge.notified();
             tokio::pin!(hint, nudge);
@@ -193,7 +193,7 @@ impl Relay {
         let complete = complete_through(&self.db, self.subscriber, self.horizon.as_ref()).await?;
         let mut settled = Settled::default();
         let mut sent = false;
-        // First things first: what comes behind of an aggregate waits for what goes before.
+        // An aggregate's events go in their order: a later one waits for the earlier ones.
         let mut batches = vec![leased.iter().collect::<Vec<_>>()];
         while let Some(mut batch) = batches.pop() {
             batch.retain(|leased| !settled.stopped.contains(&leased.key()));
@@ -394,7 +394,7 @@ impl Relay {
                 aggregate = leased.aggregate,
                 sequence = leased.sequence,
                 reason,
-                "an event is parked: it was refused too often"
+                "an event is a dead letter: it was refused too often"
             );
         }
         Ok(())

@@ -13,7 +13,6 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::name::{AccountId, Name, parse_uuid};
-use crate::refusal::Violations;
 
 /// The scope that Octroi's own services alone hold.
 pub const SERVICE_SCOPE: &str = "service";
@@ -40,21 +39,6 @@ impl Caller {
     /// Whether the caller holds a scope; "*" stands for every one but the services'.
     pub fn has_scope(&self, scope: &str) -> bool {
         self.scopes.contains(scope) || (scope != SERVICE_SCOPE && self.scopes.contains("*"))
-    }
-
-    /// Lets a caller bound to another account learn nothing: the answer is that of a resource that does not exist.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub fn may_see(&self, account: &str, kind: &'static str, name: &str) -> Result<(), Error> {
-        match &self.account {
-            Some(own) if own != account => Err(Error::NotFound {
-                kind,
-                name: name.to_owned(),
-                retry_after: None,
-            }),
-            _ => Ok(()),
-        }
     }
 }
 
@@ -230,22 +214,6 @@ impl Call {
         Ok(())
     }
 
-    /// As `command` does it.
-    pub fn idempotent<M: prost::Message>(
-        mut self,
-        request_id: &str,
-        about: &str,
-        message: &M,
-    ) -> Result<Self, Error> {
-        let mut violations = Violations::default();
-        violations.check(
-            "request_id",
-            self.make_repeatable(request_id, about, message),
-        );
-        violations.finish()?;
-        Ok(self)
-    }
-
     /// Where the answer is kept, for a repeatable call.
     pub fn key(&self, account: &str) -> Option<IdempotencyKey> {
         self.repeatable
@@ -277,12 +245,5 @@ impl Call {
     /// A metadata entry of the request.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.metadata.get(key).and_then(|value| value.to_str().ok())
-    }
-}
-
-/// Notes a request id that is none, so that it is told beside the other bad fields; an empty one is none given.
-pub fn check_request_id(given: &str, violations: &mut Violations) {
-    if !given.is_empty() && parse_uuid(given).is_none() {
-        violations.add("request_id", REQUEST_ID_RULE);
     }
 }
