@@ -327,10 +327,12 @@ fn what_the_services_share_knows_no_business_noun() {
 /// The words of a line of code, identifiers taken apart.
 fn words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
+    let mut capital = false;
     for letter in line.chars() {
-        if !letter.is_alphabetic() || letter.is_uppercase() {
+        if !letter.is_alphabetic() || letter.is_uppercase() && !capital {
             words.push(String::new());
         }
+        capital = letter.is_uppercase();
         if letter.is_alphabetic() {
             words.last_mut().unwrap().extend(letter.to_lowercase());
         }
