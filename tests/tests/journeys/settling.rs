@@ -82,6 +82,30 @@ async fn a_charge_is_found_before_its_request_is_judged() {
     octroi.finish().await;
 }
 
+/// A bill run or another attempt may hold the account for long: what is decided is told meanwhile.
+#[tokio::test]
+async fn a_known_attempt_does_not_wait_for_its_account() {
+    let octroi = Installation::start().await;
+    setup_fee(&octroi, 2_50).await;
+    let acme = octroi.customer("acme").await;
+    let quote = Some(ordered(&acme, "o1").await);
+    let billing = octroi.service(ServiceName::Licensing).settlement();
+    let asked = SettleOrderRequest {
+        order: acme.order_name("o1"),
+        attempt: 1,
+        quote,
+        new_payment_method: None,
+    };
+    let first = billing.clone().settle_order(asked.clone()).await.got();
+    assert_eq!(first.outcome(), Outcome::Succeeded);
+    let lock = "BEGIN; SELECT FROM billing.account WHERE account = 'acme' FOR UPDATE";
+    octroi.sql.batch_execute(lock).await.unwrap();
+    // Who waits for the lock fails.
+    assert_eq!(billing.clone().settle_order(asked).await.got(), first);
+    octroi.sql.batch_execute("ROLLBACK").await.unwrap();
+    octroi.finish().await;
+}
+
 /// A refusal that licensing does not know says nothing of the money: the order goes on paying, and a person is told.
 #[tokio::test]
 async fn an_unknown_refusal_is_no_decline() {

@@ -70,7 +70,14 @@ impl Settlements {
     /// Settles an attempt, or says how it stands. The same attempt always names the same charge: with what it is asked for
     /// again is nobody's concern, as it was begun with its first request.
     pub async fn settle(&self, call: &Call, settle: Settle) -> Result<Settlement, Error> {
-        let begun = self.begin_attempt(call, settle).await?;
+        // What is known is answered without the account's lock, which a bill run or another attempt may hold for long.
+        let begun = match self.read_attempt(&settle.attempt).await? {
+            Some(settlement) => Begun {
+                settlement,
+                mine: None,
+            },
+            None => self.begin_attempt(call, settle).await?,
+        };
         self.decide(call, begun).await
     }
 
@@ -170,7 +177,7 @@ impl Settlements {
         }
     }
 
-    /// Finds the attempt, or records it: what it charges and with which method, before anyone is asked.
+    /// Records an attempt, unless somebody else just did: what it charges and with which method, before anyone is asked.
     async fn begin_attempt(&self, call: &Call, settle: Settle) -> Result<Begun, Error> {
         let Settle {
             attempt,
