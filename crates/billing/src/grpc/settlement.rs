@@ -11,6 +11,7 @@ use super::quote;
 use crate::app::quote::Quotes;
 use crate::app::settlement::{PayWith, Settle, Settlements};
 use crate::domain::order::OrderId;
+use crate::domain::payment_method::NewMethod;
 use crate::domain::settlement::{Attempt, Settlement, SettlementState};
 use crate::event::account_snapshot;
 use crate::refusal::billing_mode_unavailable;
@@ -53,29 +54,37 @@ impl SettlementService for SettlementApi {
         &self,
         request: Request<wire::SettleOrderRequest>,
     ) -> Answer<wire::SettleOrderResponse> {
-        let (call, settle) = open(request, |it, fields| {
+        let (call, (attempt, quote, with)) = open(request, |it, fields| {
             let order = fields.name("order", &it.order);
             if it.attempt < 1 {
                 fields.add("attempt", "must be at least 1");
             }
-            // A token or a name that is no good declines the attempt: the order's payment has then failed, and is not in
-            // doubt.
-            let with = it.new_payment_method.map_or(PayWith::Default, |given| {
-                fields
-                    .apart(|fields| new_method("", &given, fields))
-                    .map_or(PayWith::Unknown, PayWith::New)
+            let with = it.new_payment_method.map_or(Ok(PayWith::Default), |given| {
+                pay_with(fields.apart(|fields| new_method("", &given, fields)))
             });
             let quote = fields.apart(|fields| quote::read(it.quote, fields));
             let (order, number) = (order?, it.attempt);
-            let attempt = Attempt { order, number };
-            Some(Settle {
-                attempt,
-                quote,
-                with,
-            })
+            Some((Attempt { order, number }, quote, with))
         })?;
+        let settle = Settle {
+            attempt,
+            quote,
+            with: with?,
+        };
         let settlement = self.settlements.settle(&call, settle).await?;
         Ok(Response::new((&settlement).into()))
+    }
+}
+
+/// A token or a name that is no good declines the attempt: the order's payment has then failed, and is not in doubt.
+///
+/// # Errors
+/// What is not the method's fault: it declines nothing.
+fn pay_with(new: Result<NewMethod, Error>) -> Result<PayWith, Error> {
+    match new {
+        Ok(new) => Ok(PayWith::New(new)),
+        Err(Error::Invalid(_)) => Ok(PayWith::Unknown),
+        Err(error) => Err(error),
     }
 }
 
@@ -100,5 +109,18 @@ impl From<&Settlement> for wire::SettleOrderResponse {
                 .unwrap_or_default(),
             invoice: invoice.map(ToString::to_string).unwrap_or_default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_bad_method_declines() {
+        let bad = pay_with(Err(Error::invalid("gateway_token", "is none")));
+        assert!(matches!(bad, Ok(PayWith::Unknown)));
+        let ours = pay_with(Err(Error::Internal(anyhow::anyhow!("a fault of ours"))));
+        assert!(matches!(ours, Err(Error::Internal(_))));
     }
 }
