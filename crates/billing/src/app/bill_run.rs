@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use octroi_api::billing::v1 as wire;
 use octroi_calendar::{Month, Zones};
 use octroi_platform::{
-    AccountId, Call, Clock, Db, Error, Name as _, Page, ToSql, Tx, round, row_get,
+    AccountId, Aggregate, Call, Clock, Db, Error, Name as _, Page, ToSql, Tx, round, row_get,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -67,6 +67,24 @@ const BEHIND: &str = "an event of licensing's that concerns the account cannot b
 /// Stands for an account where request ids are kept: a bill run belongs to none.
 const NOBODY: &str = "-";
 
+impl Aggregate for BillRun {
+    type Id = BillRunId;
+    type Wire = wire::BillRun;
+
+    fn id(&self) -> &BillRunId {
+        &self.id
+    }
+
+    /// No command changes a run once it is there.
+    fn version(&self) -> i64 {
+        1
+    }
+
+    fn audited(&self) -> Value {
+        json!({"month": self.month.to_string(), "dry_run": self.dry_run})
+    }
+}
+
 #[derive(Clone)]
 pub struct BillRuns {
     pub db: Db,
@@ -97,12 +115,9 @@ impl BillRuns {
         self.check_ready(&tx, month, call.now).await?;
         let run = BillRun::new(id, month, dry_run, call.now);
         store::bill_run::insert(&mut tx, &run);
-        let after = json!({"month": month.to_string(), "dry_run": dry_run});
-        tx.audit(&run.id.to_string(), None, Some(after));
-        let answer = (&run).into();
-        match tx.commit(&answer).await {
+        match tx.keep(None, &run).await {
             Err(error) if error.violates("bill_run_pkey") => Err(run.id.already_exists()),
-            committed => committed.map(|()| answer),
+            kept => kept,
         }
     }
 
