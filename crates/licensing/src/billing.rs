@@ -6,9 +6,11 @@ use jiff::Timestamp;
 use octroi_api::billing::v1::settle_order_response::Outcome as Answer;
 use octroi_api::billing::v1::settlement_service_client::SettlementServiceClient;
 use octroi_api::billing::v1::{
-    self as wire, NewPaymentMethod, QuoteOrderRequest, QuotedLine, SettleOrderRequest,
+    self as wire, ErrorReason as R, NewPaymentMethod, QuoteOrderRequest, QuotedLine,
+    SettleOrderRequest,
 };
 use octroi_api::event::v1::AccountChanged;
+use octroi_platform::refusal::plain;
 use octroi_platform::time::from_proto;
 use octroi_platform::{AccountId, Call, Error, Peer, Violations};
 use prost::Message as _;
@@ -178,13 +180,15 @@ fn reason(status: &Status) -> String {
 
 fn quote_refused(call: &Call, account: &AccountId, status: &Status) -> Error {
     let message = status.message();
-    match (status.code(), reason(status).as_str()) {
-        (Code::NotFound, _) => call.not_found(account),
-        (_, "PRICE_MISSING") => refusal::price_missing(message).into(),
-        (_, "TAX_RATE_MISSING") => refusal::tax_rate_missing(message).into(),
-        (_, "BILLING_MODE_UNAVAILABLE") => refusal::billing_mode_unavailable().into(),
-        (Code::FailedPrecondition, reason) => refusal::quote_refused(reason, message).into(),
-        (Code::InvalidArgument, _) => {
+    let reason = reason(status);
+    let is = |known: R| reason == plain(known.as_str_name());
+    match status.code() {
+        Code::NotFound => call.not_found(account),
+        _ if is(R::PriceMissing) => refusal::price_missing(message).into(),
+        _ if is(R::TaxRateMissing) => refusal::tax_rate_missing(message).into(),
+        _ if is(R::BillingModeUnavailable) => refusal::billing_mode_unavailable().into(),
+        Code::FailedPrecondition => refusal::quote_refused(&reason, message).into(),
+        Code::InvalidArgument => {
             let mut violations = Violations::default();
             violations.add("order", message);
             Error::Invalid(violations)

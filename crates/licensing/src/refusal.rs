@@ -4,7 +4,6 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use octroi_api::licensing::v1::ErrorReason as R;
-use octroi_platform::Error;
 pub(crate) use octroi_platform::Refusal;
 use tonic::Code;
 
@@ -13,12 +12,6 @@ use crate::domain::group::GroupId;
 use crate::domain::license::{ActivationEmail, LicenseId};
 use crate::domain::offer::OfferId;
 use crate::domain::order::{OrderId, State};
-
-/// Whether an error is the refusal of this reason.
-pub(crate) fn is(error: &Error, reason: R) -> bool {
-    error.refused().is_some()
-        && error.refused() == reason.as_str_name().strip_prefix("ERROR_REASON_")
-}
 
 fn new(code: Code, reason: R, message: impl Into<String>) -> Refusal {
     Refusal::new(code, reason.as_str_name(), message)

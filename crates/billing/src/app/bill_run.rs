@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use octroi_api::billing::v1 as wire;
+use octroi_api::billing::v1::{self as wire, ErrorReason as R};
+use octroi_api::r#type::v1::ErrorReason as Shared;
 use octroi_calendar::{Month, Zones};
+use octroi_platform::refusal::plain;
 use octroi_platform::{
     AccountId, Aggregate, Call, Clock, Db, Error, Name as _, Page, ToSql, Tx, round, row_get,
 };
@@ -316,13 +318,14 @@ impl BillRuns {
             beside = i64::from(tries < MOST_TRIES);
         }
         let (reason, message) = match &error {
-            Error::TookTooLong => ("TOOK_TOO_LONG", error.to_string()),
-            Error::Conflict(_) => ("CONFLICT", error.to_string()),
+            Error::TookTooLong => (R::TookTooLong.as_str_name(), error.to_string()),
+            Error::Conflict(_) => (Shared::Conflict.as_str_name(), error.to_string()),
             _ => {
                 let message = "internal error; the log has it under the account's name";
-                ("INTERNAL", message.to_owned())
+                (Shared::Internal.as_str_name(), message.to_owned())
             }
         };
+        let reason = plain(reason);
         tracing::error!(%account, run = %run.id, reason, error = format!("{:#}", anyhow::Error::new(error)), "a bill run goes on without an account");
         let failure = Failure {
             reason: reason.to_owned(),
@@ -385,7 +388,7 @@ impl Chunk {
             } else if behind.contains(&account.id) {
                 self.fail(Failure {
                     account: account.id,
-                    reason: "USAGE_BEHIND".to_owned(),
+                    reason: plain(R::UsageBehind.as_str_name()).to_owned(),
                     message: BEHIND.to_owned(),
                 });
             } else {

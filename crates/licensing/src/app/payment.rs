@@ -432,7 +432,7 @@ const OUTCOMES: [ErrorReason; 3] = [
 fn log(ended: Result<Result<Order, Error>, JoinError>) {
     match ended {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) if OUTCOMES.iter().any(|it| refusal::is(&error, *it)) => {}
+        Ok(Err(error)) if OUTCOMES.iter().any(|it| error.is(it.as_str_name())) => {}
         Ok(Err(error)) => {
             tracing::warn!(
                 error = format!("{:#}", anyhow::Error::new(error)),

@@ -7,7 +7,7 @@ use tokio_postgres::error::SqlState;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-use crate::refusal::{Refusal, Violations};
+use crate::refusal::{Refusal, Violations, plain};
 
 /// SQLSTATE that `expect_rows` raises.
 const UNEXPECTED_ROWS: &str = "OC001";
@@ -176,6 +176,11 @@ impl Error {
             Self::Refused(refusal) => Some(refusal.reason()),
             _ => None,
         }
+    }
+
+    /// Whether it is the service's own refusal of this reason, as the service's enum names it.
+    pub fn is(&self, reason: &str) -> bool {
+        self.refused() == Some(plain(reason))
     }
 
     /// Whether a repetition may succeed without anyone changing anything.

@@ -101,7 +101,7 @@ impl Refusal {
     pub fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
         Self(Box::new(Parts {
             code,
-            reason: reason.trim_start_matches("ERROR_REASON_"),
+            reason: plain(reason),
             message: cut(message.into(), LONGEST_MESSAGE),
             details: ErrorDetails::new(),
             metadata: HashMap::new(),
@@ -116,7 +116,7 @@ impl Refusal {
 
     /// A refusal with a reason that every service shares.
     pub fn shared(code: Code, reason: ErrorReason, message: impl Into<String>) -> Self {
-        Self::new(code, reason_name(reason), message)
+        Self::new(code, reason.as_str_name(), message)
     }
 
     /// Adds a fact for machines to the ErrorInfo.
@@ -223,8 +223,9 @@ fn weight(status: &Status) -> usize {
     }
 }
 
-fn reason_name(reason: ErrorReason) -> &'static str {
-    reason.as_str_name().trim_start_matches("ERROR_REASON_")
+/// A reason as it is told, of the name that its enum gives it: "CONFLICT" of "ERROR_REASON_CONFLICT".
+pub fn plain(reason: &str) -> &str {
+    reason.trim_start_matches("ERROR_REASON_")
 }
 
 #[cfg(test)]
