@@ -1,8 +1,12 @@
 //! "Your account": what a change of it governs, and from when.
 
+use std::sync::LazyLock;
+
 use octroi_api::billing::v1::{Account, UpdateAccountRequest};
+use octroi_platform::{AccountId, Aggregate, Call, Clock, Db, Error, Rows, params};
 use octroi_tests::harness::{Answer as _, Installation, eventually, instant, request_id};
 use prost_types::FieldMask;
+use serde_json::Value;
 
 /// Of two changes at once, the one that is kept last is the one that is shown and the one that governs, although it was
 /// asked for first.
@@ -47,4 +51,57 @@ async fn the_shown_zone_governs() {
     let end = instant(acme.preview("2026-03").await.period_end_time);
     assert_eq!(end.to_string(), "2026-03-31T15:00:00Z");
     octroi.finish().await;
+}
+
+/// A setting that only the tests have.
+struct Setting(i64);
+
+impl Aggregate for Setting {
+    type Id = AccountId;
+    type Wire = Account;
+
+    fn id(&self) -> &AccountId {
+        static ID: LazyLock<AccountId> = LazyLock::new(|| AccountId::new("acme"));
+        &ID
+    }
+
+    fn version(&self) -> i64 {
+        self.0
+    }
+
+    fn audited(&self) -> Value {
+        Value::Null
+    }
+}
+
+impl From<&Setting> for Account {
+    fn from(_: &Setting) -> Self {
+        Self::default()
+    }
+}
+
+/// What is written without a new version would leave no audit row, so it is not kept.
+#[tokio::test]
+async fn a_change_without_a_new_version_is_a_fault() {
+    let octroi = Installation::start().await;
+    octroi.customer("acme").await;
+    let config = &octroi.plan().databases.billing;
+    let db = Db::new(config, "billing", 1, Clock::system()).unwrap();
+    let call = Call::background(Clock::system().now(), "test");
+    for (version, writes, good) in [(1, false, true), (1, true, false), (2, true, true)] {
+        let (mut tx, _) = db.begin_work(&call, "SELECT 1", &[]).await.unwrap();
+        if writes {
+            let rename = "UPDATE account SET legal_name = $1 WHERE account = 'acme'";
+            let name = params![format!("Acme {version}")];
+            tx.write(rename, name, Rows::Exactly(1));
+        }
+        let kept = tx.keep(Some(&Setting(1)), &Setting(version)).await;
+        match good {
+            true => assert!(kept.is_ok(), "{kept:?}"),
+            false => assert!(matches!(kept, Err(Error::Internal(_))), "{kept:?}"),
+        }
+    }
+    let name = "SELECT legal_name FROM billing.account WHERE account = 'acme'";
+    let name: String = octroi.sql.query_one(name, &[]).await.unwrap().get(0);
+    assert_eq!(name, "Acme 2");
 }

@@ -91,7 +91,8 @@ impl Tx {
     /// trace.
     ///
     /// # Errors
-    /// As [`Tx::commit`].
+    /// [`Error::Internal`] when something was queued though the version stayed: it would leave no audit row. As
+    /// [`Tx::commit`].
     pub async fn keep<A: Aggregate>(
         mut self,
         before: Option<&A>,
@@ -103,6 +104,9 @@ impl Tx {
                 before.map(A::audited),
                 Some(after.audited()),
             );
+        } else if self.is_queued() {
+            let what = anyhow::anyhow!("{} was changed without a new version", after.id());
+            return Err(Error::Internal(what));
         }
         let answer = A::Wire::from(after);
         self.commit(&answer).await?;

@@ -201,6 +201,11 @@ impl Tx {
         });
     }
 
+    /// Whether the commit would do anything.
+    pub(crate) fn is_queued(&self) -> bool {
+        !(self.writes.is_empty() && self.events.is_empty())
+    }
+
     /// Sends everything with COMMIT, and keeps the answer when the call is repeatable.
     ///
     /// # Errors
