@@ -123,6 +123,10 @@ fn requests_are_read_in_one_way() {
         "Violations::default",
         "may_see",
         "take_paging",
+        // Names come from `Fields`.
+        "::parse(&it.",
+        "AccountId::new(it",
+        "Id::of(",
     ];
     none(
         "grpc/ reads requests through the platform",

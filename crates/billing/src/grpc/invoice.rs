@@ -7,7 +7,7 @@ use octroi_api::billing::v1::invoice::{Kind, State as WireState};
 use octroi_api::billing::v1::invoice_service_server::InvoiceService;
 use octroi_calendar::Month;
 use octroi_platform::time::to_proto;
-use octroi_platform::{AccountId, Answer, Fields, Name as _, Page, open};
+use octroi_platform::{AccountId, Answer, Fields, Page, open};
 use tonic::{Request, Response};
 
 use super::invoice_line::{self, Lines, Place};
@@ -110,8 +110,8 @@ enum LinesOf {
 
 impl LinesOf {
     fn read(it: wire::ListInvoiceLinesRequest, fields: &mut Fields<'_>) -> Option<Self> {
-        if let Some(account) = AccountId::parse(&it.parent) {
-            let account = fields.show(account);
+        if it.parent.split('/').count() == 2 {
+            let account = fields.name::<AccountId>("parent", &it.parent);
             let month = fields.check("month", it.month.parse());
             return Some(Self::Preview(account?, month?));
         }

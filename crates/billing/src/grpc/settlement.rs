@@ -3,7 +3,7 @@
 use octroi_api::billing::v1 as wire;
 use octroi_api::billing::v1::settle_order_response::Outcome;
 use octroi_api::billing::v1::settlement_service_server::SettlementService;
-use octroi_platform::{AccountId, Answer, Error, Name as _, open};
+use octroi_platform::{AccountId, Answer, Error, open};
 use tonic::{Request, Response};
 
 use super::payment_method::new_method;
@@ -30,10 +30,11 @@ impl SettlementService for SettlementApi {
     ) -> Answer<wire::QuoteOrderResponse> {
         let (call, (account, order, lines, prepaid)) = open(request, |it, fields| {
             let account = fields.name::<AccountId>("account", &it.account);
-            let order = OrderId::parse(&it.order);
-            if order.as_ref().map(|order| &order.account) != account.as_ref()
-                && !it.order.is_empty()
-            {
+            let order = match it.order.as_str() {
+                "" => None,
+                given => fields.name::<OrderId>("order", given),
+            };
+            if order.is_some() && order.as_ref().map(|order| &order.account) != account.as_ref() {
                 fields.add("order", "must be an order of the account");
             }
             let lines = quote::asked(it.lines, fields);
