@@ -1,12 +1,50 @@
-//! "Your account": what a change of it governs, and from when.
+//! Changes of some fields: of what a mask names nothing else is read; what a change of an account governs, and from when.
 
 use std::sync::LazyLock;
 
 use octroi_api::billing::v1::{Account, UpdateAccountRequest};
+use octroi_api::licensing::v1::{
+    License, LicenseGroup, UpdateLicenseGroupRequest, UpdateLicenseRequest,
+};
 use octroi_platform::{AccountId, Aggregate, Call, Clock, Db, Error, Rows, params};
 use octroi_tests::harness::{Answer as _, Installation, eventually, instant, request_id};
 use prost_types::FieldMask;
 use serde_json::Value;
+
+/// A path that the method does not take is one bad field, and none that was not named is missed.
+#[tokio::test]
+async fn a_foreign_path_is_the_only_fault() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    let update_mask = Some(FieldMask {
+        paths: vec!["foo".to_owned()],
+    });
+    let group = UpdateLicenseGroupRequest {
+        license_group: Some(LicenseGroup {
+            name: acme.group_name("office"),
+            ..LicenseGroup::default()
+        }),
+        update_mask: update_mask.clone(),
+        ..UpdateLicenseGroupRequest::default()
+    };
+    let license = UpdateLicenseRequest {
+        license: Some(License {
+            name: acme.license_name("office", 1),
+            ..License::default()
+        }),
+        update_mask,
+        ..UpdateLicenseRequest::default()
+    };
+    let by = &acme.by;
+    for refused in [
+        by.groups().update_license_group(group).await.refused(),
+        by.licenses().update_license(license).await.refused(),
+        acme.changes(&["foo"], Account::default()).await.refused(),
+    ] {
+        refused.names(&["update_mask"]);
+    }
+    octroi.finish().await;
+}
 
 /// Of two changes at once, the one that is kept last is the one that is shown and the one that governs, although it was
 /// asked for first.

@@ -121,12 +121,13 @@ fn change(given: &wire::LicenseGroup, paths: &[String], violations: &mut Violati
                 check_name(field, &given.display_name, violations);
                 change.display_name = Some(given.display_name.clone());
             }
-            _ => {
+            "auto_renew" => {
                 if given.auto_renew.is_none() {
                     violations.add("license_group.auto_renew", "must be given");
                 }
                 change.auto_renew = given.auto_renew;
             }
+            _ => {}
         }
     }
     change
