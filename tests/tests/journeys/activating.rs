@@ -217,6 +217,36 @@ async fn every_bad_field_is_named_at_once() {
             "a refusal holds no secret"
         );
     }
+    acme.buys("branch", &[(BUSINESS, 1)]).await;
+    let active = acme.activates("branch", 1, "sales").await;
+    let change = |name: &str| ChangePasswordRequest {
+        name: name.to_owned(),
+        password: "sales".to_owned(),
+        request_id: "not a uuid".to_owned(),
+        ..ChangePasswordRequest::default()
+    };
+    let rules = [
+        "must have at least 8 characters",
+        "must have three of",
+        "must not contain the login",
+    ];
+    for (name, field, rules) in [
+        (active.name.as_str(), "request_id", &rules[..]),
+        ("no name", "name", &rules[..2]),
+    ] {
+        let mut licenses = acme.by.licenses();
+        let refused = licenses.change_password(change(name)).await.refused();
+        refused.is(Code::InvalidArgument, "INVALID_FIELDS");
+        assert!(
+            ["request_id", "password", field]
+                .iter()
+                .all(|field| refused.fields.iter().any(|named| named == field)),
+            "{refused:?}"
+        );
+        for rule in rules {
+            assert_eq!(refused.message.matches(rule).count(), 1, "{refused:?}");
+        }
+    }
     let elsewhere = acme.activation("office", 1, "sales@elsewhere.example");
     let refused = acme
         .by

@@ -68,10 +68,17 @@ async fn sign_in_change_the_password_sign_out() {
         .await
         .refused();
     assert_eq!(wrong.code, Code::Unauthenticated, "{wrong:?}");
+    let chosen = change(&mailed, CHOSEN);
     user.portal()
-        .change_own_password(change(&mailed, CHOSEN))
+        .change_own_password(chosen.clone())
         .await
         .got();
+    let reused = ChangeOwnPasswordRequest {
+        new_password: "sales".to_owned(),
+        ..chosen
+    };
+    let refused = user.portal().change_own_password(reused).await.refused();
+    refused.is(Code::InvalidArgument, "REQUEST_ID_REUSED");
 
     // This session goes on and opens everything; the other one has ended.
     let installers = user
@@ -107,6 +114,26 @@ async fn sign_in_change_the_password_sign_out() {
         .await
         .refused();
     ended.is(Code::Unauthenticated, "SESSION_INVALID");
+    // Nor does it learn what is wrong with a request.
+    let weak = ChangeOwnPasswordRequest {
+        request_id: "no UUID".to_owned(),
+        ..change("weak", "weak")
+    };
+    let refused = other
+        .portal()
+        .change_own_password(weak.clone())
+        .await
+        .refused();
+    refused.is(Code::Unauthenticated, "SESSION_INVALID");
+    let refused = user.portal().change_own_password(weak).await.refused();
+    assert!(refused.fields.contains(&"request_id".to_owned()));
+    assert!(refused.message.contains("must differ"), "{refused:?}");
+    let refused = other
+        .portal()
+        .change_own_password(change(CHOSEN, ""))
+        .await
+        .refused();
+    refused.is(Code::Unauthenticated, "SESSION_INVALID");
 
     user.portal().sign_out(SignOutRequest {}).await.got();
     let ended = user

@@ -89,10 +89,12 @@ pub(crate) struct Activation {
 
 /// A request for another password.
 pub(crate) struct PasswordChange {
-    /// The password, which keeps the rules but perhaps that about the login; none to have one made and mailed.
+    /// None to have one made and mailed.
     pub(crate) password: Option<SecretString>,
     /// Whether a given one is mailed.
     pub(crate) send_email: bool,
+    /// What is wrong with the request so far; the password's rules, which need the login, join it.
+    pub(crate) violations: Violations,
 }
 
 impl Licenses {
@@ -205,10 +207,9 @@ impl Licenses {
         let place = self.hasher.enter(id.group.account.as_str())?;
         let row = self.look(call, id, None).await?;
         let license = row.as_ref().map(store::license::from_row).transpose()?;
-        // The rules need the login, which the request does not name.
         let user = license.as_ref().and_then(|it| it.assignment().ok());
         let login = user.map_or("", |user| user.activation_email.login());
-        let mut violations = Violations::default();
+        let mut violations = asked.violations;
         if let Some(chosen) = &asked.password {
             check_password("password", chosen, login, &mut violations);
         }

@@ -4,7 +4,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
 use octroi_api::licensing::v1 as wire;
 use octroi_platform::{AccountId, Aggregate as _, Call, Error, Name as _, Violations, row_get};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -44,6 +44,8 @@ pub(crate) struct OwnPasswordChange {
     pub(crate) current: SecretString,
     /// The new one.
     pub(crate) new: SecretString,
+    /// What is wrong with the request so far; only an open session is told.
+    pub(crate) violations: Violations,
 }
 
 /// What a session is used for.
@@ -197,7 +199,10 @@ impl Portal {
         let (visit, hash) = read.ok_or_else(refusal::session_invalid)?;
         let visit = admit(Some(visit), call.now, Use::Always)?;
         let login = visit.license.assignment()?.activation_email.login();
-        let mut violations = Violations::default();
+        let mut violations = asked.violations;
+        if asked.new.expose_secret() == asked.current.expose_secret() {
+            violations.add("new_password", "must differ from the current password");
+        }
         check_password("new_password", &asked.new, login, &mut violations);
         violations.finish()?;
         self.verify_own(call, key, &place, asked.current, hash.clone())

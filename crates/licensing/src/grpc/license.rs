@@ -87,12 +87,16 @@ impl LicenseService for LicenseApi {
         request: Request<wire::ChangePasswordRequest>,
     ) -> Answer<wire::License> {
         let (call, (id, etag, change)) = command(request, |it, fields| {
-            let id = fields.name::<LicenseId>("name", &it.name);
-            let change = PasswordChange {
-                password: chosen(it.password, "", fields),
-                send_email: it.send_email,
+            let Some(id) = fields.name::<LicenseId>("name", &it.name) else {
+                chosen(it.password, "", fields);
+                return None;
             };
-            Some((id?, it.etag, change))
+            let change = PasswordChange {
+                password: given(it.password),
+                send_email: it.send_email,
+                violations: std::mem::take(&mut **fields),
+            };
+            Some((id, it.etag, change))
         })?;
         let licenses = &self.licenses;
         answer(licenses.change_password(&call, &id, &etag, change).await)
@@ -173,9 +177,13 @@ fn changes(license: &wire::License, paths: &[String], violations: &mut Violation
     changes
 }
 
+fn given(password: String) -> Option<SecretString> {
+    (!password.is_empty()).then(|| SecretString::from(password))
+}
+
 /// The password that the caller chose, if any. Where the login is not known yet it is empty.
 fn chosen(password: String, login: &str, violations: &mut Violations) -> Option<SecretString> {
-    let password = (!password.is_empty()).then(|| SecretString::from(password));
+    let password = given(password);
     if let Some(chosen) = &password {
         check_password("password", chosen, login, violations);
     }
