@@ -10,12 +10,12 @@ use octroi_api::billing::v1::{
 };
 use octroi_api::event::v1::ListEventsRequest;
 use octroi_api::licensing::v1::{
-    ListLicenseGroupsRequest, ListLicensesRequest, ListOffersRequest, ListOrdersRequest,
-    ListOwnDevicesRequest,
+    CreateOrderRequest, ListLicenseGroupsRequest, ListLicensesRequest, ListOffersRequest,
+    ListOrdersRequest, ListOwnDevicesRequest, Order, OrderLine,
 };
 use octroi_api::notification::v1::ListEmailsRequest;
 use octroi_tests::harness::{
-    Answer as _, BUSINESS, Caller, Installation, Refused, ServiceName, new_group,
+    Answer as _, BUSINESS, CHOSEN, Caller, Installation, Refused, ServiceName, new_group,
 };
 use tonic::Code;
 
@@ -92,7 +92,8 @@ async fn every_list_has_pages() {
     };
     user.portal().register_device(device).await.got();
     acme.buys("branch", &[(BUSINESS, 2)]).await;
-    acme.activates("branch", 1, "night").await;
+    let night = acme.activates("branch", 1, "night").await.activation_email;
+    let night = acme.user(&night, CHOSEN).await;
     acme.asks_for("third", new_group("third"), &[(BUSINESS, 1)])
         .await
         .got();
@@ -230,9 +231,16 @@ async fn every_list_has_pages() {
     );
     let all = ListOwnDevicesRequest {
         show_deactivated: true,
-        ..devices
+        ..devices.clone()
     };
     refuses_token!(user.portal(), list_own_devices, all, token);
+    refuses_token!(night.portal(), list_own_devices, devices.clone(), token);
+    let bad = ListOwnDevicesRequest {
+        page_size: -1,
+        ..devices
+    };
+    let refused = by.portal().list_own_devices(bad).await.refused();
+    refused.is(Code::Unauthenticated, "SESSION_INVALID");
     octroi.finish().await;
 }
 
@@ -387,5 +395,26 @@ async fn an_unknown_account_is_not_found() {
         list_events,
         ListEventsRequest
     );
+    // Who orders is answered by billing, which has not heard of the account and will not.
+    let order = |account: &str| CreateOrderRequest {
+        parent: format!("accounts/{account}"),
+        order_id: "first".to_owned(),
+        order: Some(Order {
+            new_group: Some(new_group("office")),
+            lines: vec![OrderLine {
+                offer: BUSINESS.to_owned(),
+                quantity: 1,
+            }],
+            ..Order::default()
+        }),
+        ..CreateOrderRequest::default()
+    };
+    for (by, account) in [(&operator, "never"), (&bound, "never"), (&bound, "other")] {
+        let refused = by.orders().create_order(order(account)).await.refused();
+        refused.is(Code::NotFound, "NOT_FOUND");
+        assert_eq!(refused.retry, None);
+        let named = format!("accounts/{account}");
+        assert!(refused.message.contains(&named), "{refused:?}");
+    }
     octroi.finish().await;
 }

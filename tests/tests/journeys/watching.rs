@@ -3,7 +3,10 @@
 use std::io::{Result, Write};
 use std::sync::Mutex;
 
-use octroi_api::licensing::v1::{ActivateLicenseRequest, GetOfferRequest};
+use octroi_api::licensing::v1::{
+    ActivateLicenseRequest, GetOfferRequest, ListLicenseGroupsRequest, ListOrdersRequest,
+    ListOwnDevicesRequest,
+};
 use octroi_tests::harness::{
     Answer as _, BUSINESS, CHOSEN, Customer, Installation, Options, ServiceName, eventually,
 };
@@ -193,9 +196,32 @@ async fn a_call_is_one_line_of_the_access_log() {
     watched.licenses().activate_license(request).await.got();
     let name = "offers/none".to_owned();
     let _ = watched.offers().get_offer(GetOfferRequest { name }).await;
+    // Ids of one letter are ids; "-" is none. A user of the portal names nothing but the session.
+    let list = ListOrdersRequest {
+        parent: "accounts/a".to_owned(),
+        ..ListOrdersRequest::default()
+    };
+    let _ = watched.orders().list_orders(list).await;
+    let list = ListLicenseGroupsRequest {
+        parent: "accounts/-".to_owned(),
+        ..ListLicenseGroupsRequest::default()
+    };
+    let _ = watched.groups().list_license_groups(list).await;
+    let session = acme.signs_in("sales@office.acme.users.octroi.example", CHOSEN);
+    let user = watched.with_session(&session.await.got().session_token);
+    let devices = ListOwnDevicesRequest::default();
+    let _ = user.portal().list_own_devices(devices).await;
     for (method, code, account, request_id) in [
         ("LicenseService/ActivateLicense", "Ok", "acme", &*request_id),
         ("OfferService/GetOffer", "NotFound", "", ""),
+        ("OrderService/ListOrders", "NotFound", "a", ""),
+        ("LicenseGroupService/ListLicenseGroups", "NotFound", "", ""),
+        (
+            "PortalService/ListOwnDevices",
+            "FailedPrecondition",
+            "acme",
+            "",
+        ),
     ] {
         let method = format!("octroi.licensing.v1.{method}");
         let mut line = logged(&method, WATCHED).await["fields"].take();

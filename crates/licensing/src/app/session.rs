@@ -68,6 +68,7 @@ pub(crate) fn key(call: &Call) -> Result<Key, Error> {
     if own.is_some() && own != token.license.account() {
         return Err(refusal::session_invalid().into());
     }
+    call.note_account(token.license.group.account.as_str());
     Ok(Key {
         token_hash: sha256(&token.secret),
         license: token.license,

@@ -83,7 +83,7 @@ impl PortalService for PortalApi {
         request: Request<wire::ListOwnDevicesRequest>,
     ) -> Answer<wire::ListOwnDevicesResponse> {
         let (call, show_deactivated, page) =
-            Page::open(request, |it, _| Some(it.show_deactivated))?;
+            Page::open_about(request, license, |it, _| Some(it.show_deactivated))?;
         let key = key(&call)?;
         let devices = &self.portal;
         let devices = devices
@@ -113,7 +113,7 @@ impl PortalService for PortalApi {
     }
 }
 
-/// The licence of a call's session: what its commands are about, beside what their messages say.
+/// The licence of a call's session: what its commands and lists are about, beside what their messages say.
 fn license(call: &Call) -> Result<String, Error> {
     Ok(key(call)?.license.to_string())
 }

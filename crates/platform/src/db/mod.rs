@@ -227,7 +227,8 @@ impl Db {
         row: impl Fn(&Row) -> Result<T, Error>,
     ) -> Result<Vec<T>, Error> {
         let rows = self.query(sql, params).await?;
-        let first = rows.first().ok_or_else(|| call.not_found(parent))?;
+        let first = rows.first();
+        let first = first.ok_or_else(|| call.no_list(call.not_found(parent)))?;
         if first.try_get::<_, Option<&str>>(0)?.is_none() {
             return Ok(Vec::new());
         }

@@ -47,13 +47,14 @@ impl EventService for EventsApi {
         let log = format!("{} of {}", request.parent, self.service);
         let list = hash(call.method, log.as_bytes());
         let paging = request.take_paging();
-        let (parent, page) = fields(&call, |fields| {
+        let read = fields(&call, |fields| {
             let page = Page::<i64>::read(paging, list, fields);
             Some((fields.name::<Parent>("parent", &request.parent)?, page))
-        })?;
+        });
+        let (parent, page) = read.map_err(|failure| call.no_list(failure))?;
         let after = page.after.unwrap_or(0);
         let (rows, last) = self.list(&parent.key, after, page.limit).await?;
-        let last = last.ok_or_else(|| call.not_found(&parent))?;
+        let last = last.ok_or_else(|| call.no_list(call.not_found(&parent)))?;
         if !(0..=last).contains(&after) {
             let mut violations = Violations::default();
             violations.add("page_token", TOKEN_RULE);

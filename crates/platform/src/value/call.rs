@@ -12,7 +12,7 @@ use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::name::{AccountId, Name, parse_uuid};
+use crate::name::{AccountId, Name, may_be_id};
 
 /// The scope that Octroi's own services alone hold.
 pub const SERVICE_SCOPE: &str = "service";
@@ -20,7 +20,7 @@ pub const SERVICE_SCOPE: &str = "service";
 /// How soon a service that follows accounts usually knows one that is there.
 const ACCOUNTS_FOLLOW_WITHIN: Duration = Duration::from_secs(1);
 
-const REQUEST_ID_RULE: &str = "must be a UUID, written as 8-4-4-4-12 hexadecimal digits";
+pub(crate) const REQUEST_ID_RULE: &str = "must be a UUID, written as 8-4-4-4-12 hexadecimal digits";
 
 /// Who background work says it is, in the audit. No token's subject may be it.
 pub(crate) const SYSTEM: &str = "system";
@@ -71,8 +71,7 @@ impl About {
     fn names(&self, name: &str) {
         let account = name.strip_prefix("accounts/").unwrap_or_default();
         let account = account.split('/').next().unwrap_or_default();
-        let id = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        if (2..64).contains(&account.len()) && account.bytes().all(id) {
+        if may_be_id(account) && account != "-" {
             let _ = self.account.set(account.to_owned());
         }
     }
@@ -187,30 +186,25 @@ impl Call {
         }
     }
 
-    /// Makes the call repeatable under the request's id, if it has one. The message must come without it; `about` adds to
-    /// the fingerprint what the message does not say, such as the session's licence.
+    /// Makes the call repeatable under the request's id. The message must come without it; `about` adds to the fingerprint
+    /// what the message does not say, such as the session's licence.
     ///
     /// # Errors
-    /// The rule, when the id is not a UUID.
+    /// [`Error::Internal`] when there is no key for fingerprints: nobody's call is repeatable.
     pub(crate) fn make_repeatable<M: prost::Message>(
         &mut self,
-        request_id: &str,
+        request_id: Uuid,
         about: &str,
         message: &M,
-    ) -> Result<(), &'static str> {
-        if let Some(key) = self
-            .fingerprint_key
-            .as_ref()
-            .filter(|_| !request_id.is_empty())
-        {
-            let id = parse_uuid(request_id).ok_or(REQUEST_ID_RULE)?;
-            let mut context = hmac::Context::with_key(key);
-            context.update(&(about.len() as u64).to_be_bytes());
-            context.update(about.as_bytes());
-            context.update(&message.encode_to_vec());
-            let _ = self.about.request_id.set(id);
-            self.repeatable = Some((id, context.sign().as_ref().to_vec()));
-        }
+    ) -> Result<(), Error> {
+        let key = self.fingerprint_key.as_ref();
+        let key = key.ok_or_else(|| Error::Internal(anyhow::anyhow!("no fingerprint key")))?;
+        let mut context = hmac::Context::with_key(key);
+        context.update(&(about.len() as u64).to_be_bytes());
+        context.update(about.as_bytes());
+        context.update(&message.encode_to_vec());
+        let _ = self.about.request_id.set(request_id);
+        self.repeatable = Some((request_id, context.sign().as_ref().to_vec()));
         Ok(())
     }
 
@@ -229,12 +223,29 @@ impl Call {
 
     /// The failure of what is not there, or may not be seen: a stranger learns which from neither.
     pub fn not_found<N: Name>(&self, name: &N) -> Error {
-        let follows = self.follows_accounts && N::KIND == AccountId::KIND;
         Error::NotFound {
             kind: N::KIND,
             name: name.to_string(),
-            retry_after: follows.then_some(ACCOUNTS_FOLLOW_WITHIN),
+            retry_after: None,
         }
+    }
+
+    /// The failure of a list: an account whose list is not there yet may be known a little later.
+    pub(crate) fn no_list(&self, mut failure: Error) -> Error {
+        if let Error::NotFound {
+            kind, retry_after, ..
+        } = &mut failure
+            && self.follows_accounts
+            && *kind == AccountId::KIND
+        {
+            *retry_after = Some(ACCOUNTS_FOLLOW_WITHIN);
+        }
+        failure
+    }
+
+    /// Notes for the access log of which account the call is, where no name in it says so.
+    pub fn note_account(&self, account: &str) {
+        let _ = self.about.account.set(account.to_owned());
     }
 
     /// The request id, when the caller gave one.

@@ -55,13 +55,28 @@ impl<K: FromStr> Page<K> {
         request: tonic::Request<M>,
         read: impl FnOnce(M, &mut Fields<'_>) -> Option<T>,
     ) -> Result<(Call, T, Self), Error> {
+        Self::open_about(request, |_| Ok(String::new()), read)
+    }
+
+    /// Reads a request for a page of a list of something which its message does not say, such as the licence of the
+    /// session that it comes in.
+    ///
+    /// # Errors
+    /// As [`request::command_about`](crate::request::command_about).
+    pub fn open_about<M: Listing, T>(
+        request: tonic::Request<M>,
+        about: impl FnOnce(&Call) -> Result<String, Error>,
+        read: impl FnOnce(M, &mut Fields<'_>) -> Option<T>,
+    ) -> Result<(Call, T, Self), Error> {
         let (call, mut message) = Call::open(request)?;
+        let about = about(&call)?;
         let paging = message.take_paging();
-        let list = hash(call.method, &message.encode_to_vec());
-        let (page, read) = fields(&call, |fields| {
+        let list = hash(&[call.method, &about].concat(), &message.encode_to_vec());
+        let read = fields(&call, |fields| {
             let page = Self::read(paging, list, fields);
             Some((page, read(message, fields)?))
-        })?;
+        });
+        let (page, read) = read.map_err(|failure| call.no_list(failure))?;
         Ok((call, read, page))
     }
 

@@ -8,9 +8,9 @@ use prost::Message;
 use prost_types::FieldMask;
 use tonic::{Response, Status};
 
-use crate::call::{Call, Caller};
+use crate::call::{Call, Caller, REQUEST_ID_RULE};
 use crate::error::Error;
-use crate::name::Name;
+use crate::name::{Name, parse_uuid};
 use crate::refusal::Violations;
 
 /// What a method answers.
@@ -133,10 +133,15 @@ pub fn command_about<M: Mutation, T>(
 ) -> Result<(Call, T), Error> {
     let (mut call, mut message) = Call::open(request)?;
     let about = about(&call)?;
-    let request_id = message.take_request_id();
-    let repeatable = call.make_repeatable(&request_id, &about, &message);
+    let given = message.take_request_id();
+    let request_id = parse_uuid(&given);
+    if let Some(request_id) = request_id {
+        call.make_repeatable(request_id, &about, &message)?;
+    }
     let read = fields(&call, |fields| {
-        fields.check("request_id", repeatable);
+        if request_id.is_none() && !given.is_empty() {
+            fields.add("request_id", REQUEST_ID_RULE);
+        }
         read(message, fields)
     })?;
     Ok((call, read))
@@ -171,4 +176,31 @@ pub fn answer<R: Message + Default>(done: Result<R, Error>) -> Answer<R> {
         done => done?,
     };
     Ok(Response::new(answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use octroi_api::licensing::v1::CreateOrderRequest;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_request_id_makes_the_call_repeatable_or_fails_it() {
+        let read = |request_id: String| {
+            let mut request = tonic::Request::new(CreateOrderRequest {
+                request_id,
+                ..CreateOrderRequest::default()
+            });
+            let call = Call::background(Timestamp::UNIX_EPOCH, "Create");
+            request.extensions_mut().insert(call);
+            command(request, |_, _| Some(()))
+        };
+        assert!(read(String::new()).unwrap().0.repeatable.is_none());
+        let bad = read("first".to_owned()).unwrap_err();
+        assert!(bad.to_string().starts_with("request_id "), "{bad}");
+        let keyless = read(Uuid::nil().to_string());
+        assert!(matches!(keyless, Err(Error::Internal(_))));
+    }
 }
