@@ -158,7 +158,7 @@ fn keep_the_log() {
     // Whichever test comes first.
     let _ = tracing_subscriber::fmt()
         .json()
-        .with_env_filter("access=info,octroi_platform=info")
+        .with_env_filter("access=info,octroi_server=info")
         .with_writer(|| Log)
         .try_init();
 }
