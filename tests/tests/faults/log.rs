@@ -1,6 +1,6 @@
 //! The event log and its deliveries, looked at and tampered with as no service would.
 
-use octroi_tests::harness::Installation;
+use octroi_tests::harness::{Installation, eventually};
 use tokio_postgres::Client;
 
 /// One delivery that is still to be made.
@@ -55,14 +55,26 @@ pub async fn first_of(sql: &Client, aggregate: &str) -> Vec<u8> {
     row.get(0)
 }
 
-/// Puts other bytes in their place.
+/// Puts other bytes in their place, when no relay holds what it read of them before.
 pub async fn rewrite(sql: &Client, aggregate: &str, body: &[u8]) {
-    let rewritten = sql
-        .execute(
-            "UPDATE licensing.event SET body = $2 WHERE aggregate = $1 AND sequence = 1",
-            &[&aggregate, &body],
-        )
-        .await
-        .unwrap();
+    let rewritten = eventually("nobody is delivering it", async || {
+        // With the table locked, a look for what is due has either shown its leases or reads the new bytes.
+        sql.batch_execute("BEGIN; LOCK TABLE licensing.delivery IN SHARE ROW EXCLUSIVE MODE")
+            .await
+            .unwrap();
+        let rewritten = sql
+            .execute(
+                "UPDATE licensing.event SET body = $2
+                 WHERE aggregate = $1 AND sequence = 1 AND NOT EXISTS (
+                     SELECT FROM licensing.delivery
+                     WHERE aggregate = $1 AND sequence = 1 AND lease_until >= clock_timestamp())",
+                &[&aggregate, &body],
+            )
+            .await
+            .unwrap();
+        sql.batch_execute("COMMIT").await.unwrap();
+        (rewritten > 0).then_some(rewritten)
+    })
+    .await;
     assert_eq!(rewritten, 1);
 }

@@ -11,7 +11,7 @@ const LOCK: i64 = 0x6f63_7472_6f69;
 const PLATFORM_HISTORY: &str = "platform_migration";
 const SERVICE_HISTORY: &str = "service_migration";
 /// The platform's own migrations. What they leave must be there in full.
-const OWN: [(&str, &str); 5] = [
+const OWN: [(&str, &str); 6] = [
     (
         "V1__platform",
         include_str!("../../migrations/V1__platform.sql"),
@@ -31,6 +31,10 @@ const OWN: [(&str, &str); 5] = [
     (
         "V5__routed_events",
         include_str!("../../migrations/V5__routed_events.sql"),
+    ),
+    (
+        "V6__last_routed",
+        include_str!("../../migrations/V6__last_routed.sql"),
     ),
 ];
 

@@ -96,6 +96,8 @@ pub(crate) const AUDIT: &str = "-- audit
     FROM unnest($6::text[], $7::uuid[], $8::text[], $9::jsonb[], $10::jsonb[])
         AS change (account, id, resource, before, after)";
 
+/// One index look-up per aggregate: its last event tells the last that went to each subscriber. No CTE is joined with
+/// another, since their sizes are guessed.
 pub(crate) const APPEND: &str = "-- append
     WITH given AS (
         SELECT account, id, type, aggregate, effective_at, body, string_to_array(subscribers, ',') AS subscribers, holds,
@@ -103,33 +105,39 @@ pub(crate) const APPEND: &str = "-- append
         FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $7::bytea[], $8::text[],
                     $9::boolean[])
              WITH ORDINALITY AS g (account, id, type, aggregate, effective_at, body, subscribers, holds, place)
-    ), known AS (
-        SELECT e.account, e.aggregate, s.name AS subscriber, max(e.sequence) AS sequence
-        FROM (SELECT DISTINCT account, aggregate FROM given) g
-        JOIN event e ON e.account = g.account AND e.aggregate = g.aggregate
-        LEFT JOIN unnest(e.subscribers) AS s (name) ON true
-        GROUP BY e.account, e.aggregate, s.name
-    ), last AS (
-        SELECT account, aggregate, max(sequence) AS sequence FROM known GROUP BY account, aggregate
+    ), numbered AS (
+        SELECT g.*, coalesce(first_value(l.sequence) OVER aggregate, 0) + g.place AS sequence,
+               coalesce(first_value(l.routed) OVER aggregate, '{}') AS routed
+        FROM given g LEFT JOIN LATERAL (
+            SELECT e.sequence, coalesce(e.last_routed, (
+                SELECT jsonb_object_agg(s.name, h.sequence ORDER BY h.sequence)
+                FROM event h CROSS JOIN unnest(h.subscribers) AS s (name)
+                WHERE h.account = g.account AND h.aggregate = g.aggregate)) AS routed
+            FROM event e
+            WHERE g.place = 1 AND e.account = g.account AND e.aggregate = g.aggregate
+            ORDER BY e.sequence DESC LIMIT 1
+        ) l ON true
+        WINDOW aggregate AS (PARTITION BY g.account, g.aggregate ORDER BY g.place)
+    ), routed AS (
+        SELECT n.*, n.routed || jsonb_merge(r.own) OVER earlier AS before, r.own
+        FROM numbered n CROSS JOIN LATERAL (
+            SELECT coalesce(jsonb_object_agg(s.name, n.sequence), '{}') AS own FROM unnest(n.subscribers) AS s (name)
+        ) r
+        WINDOW earlier AS (PARTITION BY n.account, n.aggregate ORDER BY n.place
+                           ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
     ), appended AS (
-        INSERT INTO event (account, id, type, aggregate, sequence, effective_at, recorded_at, body, subscribers)
-        SELECT g.account, g.id, g.type, g.aggregate, coalesce(l.sequence, 0) + g.place, g.effective_at, $6, g.body,
-               g.subscribers
-        FROM given g LEFT JOIN last l ON l.account = g.account AND l.aggregate = g.aggregate
-        RETURNING account, id, aggregate, sequence, effective_at, subscribers
+        INSERT INTO event (account, id, type, aggregate, sequence, effective_at, recorded_at, body, subscribers,
+                           last_routed)
+        SELECT account, id, type, aggregate, sequence, effective_at, $6, body, subscribers, before || own FROM routed
     )
     INSERT INTO delivery (account, subscriber, aggregate, sequence, previous_sequence, event_id, effective_at, holds,
                           secret)
-    SELECT a.account, s.name, a.aggregate, a.sequence,
-           coalesce(lag(a.sequence) OVER (PARTITION BY a.account, a.aggregate, s.name ORDER BY a.sequence),
-                    k.sequence, 0),
-           a.id, a.effective_at, g.holds, x.secret
-    FROM appended a
-    JOIN given g ON g.id = a.id
-    CROSS JOIN unnest(a.subscribers) AS s (name)
-    LEFT JOIN known k ON k.account = a.account AND k.aggregate = a.aggregate AND k.subscriber = s.name
+    SELECT r.account, s.name, r.aggregate, r.sequence, coalesce((r.before ->> s.name)::bigint, 0), r.id, r.effective_at,
+           r.holds, x.secret
+    FROM routed r
+    CROSS JOIN unnest(r.subscribers) AS s (name)
     LEFT JOIN unnest($10::uuid[], $11::text[], $12::bytea[]) AS x (event_id, subscriber, secret)
-           ON x.event_id = a.id AND x.subscriber = s.name";
+           ON x.event_id = r.id AND x.subscriber = s.name";
 
 pub(crate) const APPEND_TYPES: [Type; 12] = [
     Type::TEXT_ARRAY,

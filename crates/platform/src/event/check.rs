@@ -41,11 +41,13 @@ pub const POSITIONS: Check = Check {
 
 /// Of the outbox: it drains. How long a delivery takes is machine time, which no test clock moves.
 pub const DELIVERIES: Check = Check {
-    name: "no delivery is parked or more than an hour old",
+    name: "no delivery is parked, more than an hour old or without its event",
     sql: "
         SELECT concat_ws(' ', d.subscriber, d.aggregate, d.sequence, d.last_error) AS what,
-               d.parked OR d.created_at < clock_timestamp() - interval '1 hour' AS broken
-        FROM {schema}.delivery d",
+               d.parked OR d.created_at < clock_timestamp() - interval '1 hour' OR e.id IS NULL AS broken
+        FROM {schema}.delivery d
+        LEFT JOIN {schema}.event e ON e.account = d.account AND e.id = d.event_id
+            AND e.aggregate = d.aggregate AND e.sequence = d.sequence",
 };
 
 /// Of the kept requests.
