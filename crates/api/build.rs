@@ -243,7 +243,8 @@ fn redacted(messages: &[MessageDescriptor]) -> Result<String, Box<dyn Error>> {
     let mut source = String::new();
     for message in messages {
         let (name, path) = (message.name(), message.full_name());
-        let flat = message.parent_message().is_none() && message.oneofs().next().is_none();
+        let flat =
+            message.parent_message().is_none() && message.oneofs().all(|it| it.is_synthetic());
         if !flat {
             return Err(
                 format!("{path}: debug_redact is for messages without nesting and oneof").into(),

@@ -331,7 +331,7 @@ impl Installation {
             .map(|row| Delivery {
                 event: row.get(0),
                 sequence: row.get(1),
-                previous_sequence: row.get(2),
+                previous_sequence: Some(row.get(2)),
                 sealed_secret: Vec::new(),
             })
             .collect()

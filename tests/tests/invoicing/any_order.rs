@@ -124,7 +124,7 @@ async fn deliver(intake: &Caller, events: &[Vec<Event>], runner: &mut TestRunner
         .map(|(at, event): (i64, _)| Delivery {
             event: event.encode_to_vec(),
             sequence: 3 * at,
-            previous_sequence: 3 * (at - 1),
+            previous_sequence: Some(3 * (at - 1)),
             sealed_secret: Vec::new(),
         })
         .collect();

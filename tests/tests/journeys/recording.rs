@@ -139,7 +139,7 @@ async fn told_again() {
     refused.is(Code::PermissionDenied, "SERVICES_ONLY");
     let before = acme.preview("2026-02").await;
     let mut early = request.deliveries.last().cloned().unwrap();
-    early.previous_sequence = early.sequence + 1;
+    early.previous_sequence = Some(early.sequence + 1);
     early.sequence += 2;
     let request = DeliverEventsRequest {
         deliveries: vec![early],

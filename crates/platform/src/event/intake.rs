@@ -281,8 +281,9 @@ impl<I: Intake> IntakeApi<I> {
 }
 
 /// What is to become of an event: whoever had its aggregate's events through `had` applies it when the last one that was
-/// for them, `previous`, is among those and it is not.
-fn place(had: i64, previous: i64, sequence: i64) -> Outcome {
+/// for them, `previous`, is among those and it is not. Who names none sends every event to everyone.
+fn place(had: i64, previous: Option<i64>, sequence: i64) -> Outcome {
+    let previous = previous.unwrap_or_else(|| sequence.saturating_sub(1));
     if sequence <= had {
         Outcome::Duplicate
     } else if previous > had {
@@ -318,8 +319,24 @@ mod tests {
             (6, [Duplicate; 3]),
             (7, [Duplicate; 3]),
         ] {
-            let places = [(0, 2), (2, 5), (5, 6)].map(|(previous, it)| place(had, previous, it));
+            let places =
+                [(0, 2), (2, 5), (5, 6)].map(|(previous, it)| place(had, Some(previous), it));
             assert_eq!(places, expected, "had {had}");
         }
+    }
+
+    /// Events 4 and 5 from a release that does not route: each follows the one before it.
+    #[test]
+    fn an_event_of_no_known_predecessor_follows_the_one_before_it() {
+        use Outcome::{Applied, Duplicate, Waiting};
+        for (had, expected) in [
+            (0, [Waiting, Waiting]),
+            (3, [Applied, Waiting]),
+            (4, [Duplicate, Applied]),
+            (5, [Duplicate; 2]),
+        ] {
+            assert_eq!([4, 5].map(|it| place(had, None, it)), expected, "had {had}");
+        }
+        assert_eq!(place(0, None, 1), Applied);
     }
 }

@@ -309,7 +309,7 @@ impl Relay {
             event: leased.event.clone(),
             sequence: leased.sequence,
             sealed_secret: leased.secret.clone(),
-            previous_sequence: leased.previous,
+            previous_sequence: Some(leased.previous),
         });
         let request = DeliverEventsRequest {
             source: self.source.to_owned(),
