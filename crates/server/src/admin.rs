@@ -60,7 +60,7 @@ impl Admin {
         let (status, text) = match request.uri().path() {
             "/metrics" => match self.metrics.scrape().await {
                 Ok(text) => (StatusCode::OK, text),
-                Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+                Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
             },
             "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
             "/readyz" if self.ready.load(Ordering::Relaxed) => (StatusCode::OK, "ok\n".to_owned()),

@@ -19,7 +19,7 @@ pub(crate) const GAUGES: [(&str, &str); 3] = [
 /// What they show, by subscriber.
 pub(crate) async fn read(db: &Db, subscribers: &[&str]) -> Result<Vec<(String, Vec<i64>)>, Error> {
     let rows = db
-        .query_planned(BACKLOG, &[(&subscribers, Type::TEXT_ARRAY)])
+        .query_briefly(BACKLOG, &[(&subscribers, Type::TEXT_ARRAY)])
         .await?;
     let rows = rows.iter().map(|row| {
         let shown = ["deliveries", "age", "dead"].map(|column| row_get(row, column));

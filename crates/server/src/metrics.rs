@@ -2,10 +2,10 @@
 //! gRPC, and what a service reads at a scrape is labelled by its own few words.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use futures_util::future::{BoxFuture, join_all};
 use octroi_platform::db::{Db, Shown};
 use octroi_platform::error::Error;
@@ -41,6 +41,9 @@ struct Source {
 pub(crate) struct Metrics {
     registry: Mutex<Registry>,
     sources: Mutex<Vec<Source>>,
+    /// Held by the one scrape under way: its gauges are its own until they are written out, and scrapes take no more
+    /// connections than one reads by.
+    scraping: tokio::sync::Mutex<()>,
     handled: Family<Labels<2>, Counter>,
     took: Family<Labels<1>, Histogram, fn() -> Histogram>,
     under_way: Family<Labels<1>, Gauge>,
@@ -52,6 +55,7 @@ impl Metrics {
         let metrics = Self {
             registry: Registry::with_prefix_and_labels("octroi", labels.into_iter()).into(),
             sources: Mutex::default(),
+            scraping: tokio::sync::Mutex::default(),
             handled: Family::default(),
             took: Family::new_with_constructor(seconds),
             under_way: Family::default(),
@@ -131,7 +135,9 @@ impl Metrics {
     }
 
     /// All of it, in the text format. What cannot be read in time is left out.
-    pub(crate) async fn scrape(&self) -> Result<String, fmt::Error> {
+    pub(crate) async fn scrape(&self) -> anyhow::Result<String> {
+        let one = timeout(READ, self.scraping.lock()).await;
+        let _one = one.context("other scrapes are under way")?;
         let reads: Vec<_> = own(&self.sources)
             .iter()
             .map(|source| timeout(READ, (source.read)()))

@@ -2,15 +2,17 @@
 
 use std::io::{Result, Write};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use octroi_api::licensing::v1::{
     ActivateLicenseRequest, GetOfferRequest, ListLicenseGroupsRequest, ListOrdersRequest,
     ListOwnDevicesRequest,
 };
 use octroi_tests::harness::{
-    Answer as _, BUSINESS, CHOSEN, Customer, Installation, Options, ServiceName, eventually,
+    Answer as _, BUSINESS, CHOSEN, Customer, Installation, Options, ServiceName, eventually, within,
 };
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tonic::Code;
 use uuid::Uuid;
 
@@ -98,6 +100,39 @@ async fn what_a_subscriber_has_not_taken_shows() {
     octroi.sql.batch_execute(mend).await.unwrap();
     octroi.restart(ServiceName::Notification).await;
     octroi.drained().await;
+    octroi.finish().await;
+}
+
+/// What cannot be read is left out, and keeps neither a connection nor who else asks.
+#[tokio::test]
+async fn a_scrape_of_what_is_locked_ends() {
+    let octroi = watched().await;
+    let licensing = octroi.watched(ServiceName::Licensing);
+    let lock = "BEGIN; LOCK TABLE licensing.delivery IN ACCESS EXCLUSIVE MODE";
+    octroi.sql.batch_execute(lock).await.unwrap();
+    let scrapes: JoinSet<_> = (0..16).map(|_| licensing.get("/metrics")).collect();
+    let scrapes = scrapes.join_all().await;
+    let (told, put_off): (Vec<_>, Vec<_>) = scrapes.iter().partition(|scrape| scrape.0 == 200);
+    assert!(!told.is_empty());
+    for (_, text) in told {
+        assert!(text.contains("octroi_db_connections{"), "{text}");
+        assert!(!text.contains("octroi_deliveries{"), "{text}");
+    }
+    assert!(put_off.iter().all(|scrape| scrape.0 == 503), "{put_off:?}");
+    // Less long than statements of others may wait for a lock.
+    let reading = "SELECT pg_stat_clear_snapshot(), count(*) FROM pg_stat_activity
+                   WHERE state = 'active' AND application_name = 'octroi-licensing' AND query LIKE '-- backlog%'";
+    within(Duration::from_secs(5), "nothing is read", async || {
+        let row = octroi.sql.query_one(reading, &[]).await.unwrap();
+        (row.get::<_, i64>(1) == 0).then_some(())
+    })
+    .await;
+    octroi.sql.batch_execute("ROLLBACK").await.unwrap();
+    eventually("it is read again", async || {
+        let deliveries = "octroi_deliveries{subscriber=\"billing\"}";
+        licensing.shows(deliveries).await
+    })
+    .await;
     octroi.finish().await;
 }
 

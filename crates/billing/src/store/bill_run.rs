@@ -318,7 +318,7 @@ fn read_month(row: &Row, id: &BillRunId) -> Result<Month, Error> {
 /// # Errors
 /// The database's.
 pub async fn outcomes(db: &Db) -> Result<Vec<Shown>, Error> {
-    let sums = db.query(
+    let sums = db.query_briefly(
         "-- outcomes
          SELECT coalesce(sum(invoices), 0) AS invoiced, coalesce(sum(skipped), 0) AS skipped,
                 coalesce(sum(not_due), 0) AS not_due, coalesce(sum(failed), 0) AS failed

@@ -232,7 +232,7 @@ fn milliseconds(duration: Duration) -> i64 {
 /// # Errors
 /// The database's.
 pub async fn queue(db: &Db) -> Result<Vec<Shown>, Error> {
-    let states = db.query_planned(
+    let states = db.query_briefly(
         "-- queue
          SELECT s.state, count(e.id) AS emails,
                 greatest(extract(epoch FROM now() - min(e.next_attempt_at))::bigint, 0) AS overdue

@@ -191,6 +191,26 @@ impl Db {
         Ok(client.query_typed(sql, params).await?)
     }
 
+    /// As [`Db::query_planned`], for a second at most, also when nobody waits for it any more: a connection that goes back
+    /// with its statement under way keeps its next user waiting.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn query_briefly(
+        &self,
+        sql: &str,
+        params: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, Error> {
+        let client = self.connection().await?;
+        let begin = client.batch_execute("BEGIN READ ONLY; SET LOCAL statement_timeout = '1s'");
+        let rows = client.query_typed(sql, params);
+        let (begun, rows, ended) = tokio::join!(begin, rows, client.batch_execute("COMMIT"));
+        begun?;
+        let rows = rows?;
+        ended?;
+        Ok(rows)
+    }
+
     /// As [`Db::query`], for one row at most.
     ///
     /// # Errors
