@@ -110,7 +110,8 @@ enum LinesOf {
 
 impl LinesOf {
     fn read(it: wire::ListInvoiceLinesRequest, fields: &mut Fields<'_>) -> Option<Self> {
-        if it.parent.split('/').count() == 2 {
+        let parent: Vec<&str> = it.parent.split('/').collect();
+        if matches!(parent[..], ["accounts", _]) {
             let account = fields.name::<AccountId>("parent", &it.parent);
             let month = fields.check("month", it.month.parse());
             return Some(Self::Preview(account?, month?));
