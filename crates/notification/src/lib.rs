@@ -1,6 +1,6 @@
 //! Notification: the e-mails that tell customers what happened, and their history.
 //!
-//! Events of billing and licensing arrive (`grpc::event`), become e-mails in the inbox's transaction (`app::fact`), and
+//! Events of billing and licensing arrive (`grpc::intake`), become e-mails in the inbox's transaction (`app::fact`), and
 //! are sent by workers (`app::delivery`, `mailer`). Bodies are never stored: they are rendered from template and
 //! parameters when an e-mail is sent or read. The password that some carry is stored sealed, for seven days at most
 //! (`app::erasure`).
@@ -23,7 +23,7 @@ use tonic::service::Routes;
 use crate::app::delivery::{Courier, LANES};
 use crate::app::email::Emails;
 use crate::grpc::email::EmailApi;
-use crate::grpc::event::FactIntake;
+use crate::grpc::intake::FactIntake;
 pub use crate::settings::{MailSettings, Settings, SmtpTls};
 pub use crate::store::check;
 
@@ -61,7 +61,7 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
         clock: shell.clock.clone(),
         keys: Arc::clone(&keys),
         mailer: mail.mailer,
-        house: mail.house.clone(),
+        branding: mail.branding.clone(),
         from: mail.from,
         shutdown: shell.shutdown.clone(),
     });
@@ -92,7 +92,7 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
     let emails = Arc::new(Emails {
         db: shell.db.clone(),
         keys,
-        house: mail.house,
+        branding: mail.branding,
     });
     let routes = Routes::new(EmailServiceServer::new(EmailApi(emails)));
     let intake = FactIntake {

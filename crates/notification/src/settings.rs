@@ -8,7 +8,7 @@ use lettre::transport::smtp::client::{Certificate, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use secrecy::SecretString;
 
-use crate::domain::letter::House;
+use crate::domain::letter::Branding;
 use crate::mailer::Mailer;
 use crate::mailer::directory::Directory;
 use crate::mailer::message::in_ascii;
@@ -84,7 +84,7 @@ pub enum SmtpTls {
 
 /// Mail settings that were found good.
 pub(crate) struct Mail {
-    pub(crate) house: House,
+    pub(crate) branding: Branding,
     pub(crate) from: Mailbox,
     pub(crate) message_id_domain: String,
     pub(crate) mailer: Mailer,
@@ -141,7 +141,7 @@ impl MailSettings {
         let domain = domain.to_owned();
         match (mailer, from) {
             (Some(mailer), Some(from)) if wrong.is_empty() => Ok(Mail {
-                house: House {
+                branding: Branding {
                     sender: from.name.clone().unwrap_or_else(|| from.email.to_string()),
                     portal_url: portal.to_owned(),
                 },
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn good_settings_open() {
         let mail = good().open().ok().unwrap();
-        assert_eq!(mail.house.sender, "Octroi");
+        assert_eq!(mail.branding.sender, "Octroi");
         assert_eq!(mail.message_id_domain, "octroi.example");
         assert!(matches!(mail.mailer, Mailer::Smtp(Smtp { port: 25, .. })));
     }

@@ -32,7 +32,7 @@ pub use limits::CALLS_AT_ONCE;
 pub use name::{AccountId, Name};
 pub use new_event::NewEvent;
 pub use page::Page;
-pub use panic::round;
+pub use panic::caught;
 pub use peer::Peer;
 pub use refusal::{Refusal, Violations};
 pub use request::{Answer, Fields, answer, command, open};

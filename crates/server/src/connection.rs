@@ -29,7 +29,7 @@ const NO_ROOM: Duration = Duration::from_millis(100);
 /// How many connections there may be, and how long each may last.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
-    /// At once; who comes then waits to be accepted.
+    /// At most at once; a further one is accepted when another ends.
     connections: usize,
     /// Until the first call, the handshake included.
     first_call: Duration,

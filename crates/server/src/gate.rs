@@ -18,7 +18,7 @@ use octroi_platform::call::{About, Call, Caller, SERVICE_SCOPE, TRACEPARENT};
 use octroi_platform::clock::Clock;
 use octroi_platform::error::{CALL_ID, Error};
 use octroi_platform::limits::{CALLS_AT_ONCE, MESSAGE};
-use octroi_platform::panic::round;
+use octroi_platform::panic::caught;
 use octroi_platform::refusal::Refusal;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -250,7 +250,7 @@ impl Gate {
         let (answered, answer) = oneshot::channel();
         let work = async move {
             let _kept = (place, busy);
-            let served = round(async {
+            let served = caught(async {
                 match served.await {
                     Ok(served) => Ok(message::answer(served, takes_gzip).await),
                     Err(never) => match never {},

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::Response;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use octroi_platform::error::{CALL_ID, Error};
-use octroi_platform::panic::told;
+use octroi_platform::panic::message_of;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
@@ -60,7 +60,7 @@ impl Sending {
         let body = Pin::new(&mut self.body);
         match catch_unwind(AssertUnwindSafe(|| body.poll_frame(context))) {
             Ok(polled) => polled,
-            Err(panic) => Poll::Ready(Some(Err(panicked(self.call.1, &told(&*panic))))),
+            Err(panic) => Poll::Ready(Some(Err(panicked(self.call.1, &message_of(&*panic))))),
         }
     }
 }

@@ -40,7 +40,7 @@ use crate::metrics::Reading;
 use crate::reflection::add_reflection;
 use crate::settings::Settings;
 use crate::test_clock::{ClockApi, Follower, read_offset};
-use crate::work::Works;
+use crate::work::BackgroundWork;
 
 /// How long a draining service waits for calls under way.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -123,7 +123,7 @@ pub struct Shell {
     admin_task: Arc<AbortOnDropHandle<()>>,
     service: &'static Service,
     settings: Arc<Settings>,
-    works: Works,
+    works: BackgroundWork,
 }
 
 /// A service that is serving.
@@ -198,7 +198,7 @@ impl Shell {
         admin.metrics.watch_pool(&db);
         let tracker = TaskTracker::new();
         let shell = Self {
-            works: Works::new(clock.clone(), shutdown.clone(), tracker.clone()),
+            works: BackgroundWork::new(clock.clone(), shutdown.clone(), tracker.clone()),
             db,
             clock,
             keys: Arc::new(keys),

@@ -13,14 +13,14 @@ use octroi_platform::call::Call;
 use octroi_platform::clock::Clock;
 use octroi_platform::db::{Db, connect, row_get};
 use octroi_platform::error::Error;
-use octroi_platform::panic::round;
+use octroi_platform::panic::caught;
 use octroi_platform::refusal::{Refusal, Violations};
 use octroi_platform::relay::RelayHandle;
 use octroi_platform::time::{from_proto, to_proto};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 
-use crate::work::Works;
+use crate::work::BackgroundWork;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// How far the clock is moved at once: a day at a time takes a while.
@@ -80,7 +80,7 @@ pub(crate) struct Follower {
     pub(crate) service: &'static str,
     pub(crate) db: Db,
     pub(crate) clock: Clock,
-    pub(crate) works: Works,
+    pub(crate) works: BackgroundWork,
     pub(crate) relays: Vec<RelayHandle>,
 }
 
@@ -93,7 +93,7 @@ impl Follower {
                 Ok(now) if seen == Some(now) => {}
                 Ok(now) => {
                     self.clock.set_offset(now.offset);
-                    if let Err(error) = round(self.settle(now)).await {
+                    if let Err(error) = caught(self.settle(now)).await {
                         tracing::warn!(%error, "a step of the test clock failed; it is tried again");
                     } else {
                         seen = Some(now);

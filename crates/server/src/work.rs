@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use octroi_platform::clock::Clock;
-use octroi_platform::panic::round;
+use octroi_platform::panic::caught;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 
 /// The background work of a process.
 #[derive(Clone)]
-pub(crate) struct Works {
+pub(crate) struct BackgroundWork {
     clock: Clock,
     shutdown: CancellationToken,
     tracker: TaskTracker,
@@ -22,7 +22,7 @@ pub(crate) struct Works {
     requests: Arc<Mutex<Vec<mpsc::Sender<oneshot::Sender<u64>>>>>,
 }
 
-impl Works {
+impl BackgroundWork {
     pub(crate) fn new(clock: Clock, shutdown: CancellationToken, tracker: TaskTracker) -> Self {
         Self {
             clock,
@@ -123,7 +123,7 @@ where
     async fn until_idle(&self, shutdown: &CancellationToken) -> (u64, bool) {
         let mut total = 0;
         while !shutdown.is_cancelled() {
-            let work = round(async { (self.work)(self.clock.now()).await });
+            let work = caught(async { (self.work)(self.clock.now()).await });
             let span = tracing::info_span!("work", name = self.name);
             match work.instrument(span).await {
                 Ok(0) => return (total, false),
@@ -152,7 +152,7 @@ mod tests {
     async fn a_panic_is_a_failed_round() {
         let tracker = TaskTracker::new();
         let shutdown = CancellationToken::new();
-        let works = Works::new(Clock::system(), shutdown.clone(), tracker.clone());
+        let works = BackgroundWork::new(Clock::system(), shutdown.clone(), tracker.clone());
         let rounds = Arc::new(AtomicU32::new(0));
         let (done, mut told) = mpsc::channel(1);
         let played = Arc::clone(&rounds);

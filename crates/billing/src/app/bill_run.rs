@@ -11,7 +11,7 @@ use octroi_api::r#type::v1::ErrorReason as Shared;
 use octroi_calendar::{Month, Zones};
 use octroi_platform::refusal::plain;
 use octroi_platform::{
-    AccountId, Aggregate, Call, Clock, Db, Error, Name as _, Page, ToSql, Tx, round, row_get,
+    AccountId, Aggregate, Call, Clock, Db, Error, Name as _, Page, ToSql, Tx, caught, row_get,
 };
 use serde_json::{Value, json};
 use tokio_postgres::Row;
@@ -185,7 +185,7 @@ impl BillRuns {
         let mut among = size;
         loop {
             // A panic is a failure like any other.
-            let chunk = round(async { Ok(self.chunk(&mut run, size, None, now).await) }).await;
+            let chunk = caught(async { Ok(self.chunk(&mut run, size, None, now).await) }).await;
             match chunk.unwrap_or_else(|panic| Err(Error::Internal(panic))) {
                 Ok(0) => return Ok(done),
                 Ok(more) if size == among => return Ok(done + more),

@@ -24,7 +24,7 @@ use uuid::Uuid;
 use crate::app::PASSWORD;
 use crate::app::fact::audited;
 use crate::domain::email::{Delivery, Next, Outcome, Secret};
-use crate::domain::letter::{House, Shown, letter};
+use crate::domain::letter::{Branding, Shown, letter};
 use crate::mailer::message::message;
 use crate::mailer::{Connection, Mailer};
 use crate::store;
@@ -54,7 +54,7 @@ pub struct Courier {
     pub keys: Arc<SealingKeys>,
     pub mailer: Mailer,
     /// What the installation says of itself.
-    pub house: House,
+    pub branding: Branding,
     /// The From header.
     pub from: Mailbox,
     /// Cancelled when no more e-mails are to be leased.
@@ -182,7 +182,7 @@ impl Courier {
             },
             None => Shown::Nothing,
         };
-        let letter = letter(&email.content, to, email.effective, shown, &self.house)
+        let letter = letter(&email.content, to, email.effective, shown, &self.branding)
             .map_err(|error| broken("its template does not fit it", &error))?;
         message(letter, to, &self.from, &email.message_id, now).map_err(Outcome::Refused)
     }

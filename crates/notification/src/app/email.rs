@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::app::PASSWORD;
 use crate::domain::email::{Email, EmailId, Secret};
-use crate::domain::letter::{House, Letter, Shown, letter, subject};
+use crate::domain::letter::{Branding, Letter, Shown, letter, subject};
 use crate::store;
 
 /// The scope that lets a caller see passwords.
@@ -22,7 +22,7 @@ pub struct Emails {
     /// The keys that passwords are sealed with.
     pub keys: Arc<SealingKeys>,
     /// What the installation says of itself.
-    pub house: House,
+    pub branding: Branding,
 }
 
 /// How much of an e-mail its reader asked for.
@@ -85,7 +85,7 @@ impl Emails {
             return Ok(nothing(String::new()));
         };
         if view == View::Basic {
-            return subject(&email.content, to, email.effective, &self.house)
+            return subject(&email.content, to, email.effective, &self.branding)
                 .map(nothing)
                 .map_err(|error| Error::Internal(error.into()));
         }
@@ -99,7 +99,7 @@ impl Emails {
             (_, Some(_), _) => Shown::Hidden,
             (_, None, _) => Shown::Gone,
         };
-        letter(&email.content, to, email.effective, shown, &self.house)
+        letter(&email.content, to, email.effective, shown, &self.branding)
             .map_err(|error| Error::Internal(error.into()))
     }
 

@@ -4,7 +4,7 @@ use octroi_platform::{Error, Tx};
 use serde_json::json;
 
 use crate::domain::email::Email;
-use crate::domain::fact::{Fact, What};
+use crate::domain::fact::{Fact, FactKind};
 use crate::store;
 
 /// Applies a fact within the intake's transaction: ends the passwords that it ends, keeps the account that it tells of
@@ -26,7 +26,7 @@ pub async fn apply(
             tx.audit(&email.id.to_string(), Some(before), Some(audited(&email)));
         }
     }
-    if let What::AccountChanged { account, .. } = &fact.what {
+    if let FactKind::AccountChanged { account, .. } = &fact.kind {
         store::account::insert(tx, &fact.account, fact.effective, account);
     }
     let emails = fact

@@ -17,12 +17,12 @@ pub struct Fact {
     /// When it took effect, in business time.
     pub effective: Timestamp,
     /// What happened.
-    pub what: What,
+    pub kind: FactKind,
 }
 
-/// What happened.
+/// Which kind of fact, with what it tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum FactKind {
     /// The account was created or changed.
     AccountChanged {
         /// As it is from then on.
@@ -66,14 +66,14 @@ impl Fact {
     /// The licence whose earlier passwords end with this fact. A licence's facts arrive in their own order, so
     /// "earlier" is all that is here.
     pub fn ends_passwords_of(&self) -> Option<&str> {
-        match &self.what {
-            What::LicenseActivated { license, .. }
-            | What::PasswordChanged { license, .. }
-            | What::LicenseDeactivated { license } => Some(license),
-            What::AccountChanged { .. }
-            | What::OrderCompleted(_)
-            | What::GroupTerminated(_)
-            | What::InvoiceIssued(_) => None,
+        match &self.kind {
+            FactKind::LicenseActivated { license, .. }
+            | FactKind::PasswordChanged { license, .. }
+            | FactKind::LicenseDeactivated { license } => Some(license),
+            FactKind::AccountChanged { .. }
+            | FactKind::OrderCompleted(_)
+            | FactKind::GroupTerminated(_)
+            | FactKind::InvoiceIssued(_) => None,
         }
     }
 
@@ -98,24 +98,24 @@ impl Fact {
             };
             Ok(vec![self.email(0, content, None, secret, domain)])
         };
-        match &self.what {
-            What::AccountChanged {
+        match &self.kind {
+            FactKind::AccountChanged {
                 account,
                 previous_contact: Some(previous),
             } => Ok(self.contact_changed(account, previous, domain)),
-            What::LicenseActivated { license, login } => {
+            FactKind::LicenseActivated { license, login } => {
                 carrying(Content::LicenseActivated(login.clone()), license)
             }
-            What::PasswordChanged {
+            FactKind::PasswordChanged {
                 license,
                 mailed: Some(login),
             } => carrying(Content::PasswordChanged(login.clone()), license),
-            What::OrderCompleted(order) => Ok(plain(Content::OrderCompleted(order.clone()))),
-            What::GroupTerminated(group) => Ok(plain(Content::GroupTerminated(group.clone()))),
-            What::InvoiceIssued(invoice) => Ok(plain(Content::InvoiceIssued(invoice.clone()))),
-            What::AccountChanged { .. }
-            | What::PasswordChanged { .. }
-            | What::LicenseDeactivated { .. } => Ok(Vec::new()),
+            FactKind::OrderCompleted(order) => Ok(plain(Content::OrderCompleted(order.clone()))),
+            FactKind::GroupTerminated(group) => Ok(plain(Content::GroupTerminated(group.clone()))),
+            FactKind::InvoiceIssued(invoice) => Ok(plain(Content::InvoiceIssued(invoice.clone()))),
+            FactKind::AccountChanged { .. }
+            | FactKind::PasswordChanged { .. }
+            | FactKind::LicenseDeactivated { .. } => Ok(Vec::new()),
         }
     }
 
@@ -176,12 +176,12 @@ mod tests {
     use super::*;
     use crate::domain::locale::Locale;
 
-    fn fact(what: What) -> Fact {
+    fn fact(kind: FactKind) -> Fact {
         Fact {
             account: AccountId::new("acme"),
             event: Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_00a0),
             effective: "2026-11-22T17:00:00Z".parse().unwrap(),
-            what,
+            kind,
         }
     }
 
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn an_activation_carries_its_password_for_seven_days() {
-        let fact = fact(What::LicenseActivated {
+        let fact = fact(FactKind::LicenseActivated {
             license: LICENSE.to_owned(),
             login: login(),
         });
@@ -218,13 +218,13 @@ mod tests {
 
     #[test]
     fn a_password_that_is_not_mailed_only_ends_the_earlier_one() {
-        let quiet = fact(What::PasswordChanged {
+        let quiet = fact(FactKind::PasswordChanged {
             license: LICENSE.to_owned(),
             mailed: None,
         });
         assert_eq!(quiet.ends_passwords_of(), Some(LICENSE));
         assert_eq!(quiet.emails(None, "d").unwrap(), []);
-        let mailed = fact(What::PasswordChanged {
+        let mailed = fact(FactKind::PasswordChanged {
             license: LICENSE.to_owned(),
             mailed: Some(login()),
         });
@@ -241,7 +241,7 @@ mod tests {
             zones: Vec::new(),
         };
         let changed = |previous_contact| {
-            fact(What::AccountChanged {
+            fact(FactKind::AccountChanged {
                 account: account.clone(),
                 previous_contact,
             })

@@ -13,7 +13,7 @@ use crate::domain::template::{Scope, Template};
 
 /// What the installation says of itself.
 #[derive(Debug, Clone)]
-pub struct House {
+pub struct Branding {
     /// Who signs, such as the reseller's name.
     pub sender: String,
     /// Address of the portal where users sign in and download.
@@ -115,10 +115,10 @@ pub fn subject(
     content: &Content,
     to: &Addressee,
     effective: Timestamp,
-    house: &House,
+    branding: &Branding,
 ) -> Result<String, Error> {
     let (subject, _) = Files::of(content, to.locale).subject_and_text();
-    subject.render(&scope(content, to, effective, Shown::Nothing, house))
+    subject.render(&scope(content, to, effective, Shown::Nothing, branding))
 }
 
 /// Renders the whole letter. `effective` is when what it tells of took effect.
@@ -130,11 +130,11 @@ pub fn letter(
     to: &Addressee,
     effective: Timestamp,
     shown: Shown<'_>,
-    house: &House,
+    branding: &Branding,
 ) -> Result<Letter, Error> {
     let files = Files::of(content, to.locale);
     let (subject, text) = files.subject_and_text();
-    let mut scope = scope(content, to, effective, shown, house);
+    let mut scope = scope(content, to, effective, shown, branding);
     let subject = subject.render(&scope)?;
     let text = text.render(&scope)?;
     let body = files.html.render(&scope)?;
@@ -154,19 +154,19 @@ fn scope(
     to: &Addressee,
     effective: Timestamp,
     shown: Shown<'_>,
-    house: &House,
+    branding: &Branding,
 ) -> Scope {
     let locale = to.locale;
     let today = || locale.date(effective.to_zoned(to.zone()).date());
     let mut scope = Scope::from([
         ("language", Value::from(locale.tag())),
         ("customer", Value::from(&to.customer)),
-        ("sender", Value::from(&house.sender)),
+        ("sender", Value::from(&branding.sender)),
     ]);
     match content {
         Content::LicenseActivated(login) | Content::PasswordChanged(login) => {
             add_login(&mut scope, login, to, shown);
-            scope.insert("portal", Value::from(&house.portal_url));
+            scope.insert("portal", Value::from(&branding.portal_url));
         }
         Content::OrderCompleted(order) => add_order(&mut scope, order, locale),
         Content::GroupTerminated(group) => scope.extend([

@@ -1,4 +1,4 @@
 //! Convert, call, convert.
 
 pub mod email;
-pub mod event;
+pub mod intake;

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::event::progress::{Horizon, complete_through};
 use crate::intake::MOST;
 use crate::limits::MESSAGE;
-use crate::panic::round;
+use crate::panic::caught;
 use crate::peer::Peer;
 use crate::time::to_proto;
 
@@ -147,7 +147,7 @@ impl Relay {
             let pause;
             let beat = told_at.is_none_or(|at| at.elapsed() >= HEARTBEAT);
             let span = tracing::info_span!("relay", subscriber = self.subscriber);
-            match round(self.deliver(&mut client, beat))
+            match caught(self.deliver(&mut client, beat))
                 .instrument(span)
                 .await
             {

@@ -17,7 +17,7 @@ const TOO_OLD: &str = "OC003";
 const EVENT_SEQUENCE: &str = "event_account_aggregate_sequence_key";
 
 tokio::task_local! {
-    /// The call being served, for answers that can name nothing else.
+    /// The id of the call being served, which the answer to an internal error names.
     pub static CALL_ID: Uuid;
 }
 

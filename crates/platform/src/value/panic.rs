@@ -9,13 +9,13 @@ use futures_util::FutureExt as _;
 ///
 /// # Errors
 /// The work's, or what a panic said.
-pub async fn round<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+pub async fn caught<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let ended = AssertUnwindSafe(work).catch_unwind().await;
-    ended.unwrap_or_else(|panic| Err(told(&*panic)))
+    ended.unwrap_or_else(|panic| Err(message_of(&*panic)))
 }
 
 /// What a panic said.
-pub fn told(panic: &(dyn Any + Send)) -> anyhow::Error {
+pub fn message_of(panic: &(dyn Any + Send)) -> anyhow::Error {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     anyhow::anyhow!("a panic: {}", text.unwrap_or_default())

@@ -8,8 +8,8 @@ use crate::domain::template::parse;
 
 const EVIL: &str = "<b>&\"'\r\nBcc: x@y</b>{{password}}";
 
-fn house() -> House {
-    House {
+fn branding() -> Branding {
+    Branding {
         sender: "Octroi <Démonstration>".to_owned(),
         portal_url: "https://portal.example/?a=1&b=2".to_owned(),
     }
@@ -97,7 +97,7 @@ fn at() -> Timestamp {
 }
 
 fn made(content: &Content, locale: Locale, shown: Shown<'_>) -> Letter {
-    letter(content, &to(locale), at(), shown, &house()).unwrap()
+    letter(content, &to(locale), at(), shown, &branding()).unwrap()
 }
 
 fn every_shown() -> [Shown<'static>; 4] {
@@ -127,7 +127,7 @@ fn every_letter_is_whole_in_both_languages() {
                 );
                 assert!(letter.html.contains("Acme &amp; Fils &lt;SAS&gt;"));
                 assert!(letter.text.contains("Acme & Fils <SAS>"));
-                let only = subject(&content, &to(locale), at(), &house()).unwrap();
+                let only = subject(&content, &to(locale), at(), &branding()).unwrap();
                 assert_eq!(only, letter.subject);
             }
         }

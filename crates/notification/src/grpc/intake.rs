@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::app;
 use crate::domain::account::{Account, ZoneChange};
 use crate::domain::content::{Group, Invoice, Login, Order, OrderLine};
-use crate::domain::fact::{Fact, What};
+use crate::domain::fact::{Fact, FactKind};
 use crate::domain::locale::{Amount, Locale};
 
 /// Takes the events of billing and licensing.
@@ -54,15 +54,15 @@ impl Intake for FactIntake {
 
 /// The fact that an event tells; none when it is not for notification.
 fn fact(event: &Event, payload: &Payload) -> anyhow::Result<Option<Fact>> {
-    let what = match payload {
+    let kind = match payload {
         Payload::AccountChanged(changed) => account_changed(changed).context("a zone's time")?,
         Payload::LicenseActivated(activated) => license_activated(activated),
         Payload::PasswordChanged(changed) => password_changed(changed),
-        Payload::LicenseDeactivated(deactivated) => What::LicenseDeactivated {
+        Payload::LicenseDeactivated(deactivated) => FactKind::LicenseDeactivated {
             license: license(&deactivated.license_group, deactivated.seat),
         },
         Payload::OrderCompleted(completed) => order_completed(completed).context("its order")?,
-        Payload::LicenseGroupTerminated(terminated) => What::GroupTerminated(Group {
+        Payload::LicenseGroupTerminated(terminated) => FactKind::GroupTerminated(Group {
             group: terminated.display_name.clone(),
             licenses: terminated.licenses,
         }),
@@ -77,11 +77,11 @@ fn fact(event: &Event, payload: &Payload) -> anyhow::Result<Option<Fact>> {
         account,
         event: Uuid::try_parse(&event.id).context("its id")?,
         effective: effective.context("no effective time")?,
-        what,
+        kind,
     }))
 }
 
-fn account_changed(changed: &AccountChanged) -> Option<What> {
+fn account_changed(changed: &AccountChanged) -> Option<FactKind> {
     let zones = changed
         .zones
         .iter()
@@ -93,7 +93,7 @@ fn account_changed(changed: &AccountChanged) -> Option<What> {
         })
         .collect::<Option<_>>()?;
     let previous = &changed.previous_contact_email;
-    Some(What::AccountChanged {
+    Some(FactKind::AccountChanged {
         account: Account {
             version: changed.version,
             contact_email: changed.contact_email.clone(),
@@ -105,8 +105,8 @@ fn account_changed(changed: &AccountChanged) -> Option<What> {
     })
 }
 
-fn license_activated(activated: &LicenseActivated) -> What {
-    What::LicenseActivated {
+fn license_activated(activated: &LicenseActivated) -> FactKind {
+    FactKind::LicenseActivated {
         license: license(&activated.license_group, activated.seat),
         login: Login {
             offer: activated.offer_display_name.clone(),
@@ -116,8 +116,8 @@ fn license_activated(activated: &LicenseActivated) -> What {
     }
 }
 
-fn password_changed(changed: &PasswordChanged) -> What {
-    What::PasswordChanged {
+fn password_changed(changed: &PasswordChanged) -> FactKind {
+    FactKind::PasswordChanged {
         license: license(&changed.license_group, changed.seat),
         mailed: changed.mailed.then(|| Login {
             offer: changed.offer_display_name.clone(),
@@ -127,9 +127,9 @@ fn password_changed(changed: &PasswordChanged) -> What {
     }
 }
 
-fn order_completed(completed: &OrderCompleted) -> Option<What> {
+fn order_completed(completed: &OrderCompleted) -> Option<FactKind> {
     let [_, order] = parse(&completed.order, ["accounts", "orders"])?;
-    Some(What::OrderCompleted(Order {
+    Some(FactKind::OrderCompleted(Order {
         order: order.to_owned(),
         group: completed.group_display_name.clone(),
         new_group: completed.new_group,
@@ -145,8 +145,8 @@ fn order_completed(completed: &OrderCompleted) -> Option<What> {
     }))
 }
 
-fn invoice_issued(issued: &InvoiceIssued) -> What {
-    What::InvoiceIssued(Invoice {
+fn invoice_issued(issued: &InvoiceIssued) -> FactKind {
+    FactKind::InvoiceIssued(Invoice {
         number: issued.number.clone(),
         total: issued.total.as_ref().map(amount),
         month: issued.month.clone(),
