@@ -1,4 +1,4 @@
-//! Notification: the e-mails that tell customers what happened, and their history.
+//! Notification: sends customers e-mails about what happened, and keeps their history.
 //!
 //! Events of billing and licensing arrive (`grpc::intake`), become e-mails in the inbox's transaction (`app::fact`), and
 //! are sent by workers (`app::delivery`, `mailer`). Bodies are never stored: they are rendered from template and
@@ -20,7 +20,7 @@ use octroi_server::{Running, Service, Shell, StartError, services};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::app::delivery::{Courier, LANES};
+use crate::app::delivery::{EmailSender, WORKERS};
 use crate::app::email::Emails;
 use crate::grpc::email::EmailApi;
 use crate::grpc::intake::FactIntake;
@@ -56,7 +56,7 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
     let mail = settings.mail.open();
     let (shell, mail) = Shell::open(&SERVICE, &settings.platform, mail, shutdown).await?;
     let keys = shell.sealing()?;
-    let courier = Arc::new(Courier {
+    let sender = Arc::new(EmailSender {
         db: shell.db.clone(),
         clock: shell.clock.clone(),
         keys: Arc::clone(&keys),
@@ -65,13 +65,13 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
         from: mail.from,
         shutdown: shell.shutdown.clone(),
     });
-    let lanes = (0..LANES).map(|_| {
-        let courier = Arc::clone(&courier);
+    let workers = (0..WORKERS).map(|_| {
+        let sender = Arc::clone(&sender);
         shell.spawn_work("e-mail delivery", DELIVER_EVERY, move |_| {
-            Arc::clone(&courier).deliver()
+            Arc::clone(&sender).deliver()
         })
     });
-    let lanes = lanes.collect();
+    let workers = workers.collect();
     let db = shell.db.clone();
     shell.spawn_work("password erasure", ERASE_EVERY, move |now| {
         let db = db.clone();
@@ -89,15 +89,15 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
         let db = db.clone();
         Box::pin(async move { store::delivery::queue(&db).await })
     });
-    let emails = Arc::new(Emails {
+    let emails = Emails {
         db: shell.db.clone(),
         keys,
         branding: mail.branding,
-    });
-    let routes = Routes::new(EmailServiceServer::new(EmailApi(emails)));
+    };
+    let routes = Routes::new(EmailServiceServer::new(EmailApi { emails }));
     let intake = FactIntake {
         message_id_domain: mail.message_id_domain,
-        lanes,
+        workers,
     };
     shell.serve(routes, intake, None).await
 }

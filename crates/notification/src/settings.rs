@@ -1,4 +1,4 @@
-//! What the notification service is told at its start. Each setting is documented once, here.
+//! The settings of the notification service. Each is documented once, here.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -8,16 +8,16 @@ use lettre::transport::smtp::client::{Certificate, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use secrecy::SecretString;
 
-use crate::domain::letter::Branding;
+use crate::domain::message::Branding;
 use crate::mailer::Mailer;
 use crate::mailer::directory::Directory;
-use crate::mailer::message::in_ascii;
+use crate::mailer::mime::in_ascii;
 use crate::mailer::smtp::{Smtp, Tls};
 
 /// Settings of the notification service.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {
-    /// What every service is told.
+    /// Settings of every service.
     #[command(flatten)]
     pub platform: octroi_server::Settings,
     /// How e-mails look and where they go.
@@ -47,7 +47,7 @@ pub struct MailSettings {
     /// Its port; by default 465 with implicit TLS, 587 with STARTTLS, 25 without TLS.
     #[arg(long, env = "OCTROI_SMTP_PORT")]
     pub smtp_port: Option<u16>,
-    /// How the connection to it is made private. It is that or no connection.
+    /// How the connection to it is encrypted; never downgraded.
     #[arg(long, env = "OCTROI_SMTP_TLS", value_enum, default_value_t)]
     pub smtp_tls: SmtpTls,
     /// User to sign in as.
@@ -70,7 +70,7 @@ pub struct MailSettings {
     pub smtp_allow_plaintext: bool,
 }
 
-/// How a connection to a mail server is made private.
+/// How a connection to a mail server is encrypted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum SmtpTls {
     /// TLS from the first byte.
@@ -82,7 +82,7 @@ pub enum SmtpTls {
     None,
 }
 
-/// Mail settings that were found good.
+/// Checked mail settings.
 pub(crate) struct Mail {
     pub(crate) branding: Branding,
     pub(crate) from: Mailbox,
@@ -109,23 +109,23 @@ impl MailSettings {
     /// # Errors
     /// Every bad setting, each by its name.
     pub(crate) fn open(&self) -> Result<Mail, Vec<String>> {
-        let mut wrong = Vec::new();
+        let mut errors = Vec::new();
         let portal = self.portal_url.as_deref().unwrap_or_default();
         if !["https://", "http://"].iter().any(|scheme| {
             portal
                 .strip_prefix(scheme)
                 .is_some_and(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace))
         }) {
-            wrong.push("--portal-url must be an http or https address".to_owned());
+            errors.push("--portal-url must be an http or https address".to_owned());
         }
         let from = match &self.mail_from {
             None => {
-                wrong.push("--mail-from is missing".to_owned());
+                errors.push("--mail-from is missing".to_owned());
                 None
             }
             Some(given) => in_ascii(&given.email)
                 .map(|email| Mailbox::new(given.name.clone(), email))
-                .map_err(|error| wrong.push(format!("--mail-from: {error}")))
+                .map_err(|error| errors.push(format!("--mail-from: {error}")))
                 .ok(),
         };
         let domain = match (&self.message_id_domain, &from) {
@@ -135,12 +135,12 @@ impl MailSettings {
         };
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
         if domain.is_empty() || !domain.bytes().all(plain) {
-            wrong.push("--message-id-domain must be a domain in ASCII".to_owned());
+            errors.push("--message-id-domain must be a domain in ASCII".to_owned());
         }
-        let mailer = self.mailer(&mut wrong);
+        let mailer = self.mailer(&mut errors);
         let domain = domain.to_owned();
         match (mailer, from) {
-            (Some(mailer), Some(from)) if wrong.is_empty() => Ok(Mail {
+            (Some(mailer), Some(from)) if errors.is_empty() => Ok(Mail {
                 branding: Branding {
                     sender: from.name.clone().unwrap_or_else(|| from.email.to_string()),
                     portal_url: portal.to_owned(),
@@ -149,33 +149,33 @@ impl MailSettings {
                 message_id_domain: domain,
                 mailer,
             }),
-            _ => Err(wrong),
+            _ => Err(errors),
         }
     }
 
-    fn mailer(&self, wrong: &mut Vec<String>) -> Option<Mailer> {
+    fn mailer(&self, errors: &mut Vec<String>) -> Option<Mailer> {
         match (&self.mail_directory, &self.smtp_host) {
             (Some(path), None) => Directory::open(path)
                 .map_err(|error| {
-                    wrong.push(format!("--mail-directory {}: {error}", path.display()));
+                    errors.push(format!("--mail-directory {}: {error}", path.display()));
                 })
                 .ok()
                 .map(Mailer::Directory),
-            (None, Some(host)) => self.smtp(host, wrong).map(Mailer::Smtp),
+            (None, Some(host)) => self.smtp(host, errors).map(Mailer::Smtp),
             _ => {
-                wrong.push("exactly one of --smtp-host and --mail-directory is needed".to_owned());
+                errors.push("exactly one of --smtp-host and --mail-directory is needed".to_owned());
                 None
             }
         }
     }
 
-    fn smtp(&self, host: &str, wrong: &mut Vec<String>) -> Option<Smtp> {
+    fn smtp(&self, host: &str, errors: &mut Vec<String>) -> Option<Smtp> {
         let tls = match self.smtp_tls {
-            SmtpTls::Implicit => self.tls(host, wrong).map(Tls::Implicit),
-            SmtpTls::Starttls => self.tls(host, wrong).map(Tls::Starttls),
+            SmtpTls::Implicit => self.tls(host, errors).map(Tls::Implicit),
+            SmtpTls::Starttls => self.tls(host, errors).map(Tls::Starttls),
             SmtpTls::None if is_loopback(host) || self.smtp_allow_plaintext => Some(Tls::Plaintext),
             SmtpTls::None => {
-                wrong.push(format!(
+                errors.push(format!(
                     "--smtp-tls none: {host} is not this machine, and e-mails carry passwords \
                      (--smtp-allow-plaintext permits it)"
                 ));
@@ -196,7 +196,7 @@ impl MailSettings {
         })
     }
 
-    fn tls(&self, host: &str, wrong: &mut Vec<String>) -> Option<TlsParameters> {
+    fn tls(&self, host: &str, errors: &mut Vec<String>) -> Option<TlsParameters> {
         let mut builder = TlsParameters::builder(host.to_owned());
         if let Some(path) = &self.smtp_ca_file {
             let certificates = std::fs::read(path)
@@ -205,14 +205,14 @@ impl MailSettings {
             match certificates {
                 Ok(certificates) => builder = builder.add_root_certificate(certificates),
                 Err(error) => {
-                    wrong.push(format!("--smtp-ca-file {}: {error}", path.display()));
+                    errors.push(format!("--smtp-ca-file {}: {error}", path.display()));
                     return None;
                 }
             }
         }
         builder
             .build()
-            .map_err(|error| wrong.push(format!("--smtp-host {host}: {error}")))
+            .map_err(|error| errors.push(format!("--smtp-host {host}: {error}")))
             .ok()
     }
 }
@@ -238,7 +238,7 @@ mod tests {
         }
     }
 
-    fn wrong(settings: &MailSettings) -> Vec<String> {
+    fn errors(settings: &MailSettings) -> Vec<String> {
         settings.open().err().unwrap_or_default()
     }
 
@@ -267,7 +267,7 @@ mod tests {
         for bad in ["no-reply", "", "no reply@octroi.example"] {
             assert!(sender(bad).is_err(), "{bad:?}");
         }
-        let refused = wrong(&from("Épicerie <été@epicerie.example>"));
+        let refused = errors(&from("Épicerie <été@epicerie.example>"));
         assert!(refused[0].starts_with("--mail-from: "), "{refused:?}");
         assert_eq!(refused.len(), 1);
     }
@@ -281,8 +281,8 @@ mod tests {
             smtp_host: None,
             ..good()
         };
-        let wrong = wrong(&bad);
-        for (line, name) in wrong.iter().zip([
+        let errors = errors(&bad);
+        for (line, name) in errors.iter().zip([
             "--portal-url",
             "--mail-from",
             "--message-id-domain",
@@ -290,7 +290,7 @@ mod tests {
         ]) {
             assert!(line.contains(name), "{line}");
         }
-        assert_eq!(wrong.len(), 4);
+        assert_eq!(errors.len(), 4);
     }
 
     #[test]
@@ -299,9 +299,9 @@ mod tests {
             smtp_host: Some("mail.example".to_owned()),
             ..good()
         };
-        assert!(wrong(&remote)[0].contains("--smtp-tls none"));
+        assert!(errors(&remote)[0].contains("--smtp-tls none"));
         remote.smtp_allow_plaintext = true;
-        assert_eq!(wrong(&remote), Vec::<String>::new());
+        assert_eq!(errors(&remote), Vec::<String>::new());
         for host in ["localhost", "127.0.0.9", "::1"] {
             assert!(is_loopback(host));
         }
@@ -320,10 +320,10 @@ mod tests {
             mail_directory: Some(path.clone()),
             ..good()
         };
-        assert_eq!(wrong(&settings), Vec::<String>::new());
+        assert_eq!(errors(&settings), Vec::<String>::new());
         let mode = |path: &PathBuf| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o700);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(wrong(&settings)[0].contains("chmod 700"));
+        assert!(errors(&settings)[0].contains("chmod 700"));
     }
 }

@@ -22,38 +22,35 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::app::PASSWORD;
-use crate::app::fact::audited;
 use crate::domain::email::{Delivery, Next, Outcome, Secret};
-use crate::domain::letter::{Branding, Shown, letter};
-use crate::mailer::message::message;
-use crate::mailer::{Connection, Mailer};
+use crate::domain::message::{Branding, PasswordView, render};
+use crate::mailer::{Connection, Mailer, mime};
 use crate::store;
 use crate::store::delivery::Leased;
 
 /// How many workers send at the same time, each over its own connection.
-pub const LANES: usize = 4;
+pub const WORKERS: usize = 4;
 
 /// How many e-mails a worker sends over one connection.
-const LANE_LENGTH: u64 = 100;
+const PER_CONNECTION: u64 = 100;
 
 /// For how long writing the outcome is retried, since an e-mail that was sent and not marked is sent again. While the
 /// database is down nobody else can lease the e-mail either, so this is how long its outage may last.
 const FINISH_WITHIN: Duration = Duration::from_secs(10 * 60);
 
-/// The back-off after the first of these tries; it doubles.
+/// The back-off after the first of these attempts; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest back-off: other workers poll the queue as soon as the database is back.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Sends the queued e-mails.
-pub struct Courier {
+pub struct EmailSender {
     pub db: Db,
     pub clock: Clock,
     /// The keys that passwords are sealed with.
     pub keys: Arc<SealingKeys>,
     pub mailer: Mailer,
-    /// What the installation says of itself.
     pub branding: Branding,
     /// The From header.
     pub from: Mailbox,
@@ -61,13 +58,13 @@ pub struct Courier {
     pub shutdown: CancellationToken,
 }
 
-enum Taken {
+enum Claim {
     Nothing,
     Withdrawn,
     Leased(Box<Leased>),
 }
 
-impl Courier {
+impl EmailSender {
     /// Sends what is due, one e-mail after another over one connection while that works, and returns how many it tried.
     /// Several run concurrently, so that one that waits for the mail server delays no other.
     ///
@@ -76,18 +73,18 @@ impl Courier {
     pub async fn deliver(self: Arc<Self>) -> anyhow::Result<u64> {
         let mut connection = None;
         let mut done = 0;
-        while done < LANE_LENGTH && !self.shutdown.is_cancelled() {
-            match self.take().await.context("taking an e-mail")? {
-                Taken::Nothing => break,
-                Taken::Withdrawn => {}
-                Taken::Leased(leased) => {
-                    let trying = async {
-                        let outcome = self.hand_over(&leased, &mut connection).await;
+        while done < PER_CONNECTION && !self.shutdown.is_cancelled() {
+            match self.claim().await.context("claiming an e-mail")? {
+                Claim::Nothing => break,
+                Claim::Withdrawn => {}
+                Claim::Leased(leased) => {
+                    let attempt = async {
+                        let outcome = self.attempt(&leased, &mut connection).await;
                         self.finish(&leased, outcome).await
                     };
                     tokio::select! {
-                        ended = trying => ended?,
-                        never = self.keep(&leased) => match never {},
+                        ended = attempt => ended?,
+                        never = self.renew_lease(&leased) => match never {},
                     }
                 }
             }
@@ -100,31 +97,31 @@ impl Courier {
     }
 
     /// Leases the next e-mail that is due, or withdraws it when its password has ended.
-    async fn take(&self) -> Result<Taken, Error> {
+    async fn claim(&self) -> Result<Claim, Error> {
         let call = self.call();
         let (mut tx, due) = store::delivery::due(&self.db, &call).await?;
         let Some((email, left)) = due else {
             tx.rollback().await;
-            return Ok(Taken::Nothing);
+            return Ok(Claim::Nothing);
         };
-        let before = audited(&email);
+        let before = email.audited();
         let email = email
-            .begin_try(call.now)
+            .begin_attempt(call.now)
             .map_err(|error| Error::Internal(error.into()))?;
         if email.delivery == Delivery::Withdrawn {
             store::email::erase_secret(&mut tx, &email);
-            tx.audit(&email.id.to_string(), Some(before), Some(audited(&email)));
+            tx.audit(&email.id.to_string(), Some(before), Some(email.audited()));
             tx.commit_work().await?;
-            return Ok(Taken::Withdrawn);
+            return Ok(Claim::Withdrawn);
         }
         let token = Uuid::now_v7();
         store::delivery::lease(&mut tx, &email, token)?;
         tx.commit_work().await?;
-        Ok(Taken::Leased(Box::new(Leased { email, token, left })))
+        Ok(Claim::Leased(Box::new(Leased { email, token, left })))
     }
 
     /// Renews the lease until it is dropped.
-    async fn keep(&self, leased: &Leased) -> Infallible {
+    async fn renew_lease(&self, leased: &Leased) -> Infallible {
         loop {
             tokio::time::sleep(store::delivery::RENEW_EVERY).await;
             if let Err(error) = store::delivery::renew(&self.db, leased).await {
@@ -133,8 +130,8 @@ impl Courier {
         }
     }
 
-    /// One try. Connects when there is no connection, and drops it after any failure.
-    async fn hand_over<'a>(
+    /// One attempt. Connects when there is no connection, and drops it after any failure.
+    async fn attempt<'a>(
         &'a self,
         leased: &Leased,
         connection: &mut Option<Connection<'a>>,
@@ -172,19 +169,27 @@ impl Courier {
         let now = self.clock.now();
         let password = match &email.secret {
             Secret::None => None,
-            Secret::Readable { expires, .. } => Some((self.password(leased, now).await?, *expires)),
+            Secret::Readable { expires_at, .. } => {
+                Some((self.password(leased, now).await?, *expires_at))
+            }
             Secret::Erased { .. } => return Err(Outcome::SecretEnded),
         };
-        let shown = match &password {
-            Some((password, expires)) => Shown::Password {
-                plain: password.expose_secret(),
-                expires: *expires,
+        let password = match &password {
+            Some((plain, expires_at)) => PasswordView::Visible {
+                plain: plain.expose_secret(),
+                expires_at: *expires_at,
             },
-            None => Shown::Nothing,
+            None => PasswordView::None,
         };
-        let letter = letter(&email.content, to, email.effective, shown, &self.branding)
-            .map_err(|error| broken("its template does not fit it", &error))?;
-        message(letter, to, &self.from, &email.message_id, now).map_err(Outcome::Refused)
+        let rendered = render(
+            &email.content,
+            to,
+            email.effective_at,
+            password,
+            &self.branding,
+        )
+        .map_err(|error| broken("its template cannot be rendered", &error))?;
+        mime::build(rendered, to, &self.from, &email.message_id, now).map_err(Outcome::Refused)
     }
 
     async fn password(&self, leased: &Leased, now: Timestamp) -> Result<SecretString, Outcome> {
@@ -208,7 +213,7 @@ impl Courier {
     /// lease by now.
     async fn finish(&self, leased: &Leased, outcome: Outcome) -> Result<(), Error> {
         let random = Uuid::new_v4().as_u64_pair().1;
-        let next = leased.email.after_try(outcome, leased.left, random);
+        let next = leased.email.after_attempt(outcome, leased.left, random);
         log(leased, &next);
         let begun = Instant::now();
         let mut pause = FIRST_PAUSE;
@@ -237,7 +242,7 @@ impl Courier {
         store::delivery::finish(&mut tx, leased, next, call.now);
         tx.audit(
             &leased.email.id.to_string(),
-            Some(audited(&leased.email)),
+            Some(leased.email.audited()),
             Some(json!({"next": format!("{next:?}"), "attempts": leased.email.attempts})),
         );
         tx.commit_work().await

@@ -2,108 +2,112 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use octroi_platform::seal::SealingKeys;
-use octroi_platform::{AccountId, Call, Db, Error, Page, ToSql};
+use octroi_platform::{AccountId, Call, Db, Error, Page};
 use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::app::PASSWORD;
 use crate::domain::email::{Email, EmailId, Secret};
-use crate::domain::letter::{Branding, Letter, Shown, letter, subject};
-use crate::store;
+use crate::domain::message::{Branding, Message, PasswordView, render, render_subject};
+use crate::store::email::{GET, LIST, from_row};
 
 /// The scope that lets a caller see passwords.
 const SECRETS_SCOPE: &str = "notification.secrets.read";
 
-/// Reads e-mails and renders them for their reader.
+#[derive(Clone)]
 pub struct Emails {
-    /// The database.
     pub db: Db,
     /// The keys that passwords are sealed with.
     pub keys: Arc<SealingKeys>,
-    /// What the installation says of itself.
     pub branding: Branding,
 }
 
-/// How much of an e-mail its reader asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum View {
     /// Everything but the bodies.
     Basic,
-    /// Everything.
     Full,
 }
 
-/// An e-mail as its reader may see it.
-pub struct Seen {
-    /// The e-mail.
+/// An e-mail as rendered for one reader.
+pub struct RenderedEmail {
     pub email: Email,
-    /// Subject and, in the full view, bodies; all empty as long as nobody knows whom it goes to, and so in which
-    /// language it speaks.
-    pub letter: Letter,
+    /// Subject and, in the full view, bodies. All are empty until the recipient, and so the language, is known.
+    pub message: Message,
+    /// The business time at which it was read.
+    pub read_at: Timestamp,
 }
 
 impl Emails {
-    /// One e-mail, whole. One round trip.
-    pub async fn get(&self, call: &Call, id: &EmailId) -> Result<Seen, Error> {
-        let email = store::email::get(&self.db, id).await?;
-        let email = email.ok_or_else(|| call.not_found(id))?;
-        self.seen(call, email, View::Full)
+    /// One e-mail in the full view. One round trip.
+    pub async fn get(&self, call: &Call, id: &EmailId) -> Result<RenderedEmail, Error> {
+        let row = self.db.query_opt(GET, &[&id.account, &id.id]).await?;
+        let email = from_row(&row.ok_or_else(|| call.not_found(id))?)?;
+        self.render(call, email, View::Full)
     }
 
     /// An account's e-mails, newest first. One round trip.
     pub async fn list(
         &self,
         call: &Call,
-        parent: &AccountId,
+        account: &AccountId,
         page: &Page<Uuid>,
     ) -> Result<Vec<Email>, Error> {
-        let before = page.after.unwrap_or(Uuid::max());
-        let params: [&(dyn ToSql + Sync); 3] = [parent, &before, &page.limit];
-        let list = store::email::LIST;
-        self.db
-            .list(call, parent, list, &params, store::email::from_row)
-            .await
+        let params = [account as _, &page.after as _, &page.limit as _];
+        self.db.list(call, account, LIST, &params, from_row).await
     }
 
-    /// An e-mail as its reader may see it.
+    /// Renders an e-mail for the caller.
     ///
     /// # Errors
     /// [`Error::Internal`] when it cannot be rendered or its password cannot be opened.
-    pub fn seen(&self, call: &Call, email: Email, view: View) -> Result<Seen, Error> {
-        let letter = self.letter(call, &email, view)?;
-        Ok(Seen { email, letter })
+    pub fn render(&self, call: &Call, email: Email, view: View) -> Result<RenderedEmail, Error> {
+        let message = self.message(call, &email, view)?;
+        Ok(RenderedEmail {
+            email,
+            message,
+            read_at: call.now,
+        })
     }
 
-    fn letter(&self, call: &Call, email: &Email, view: View) -> Result<Letter, Error> {
-        let nothing = |subject| Letter {
+    fn message(&self, call: &Call, email: &Email, view: View) -> Result<Message, Error> {
+        let without_bodies = |subject| Message {
             subject,
             text: String::new(),
             html: String::new(),
         };
         let Some(to) = &email.addressee else {
-            return Ok(nothing(String::new()));
+            return Ok(without_bodies(String::new()));
         };
         if view == View::Basic {
-            return subject(&email.content, to, email.effective, &self.branding)
-                .map(nothing)
+            return render_subject(&email.content, to, email.effective_at, &self.branding)
+                .map(without_bodies)
                 .map_err(|error| Error::Internal(error.into()));
         }
-        let password = self.password(call, email)?;
-        let shown = match (&email.secret, email.secret.readable(call.now), &password) {
-            (Secret::None, ..) => Shown::Nothing,
-            (Secret::Readable { expires, .. }, Some(_), Some(password)) => Shown::Password {
-                plain: password.expose_secret(),
-                expires: *expires,
+        let plain = self.password(call, email)?;
+        let password = match (&email.secret, email.secret.readable(call.now), &plain) {
+            (Secret::None, ..) => PasswordView::None,
+            (Secret::Readable { expires_at, .. }, Some(_), Some(plain)) => PasswordView::Visible {
+                plain: plain.expose_secret(),
+                expires_at: *expires_at,
             },
-            (_, Some(_), _) => Shown::Hidden,
-            (_, None, _) => Shown::Gone,
+            (_, Some(_), _) => PasswordView::Hidden,
+            (_, None, _) => PasswordView::Erased,
         };
-        letter(&email.content, to, email.effective, shown, &self.branding)
-            .map_err(|error| Error::Internal(error.into()))
+        render(
+            &email.content,
+            to,
+            email.effective_at,
+            password,
+            &self.branding,
+        )
+        .map_err(|error| Error::Internal(error.into()))
     }
 
-    /// The password, if there still is one and the caller may see it.
+    /// The password, if it is readable and the caller may see it.
     fn password(&self, call: &Call, email: &Email) -> Result<Option<SecretString>, Error> {
         let Some(sealed) = email.secret.readable(call.now) else {
             return Ok(None);
@@ -121,5 +125,16 @@ impl Emails {
             "a password was shown"
         );
         Ok(Some(password))
+    }
+}
+
+impl Email {
+    /// What the audit keeps of it: no secret.
+    pub fn audited(&self) -> Value {
+        json!({
+            "template": self.content.template(),
+            "delivery": format!("{:?}", self.delivery),
+            "secret": format!("{:?}", self.secret),
+        })
     }
 }

@@ -4,7 +4,6 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use octroi_platform::{Call, Db, Error, each};
 
-use crate::app::fact::audited;
 use crate::store;
 
 /// Erases what has expired at `now`, up to a limit, and returns how many. One that cannot be erased is skipped.
@@ -22,10 +21,10 @@ async fn erase_some(db: &Db, now: Timestamp, after: i64, most: i64) -> Result<u6
     let (mut tx, emails) = store::delivery::expired(db, &call, after, most).await?;
     let mut erased = 0;
     for email in emails {
-        let before = audited(&email);
+        let before = email.audited();
         let email = email.without_secret();
         store::email::erase_secret(&mut tx, &email);
-        tx.audit(&email.id.to_string(), Some(before), Some(audited(&email)));
+        tx.audit(&email.id.to_string(), Some(before), Some(email.audited()));
         erased += 1;
     }
     if erased == 0 {

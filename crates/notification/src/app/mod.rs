@@ -1,4 +1,4 @@
-//! The use cases. Each owns its transaction, but for the facts of other services, which join the intake's.
+//! The use cases. Each owns its transaction, except facts of other services, which are applied in the intake's.
 
 pub mod delivery;
 pub mod email;

@@ -1,4 +1,4 @@
-//! What is kept of an account, and whom it makes an e-mail's addressee.
+//! What is stored of an account, and the addressee that follows from it.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -39,12 +39,12 @@ pub struct Addressee {
     pub locale: Locale,
     /// The customer's legal name.
     pub customer: String,
-    /// IANA name of the zone in which dates are told.
+    /// IANA name of the time zone of dates.
     pub time_zone: String,
 }
 
 impl Account {
-    /// The account's contact, told of something that took effect at `at`.
+    /// The account's contact, with the time zone in effect at `at`.
     pub fn addressee(&self, at: Timestamp) -> Addressee {
         self.addressee_at(self.contact_email.clone(), at)
     }
@@ -59,8 +59,8 @@ impl Account {
         }
     }
 
-    /// The zone of the account's calendar at an instant; UTC where it has none that is known here: an e-mail that
-    /// tells its dates in UTC is better than none.
+    /// The zone of the account's calendar at an instant; UTC where none is known here: an e-mail with dates in UTC is
+    /// better than none.
     fn zone(&self, at: Timestamp) -> String {
         let changes: Vec<_> = self
             .zones
@@ -75,7 +75,7 @@ impl Account {
 }
 
 impl Addressee {
-    /// The zone in which dates are told.
+    /// The time zone of dates.
     pub fn zone(&self) -> TimeZone {
         TimeZone::get(&self.time_zone).unwrap_or(TimeZone::UTC)
     }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_told_in_the_zone_that_governs() {
+    fn dates_are_in_the_zone_in_effect() {
         let zone = |time_zone: &str, time: &str| ZoneChange {
             time_zone: time_zone.to_owned(),
             time: time.parse().unwrap(),

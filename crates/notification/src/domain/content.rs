@@ -1,5 +1,5 @@
-//! What an e-mail tells: the parameters of its template. Stored as JSON, so a field may be added with a default and
-//! none may be renamed.
+//! The content of an e-mail: its template's parameters. Stored as JSON, so a field may be added with a default and none
+//! may be renamed.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,7 @@ pub struct Login {
     pub offer: String,
     /// The activation e-mail, which is the login.
     pub activation_email: String,
-    /// The user's name as given; empty when it was not told.
+    /// The user's name as given; empty when the event does not name it.
     pub user: String,
 }
 

@@ -50,38 +50,32 @@ impl Display for EmailId {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Email {
     pub id: EmailId,
-    /// The event that it is about.
     pub event: Uuid,
     /// When the event took effect, in business time.
-    pub effective: Timestamp,
-    /// What it tells.
+    pub effective_at: Timestamp,
+    /// Its template and parameters.
     pub content: Content,
-    /// Its Message-ID with the angle brackets, the same on every try.
+    /// Its Message-ID with the angle brackets, the same on every attempt.
     pub message_id: String,
-    /// Whom it goes to: fixed by the first try; none as long as the account is not known here.
+    /// Fixed by the first attempt; none until the account is known here.
     pub addressee: Option<Addressee>,
-    /// Its state.
     pub delivery: Delivery,
     /// How often sending was tried.
     pub attempts: i32,
-    /// What was answered to the last failed try; empty otherwise.
+    /// Why the last attempt failed; empty if it did not.
     pub last_error: String,
     /// The password that it carries.
     pub secret: Secret,
 }
 
-/// The delivery state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// Waiting for its next try.
+    /// Waiting for its next attempt.
     Queued,
     /// Leased by a worker.
     Sending,
     /// Accepted by the mail server.
-    Sent {
-        /// When, in business time.
-        at: Timestamp,
-    },
+    Sent { at: Timestamp },
     /// Permanently refused, or given up.
     Failed,
     /// Not sent, because its password ended first.
@@ -91,23 +85,20 @@ pub enum Delivery {
 /// The password that an e-mail carries.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Secret {
-    /// It carries none.
     None,
-    /// It can still be read.
     Readable {
         /// Resource name of the licence that it opens.
         license: String,
         /// The password, sealed for this e-mail's account and event.
         sealed: Vec<u8>,
         /// Until when it can be read, in business time.
-        expires: Timestamp,
+        expires_at: Timestamp,
     },
-    /// It was erased.
     Erased {
         /// Resource name of the licence that it opened.
         license: String,
         /// Until when it could have been read.
-        expires: Timestamp,
+        expires_at: Timestamp,
     },
 }
 
@@ -121,10 +112,8 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// The outcome of a try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Accepted.
     Delivered,
     /// This e-mail was permanently refused.
     Refused(String),
@@ -136,55 +125,48 @@ pub enum Outcome {
     SecretEnded,
 }
 
-/// The state after a try.
+/// The state after an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// It is sent.
     Sent,
     /// It is tried again.
     Retry {
         /// After this time, in machine time.
         wait: Duration,
-        /// Why it failed.
         error: String,
         /// Whether the mail server refuses every e-mail of this sender.
         turned_away: bool,
     },
-    /// It has failed.
     Failed {
-        /// Why.
         error: String,
     },
-    /// It is withdrawn.
     Withdrawn,
 }
 
 /// Why an e-mail cannot be tried now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotNow {
-    /// It is not waiting for a try.
     #[error("it is not queued")]
     NotQueued,
-    /// Its account is not known yet.
     #[error("its account is not known yet")]
     NoAddressee,
 }
 
 impl Email {
-    /// Fixes the addressee, unless an earlier try did: the account's contact when the event took effect.
+    /// Fixes the addressee, unless an earlier attempt did: the account's contact when the event took effect.
     #[must_use]
     pub fn addressed(mut self, account: Option<&Account>) -> Self {
         if self.addressee.is_none() {
-            self.addressee = account.map(|account| account.addressee(self.effective));
+            self.addressee = account.map(|account| account.addressee(self.effective_at));
         }
         self
     }
 
-    /// Begins a try, or withdraws the e-mail when the password that it would carry has ended.
+    /// Begins an attempt, or withdraws the e-mail when the password that it would carry has ended.
     ///
     /// # Errors
     /// It is not queued, or its account is not known yet.
-    pub fn begin_try(self, now: Timestamp) -> Result<Self, NotNow> {
+    pub fn begin_attempt(self, now: Timestamp) -> Result<Self, NotNow> {
         if self.delivery != Delivery::Queued {
             return Err(NotNow::NotQueued);
         }
@@ -217,8 +199,8 @@ impl Email {
         }
     }
 
-    /// The state after a try, when `left` of machine time remains until the e-mail is given up.
-    pub fn after_try(&self, outcome: Outcome, left: Duration, random: u64) -> Next {
+    /// The state after an attempt, when `left` of machine time remains until the e-mail is given up.
+    pub fn after_attempt(&self, outcome: Outcome, left: Duration, random: u64) -> Next {
         let turned_away = matches!(outcome, Outcome::TurnedAway(_));
         match outcome {
             Outcome::Delivered => Next::Sent,
@@ -228,7 +210,7 @@ impl Email {
             },
             Outcome::Later(error) | Outcome::TurnedAway(error) => {
                 let error = shortened(&error);
-                match retry::next_try(self.attempts, left, random) {
+                match retry::next_attempt(self.attempts, left, random) {
                     Some(wait) => Next::Retry {
                         wait,
                         error,
@@ -246,17 +228,19 @@ impl Secret {
     pub fn readable(&self, now: Timestamp) -> Option<&[u8]> {
         match self {
             Secret::Readable {
-                sealed, expires, ..
-            } if now < *expires => Some(sealed),
+                sealed, expires_at, ..
+            } if now < *expires_at => Some(sealed),
             Secret::Readable { .. } | Secret::None | Secret::Erased { .. } => None,
         }
     }
 
     /// Until when it can be read, or could have been.
-    pub fn expires(&self) -> Option<Timestamp> {
+    pub fn expires_at(&self) -> Option<Timestamp> {
         match self {
             Secret::None => None,
-            Secret::Readable { expires, .. } | Secret::Erased { expires, .. } => Some(*expires),
+            Secret::Readable { expires_at, .. } | Secret::Erased { expires_at, .. } => {
+                Some(*expires_at)
+            }
         }
     }
 
@@ -268,8 +252,13 @@ impl Secret {
     fn erased(self) -> Self {
         match self {
             Secret::Readable {
-                license, expires, ..
-            } => Secret::Erased { license, expires },
+                license,
+                expires_at,
+                ..
+            } => Secret::Erased {
+                license,
+                expires_at,
+            },
             other => other,
         }
     }
@@ -307,7 +296,7 @@ mod tests {
                 id: Uuid::from_u128(1),
             },
             event: Uuid::from_u128(1),
-            effective: instant(0),
+            effective_at: instant(0),
             content: Content::LicenseActivated(Login {
                 offer: "Apps".to_owned(),
                 activation_email: "desk@acme.example".to_owned(),
@@ -327,11 +316,11 @@ mod tests {
         }
     }
 
-    fn readable(expires: i64) -> Secret {
+    fn readable(expires_at: i64) -> Secret {
         Secret::Readable {
             license: "accounts/acme/licenseGroups/office/licenses/1".to_owned(),
             sealed: vec![1, 2, 3],
-            expires: instant(expires),
+            expires_at: instant(expires_at),
         }
     }
 
@@ -342,7 +331,7 @@ mod tests {
             ..email(Secret::None)
         };
         assert_eq!(
-            waiting.clone().begin_try(instant(1)),
+            waiting.clone().begin_attempt(instant(1)),
             Err(NotNow::NoAddressee)
         );
         let account = Account {
@@ -360,7 +349,7 @@ mod tests {
         // What is fixed stays.
         let fixed = email(Secret::None);
         assert_eq!(fixed.clone().addressed(Some(&account)), fixed);
-        let sending = addressed.begin_try(instant(1)).unwrap();
+        let sending = addressed.begin_attempt(instant(1)).unwrap();
         assert_eq!((sending.delivery, sending.attempts), (Delivery::Sending, 1));
         let name = sending.id.to_string();
         assert!(name.starts_with("accounts/acme/emails/0000"));
@@ -368,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_secret_that_ends_while_its_email_is_handed_over_lets_it_go() {
-        let sending = email(readable(100)).begin_try(instant(1)).unwrap();
+        let sending = email(readable(100)).begin_attempt(instant(1)).unwrap();
         let erased = sending.without_secret();
         assert_eq!(erased.delivery, Delivery::Sending);
         assert!(matches!(erased.secret, Secret::Erased { .. }));
@@ -377,17 +366,17 @@ mod tests {
             ..erased
         };
         assert_eq!(
-            back.begin_try(instant(2)).unwrap().delivery,
+            back.begin_attempt(instant(2)).unwrap().delivery,
             Delivery::Withdrawn
         );
     }
 
     #[test]
     fn an_error_is_kept_short_and_on_one_line() {
-        let sending = email(Secret::None).begin_try(instant(1)).unwrap();
+        let sending = email(Secret::None).begin_attempt(instant(1)).unwrap();
         let long = format!("451 busy\r\n{}", "é".repeat(2_000));
         let Next::Retry { error, .. } =
-            sending.after_try(Outcome::Later(long), Duration::from_secs(9), 0)
+            sending.after_attempt(Outcome::Later(long), Duration::from_secs(9), 0)
         else {
             panic!("it must be tried again");
         };
@@ -397,9 +386,9 @@ mod tests {
 
     #[test]
     fn a_secret_s_end_outlives_it() {
-        assert_eq!(readable(100).expires(), Some(instant(100)));
-        assert_eq!(readable(100).erased().expires(), Some(instant(100)));
-        assert_eq!(Secret::None.expires(), None);
+        assert_eq!(readable(100).expires_at(), Some(instant(100)));
+        assert_eq!(readable(100).erased().expires_at(), Some(instant(100)));
+        assert_eq!(Secret::None.expires_at(), None);
     }
 
     #[test]
@@ -443,11 +432,11 @@ mod tests {
                 let before = state.clone();
                 let next = |outcome, left, random| {
                     matches!(before.delivery, Delivery::Sending)
-                        .then(|| before.after_try(outcome, Duration::from_secs(left), random))
+                        .then(|| before.after_attempt(outcome, Duration::from_secs(left), random))
                 };
                 let followed = match step {
                     Step::Try => {
-                        if let Ok(tried) = before.clone().begin_try(instant(now)) {
+                        if let Ok(tried) = before.clone().begin_attempt(instant(now)) {
                             state = tried;
                         }
                         None

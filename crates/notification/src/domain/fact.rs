@@ -12,15 +12,15 @@ use crate::domain::email::{Delivery, Email, EmailId, SECRET_LIFE, Secret};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
     pub account: AccountId,
-    /// The event that told it.
+    /// The event that reported it.
     pub event: Uuid,
     /// When it took effect, in business time.
-    pub effective: Timestamp,
+    pub effective_at: Timestamp,
     /// What happened.
     pub kind: FactKind,
 }
 
-/// Which kind of fact, with what it tells.
+/// Its kind and data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FactKind {
     /// The account was created or changed.
@@ -44,7 +44,7 @@ pub enum FactKind {
         /// Who signs in; none when the new password is not to be mailed.
         mailed: Option<Login>,
     },
-    /// A licence's user, and so its password, is gone.
+    /// A licence has no user any more, and so no password.
     LicenseDeactivated {
         /// Resource name of the licence.
         license: String,
@@ -57,9 +57,9 @@ pub enum FactKind {
     InvoiceIssued(Invoice),
 }
 
-/// A fact whose password must be mailed came without one.
+/// An event whose password must be mailed came without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a password is to be mailed and did not come with its fact")]
+#[error("a password is to be mailed and did not come with its event")]
 pub struct PasswordMissing;
 
 impl Fact {
@@ -77,7 +77,7 @@ impl Fact {
         }
     }
 
-    /// The e-mails that tell of it. `sealed` is the password that came with it; `domain` is that of the Message-IDs.
+    /// The e-mails about it. `sealed` is the password that came with the event; `domain` is that of the Message-IDs.
     ///
     /// # Errors
     /// A password is to be mailed and none came.
@@ -91,8 +91,8 @@ impl Fact {
             let secret = Secret::Readable {
                 license: license.to_owned(),
                 sealed: sealed.ok_or(PasswordMissing)?.to_vec(),
-                expires: self
-                    .effective
+                expires_at: self
+                    .effective_at
                     .saturating_add(SECRET_LIFE)
                     .unwrap_or(Timestamp::MAX),
             };
@@ -119,7 +119,7 @@ impl Fact {
         }
     }
 
-    /// Tells the address before as well as the new one.
+    /// To the previous address as well as the new one.
     fn contact_changed(&self, account: &Account, previous: &str, domain: &str) -> Vec<Email> {
         let copy = |nth, to_previous, to: &str| {
             let content = Content::ContactChanged(Contact {
@@ -127,7 +127,7 @@ impl Fact {
                 current: account.contact_email.clone(),
                 to_previous,
             });
-            let to = account.addressee_at(to.to_owned(), self.effective);
+            let to = account.addressee_at(to.to_owned(), self.effective_at);
             self.email(nth, content, Some(to), Secret::None, domain)
         };
         vec![
@@ -151,7 +151,7 @@ impl Fact {
                 id,
             },
             event: self.event,
-            effective: self.effective,
+            effective_at: self.effective_at,
             content,
             message_id: format!("<{id}@{domain}>"),
             addressee,
@@ -180,7 +180,7 @@ mod tests {
         Fact {
             account: AccountId::new("acme"),
             event: Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_00a0),
-            effective: "2026-11-22T17:00:00Z".parse().unwrap(),
+            effective_at: "2026-11-22T17:00:00Z".parse().unwrap(),
             kind,
         }
     }
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn both_addresses_hear_of_a_change() {
+    fn both_addresses_are_notified_of_a_change() {
         let account = Account {
             version: 2,
             contact_email: "new@acme.example".to_owned(),

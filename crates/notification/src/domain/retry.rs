@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// For how long an e-mail is tried, counted from its first try.
+/// How long an e-mail is retried, counted from its first attempt.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(72 * 60 * 60);
 
 /// The wait after the first failure, before jitter.
@@ -11,7 +11,7 @@ const FIRST: Duration = Duration::from_secs(30);
 /// The longest wait, before jitter.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
-/// The back-off after the given number of failed tries (1 or more): doubling from 30 s to an hour, less up to half of it
+/// The back-off after the given number of failed attempts (1 or more): doubling from 30 s to an hour, less up to half of it
 /// by `random`.
 pub fn backoff(attempts: i32, random: u64) -> Duration {
     let doublings = u32::try_from(attempts.max(1) - 1)
@@ -23,9 +23,9 @@ pub fn backoff(attempts: i32, random: u64) -> Duration {
     half + Duration::from_millis(random % millis)
 }
 
-/// The back-off before the next try, when `left` remains until the e-mail is given up; none when nothing does. The last
-/// try is at the very end.
-pub fn next_try(attempts: i32, left: Duration, random: u64) -> Option<Duration> {
+/// The back-off before the next attempt, when `left` remains until the e-mail is given up; none when nothing does. The last
+/// attempt is at the very end.
+pub fn next_attempt(attempts: i32, left: Duration, random: u64) -> Option<Duration> {
     if left.is_zero() {
         return None;
     }
@@ -59,7 +59,7 @@ mod tests {
             let mut left = GIVE_UP_AFTER;
             let mut tries = 1;
             for random in randoms {
-                let Some(wait) = next_try(tries, left, random) else { break };
+                let Some(wait) = next_attempt(tries, left, random) else { break };
                 prop_assert!(wait <= left);
                 left -= wait;
                 tries += 1;

@@ -1,4 +1,4 @@
-//! Other services' events, as facts.
+//! Reads other services' events as facts.
 
 use std::sync::Arc;
 
@@ -20,12 +20,11 @@ use crate::domain::content::{Group, Invoice, Login, Order, OrderLine};
 use crate::domain::fact::{Fact, FactKind};
 use crate::domain::locale::{Amount, Locale};
 
-/// Takes the events of billing and licensing.
-pub struct FactIntake {
-    /// Domain of the Message-IDs.
-    pub message_id_domain: String,
-    /// Each wakes a lane of the courier.
-    pub lanes: Vec<Arc<Notify>>,
+/// Applies the events of billing and licensing.
+pub(crate) struct FactIntake {
+    pub(crate) message_id_domain: String,
+    /// Each wakes a worker that sends.
+    pub(crate) workers: Vec<Arc<Notify>>,
 }
 
 impl Intake for FactIntake {
@@ -46,13 +45,13 @@ impl Intake for FactIntake {
     }
 
     fn applied(&self) {
-        for lane in &self.lanes {
-            lane.notify_waiters();
+        for worker in &self.workers {
+            worker.notify_waiters();
         }
     }
 }
 
-/// The fact that an event tells; none when it is not for notification.
+/// The fact of an event; none when it is not for notification.
 fn fact(event: &Event, payload: &Payload) -> anyhow::Result<Option<Fact>> {
     let kind = match payload {
         Payload::AccountChanged(changed) => account_changed(changed).context("a zone's time")?,
@@ -72,11 +71,11 @@ fn fact(event: &Event, payload: &Payload) -> anyhow::Result<Option<Fact>> {
         }
     };
     let account = AccountId::parse(&event.account).context("no account")?;
-    let effective = event.effective_time.as_ref().and_then(from_proto);
+    let effective_at = event.effective_time.as_ref().and_then(from_proto);
     Ok(Some(Fact {
         account,
         event: Uuid::try_parse(&event.id).context("its id")?,
-        effective: effective.context("no effective time")?,
+        effective_at: effective_at.context("no effective time")?,
         kind,
     }))
 }

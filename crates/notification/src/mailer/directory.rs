@@ -1,5 +1,5 @@
-//! A directory of `.eml` files: the recipients' mailbox of an installation that sends nothing out. It holds passwords,
-//! so that nobody but its owner may look inside.
+//! A directory of `.eml` files, for an installation that sends nothing out. It holds passwords, so only its owner may
+//! read it.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -47,7 +47,7 @@ impl Directory {
 }
 
 fn write_file(directory: &Path, id: Uuid, message: &[u8]) -> io::Result<()> {
-    // A name of its own for each try: a worker that outlived its lease may be writing the same e-mail.
+    // A name of its own for each attempt: a worker that outlived its lease may be writing the same e-mail.
     let temporary = directory.join(format!(".{id}.{}.tmp", Uuid::now_v7()));
     let written = OpenOptions::new()
         .write(true)

@@ -1,7 +1,7 @@
-//! Hands messages over: to a mail server, or to files that stand for the recipients' mailboxes.
+//! Transports: a mail server, or a directory of files.
 
 pub mod directory;
-pub mod message;
+pub mod mime;
 pub mod refusal;
 pub mod smtp;
 
@@ -12,19 +12,15 @@ use self::directory::Directory;
 use self::smtp::{Session, Smtp};
 use crate::domain::email::Outcome;
 
-/// Where messages go.
 pub enum Mailer {
-    /// One file each.
     Directory(Directory),
-    /// A mail server.
     Smtp(Smtp),
 }
 
 /// An open connection of one worker, which sends one message after another.
 pub enum Connection<'a> {
-    /// Into files.
     Directory(&'a Directory),
-    /// Over a connection that is open and authenticated.
+    /// Authenticated.
     Smtp(Box<Session>),
 }
 
@@ -32,7 +28,7 @@ impl Mailer {
     /// Connects.
     ///
     /// # Errors
-    /// Why the mail server refuses the connection. No message is at fault, so each is tried again.
+    /// Why the mail server refuses the connection. No message is at fault, so each is retried.
     pub async fn open(&self) -> Result<Connection<'_>, Outcome> {
         match self {
             Mailer::Directory(directory) => Ok(Connection::Directory(directory)),

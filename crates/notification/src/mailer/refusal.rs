@@ -1,23 +1,23 @@
 //! Classifies a permanent SMTP reply (5xx): it is about this e-mail, which then fails, or about the sender, so that every
 //! e-mail would be refused and waits for a changed setting.
 //!
-//! | a 5xx answer                                             | ends the e-mail                              |
+//! | a 5xx reply                                              | ends the e-mail                              |
 //! |----------------------------------------------------------|----------------------------------------------|
 //! | before MAIL FROM (greeting, EHLO, STARTTLS, AUTH), to it | no                                           |
 //! | 530, 534, 535, 538: sign in, or otherwise                | no                                           |
 //! | to RCPT TO: X.1.1, X.1.2, X.1.3, X.1.6, X.1.10, X.2.1, X.2.2, X.4.1 | yes                               |
-//! | to RCPT TO: X.1.0, X.2.0; none, with 550 to 553          | if it says nothing of us                     |
-//! | to DATA: what is yes to RCPT TO                          | if it says nothing of us                     |
+//! | to RCPT TO: X.1.0, X.2.0; none, with 550 to 553          | unless it is about the sender                |
+//! | to DATA: what is yes to RCPT TO                          | unless it is about the sender                |
 //! | to the message: X.3.4 (size)                             | yes                                          |
-//! | to the message: X.6 (content), X.2.2 (full)              | if it says nothing of us                     |
-//! | to the message: X.7.1 (policy)                           | if it speaks of the content, and not of us   |
-//! | to the message: none, with 550 to 554                    | so too, or 552 of a full mailbox             |
+//! | to the message: X.6 (content), X.2.2 (full)              | unless it is about the sender                |
+//! | to the message: X.7.1 (policy)                           | if it is about the content, not the sender   |
+//! | to the message: none, with 550 to 554                    | likewise, or 552 about a full mailbox        |
 //! | any other                                                | no                                           |
 //!
-//! X.Y.Z is the enhanced status (RFC 3463) wherever it stands in the answer; X.0 is none. Providers say with almost any of
-//! them, and at any step, that a sender is not verified, has sent enough, or is listed: so few statuses are believed, and
-//! hardly any against the words. An e-mail that waits in vain is given up in the end, one that is ended in error is lost
-//! with its password: where an answer can be read both ways, it waits.
+//! X.Y.Z is the enhanced status (RFC 3463) wherever it stands in the reply; X.0 counts as none. Providers use almost any of
+//! them, at any step, for a sender that is not verified, over its limit or block-listed: so few statuses are trusted, and
+//! hardly any against the reply's text. An e-mail that is retried in vain is given up after 72 hours, one that is failed in
+//! error is lost with its password: an ambiguous reply is retried.
 
 use std::fmt::{self, Display};
 use std::time::Duration;
@@ -46,7 +46,7 @@ impl Display for Step {
 impl Step {
     /// The timeout of RFC 5321, 4.5.3.2. A server that takes longer may have accepted the message all the same, and gets it
     /// again under the same Message-ID.
-    pub const fn patience(self) -> Duration {
+    pub const fn timeout(self) -> Duration {
         Duration::from_mins(match self {
             Self::Sender | Self::Recipient => 5,
             Self::Data => 2,
@@ -57,7 +57,7 @@ impl Step {
 }
 
 /// Words that show that a reply may be about the sender: its address, account, host, or volume.
-const OF_US: [&str; 29] = [
+const ABOUT_SENDER: [&str; 29] = [
     " from ",
     "auth",
     "black",
@@ -90,7 +90,7 @@ const OF_US: [&str; 29] = [
 ];
 
 /// Words that show that a reply is about the content.
-const OF_CONTENT: [&str; 9] = [
+const ABOUT_CONTENT: [&str; 9] = [
     "attachment",
     "content",
     "malware",
@@ -103,7 +103,7 @@ const OF_CONTENT: [&str; 9] = [
 ];
 
 /// A quota that is the recipient's.
-const FULL: [&str; 4] = [
+const MAILBOX_FULL: [&str; 4] = [
     "over quota",
     "mailbox full",
     "mailbox is full",
@@ -111,44 +111,45 @@ const FULL: [&str; 4] = [
 ];
 
 /// Whether a permanent refusal (5xx) ends the e-mail.
-pub fn ends_it(step: Step, code: u16, text: &str) -> bool {
+pub fn ends_email(step: Step, code: u16, text: &str) -> bool {
     if matches!(code, 530 | 534 | 535 | 538) {
         return false;
     }
     let text = text.to_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let of_us = speaks_of_us(code, &text);
+    let contains_any = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let about_sender = is_about_sender(code, &text);
     let status = status(&text).filter(|(subject, _)| *subject != 0);
     let no_such_recipient = matches!(status, Some((1, 1 | 2 | 3 | 6 | 10) | (2, 1 | 2) | (4, 1)));
     match step {
         Step::Sender => false,
         Step::Recipient => match status {
-            Some((1 | 2, 0)) => !of_us,
+            Some((1 | 2, 0)) => !about_sender,
             Some(_) => no_such_recipient,
-            None => matches!(code, 550..=553) && !of_us,
+            None => matches!(code, 550..=553) && !about_sender,
         },
-        Step::Data => no_such_recipient && !of_us,
+        Step::Data => no_such_recipient && !about_sender,
         Step::Message => match status {
             Some((3, 4)) => true,
-            Some((6, _) | (2, 2)) => !of_us,
-            Some((7, 1)) => says(&OF_CONTENT) && !of_us,
+            Some((6, _) | (2, 2)) => !about_sender,
+            Some((7, 1)) => contains_any(&ABOUT_CONTENT) && !about_sender,
             Some(_) => false,
             None => {
-                let of_it = says(&OF_CONTENT) || code == 552 && says(&FULL);
-                matches!(code, 550..=554) && of_it && !of_us
+                let about_email =
+                    contains_any(&ABOUT_CONTENT) || code == 552 && contains_any(&MAILBOX_FULL);
+                matches!(code, 550..=554) && about_email && !about_sender
             }
         },
     }
 }
 
 /// Whether a reply, in lower case, may be about the sender. A full mailbox and an oversized message are not.
-fn speaks_of_us(code: u16, text: &str) -> bool {
-    let others = FULL
+fn is_about_sender(code: u16, text: &str) -> bool {
+    let others = MAILBOX_FULL
         .iter()
         .fold(text.to_owned(), |text, full| text.replace(full, ""));
     let of_size = code == 552 && text.contains("size");
     let ours = |word: &&str| others.contains(*word) && !(of_size && *word == "limit");
-    OF_US.iter().any(ours)
+    ABOUT_SENDER.iter().any(ours)
 }
 
 /// Subject and detail of the enhanced status: the first word of an answer such as "5.1.1" or "(#5.7.1)".
@@ -357,7 +358,7 @@ mod tests {
             (Message, 552, "5.2.2 over quota", true),
             (Message, 554, "5.7.1 Message contains a virus", true),
         ] {
-            assert_eq!(ends_it(step, code, text), ends, "{step:?} {code} {text}");
+            assert_eq!(ends_email(step, code, text), ends, "{step:?} {code} {text}");
         }
     }
 
@@ -380,7 +381,7 @@ mod tests {
     /// RFC 5321, 4.5.3.2.
     #[test]
     fn every_answer_has_its_time() {
-        let minutes = |step: Step| step.patience().as_secs() / 60;
+        let minutes = |step: Step| step.timeout().as_secs() / 60;
         assert_eq!(
             [Step::Sender, Step::Recipient, Step::Data].map(minutes),
             [5, 5, 2]

@@ -1,8 +1,8 @@
-//! An SMTP client. A connection is encrypted as the settings demand, or not made.
+//! An SMTP client. A connection is encrypted as configured, or fails.
 //!
 //! lettre's own pool is not used: a send that is cancelled half way would put its connection back, and the next message
-//! would read the answer to this one. Here a worker owns its connection and drops it after any failure. lettre's
-//! `tracing` feature must stay off: it logs every command, and so the password.
+//! would read this one's reply. Here a worker owns its connection and drops it after any failure. lettre's `tracing`
+//! feature must stay off: it logs every command, and so the password.
 
 use std::error::Error as _;
 use std::fmt::Display;
@@ -19,7 +19,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
 
 use crate::domain::email::Outcome;
-use crate::mailer::refusal::{Step, ends_it};
+use crate::mailer::refusal::{Step, ends_email};
 
 /// How long connecting, TLS and signing in may take together.
 const OPEN: Duration = Duration::from_secs(30);
@@ -27,17 +27,14 @@ const OPEN: Duration = Duration::from_secs(30);
 /// How long QUIT may take.
 const CLOSE: Duration = Duration::from_secs(2);
 
-/// How a connection is encrypted.
 pub enum Tls {
     /// TLS from the first byte.
     Implicit(TlsParameters),
     /// STARTTLS; nothing is sent to a server that does not offer it.
     Starttls(TlsParameters),
-    /// Not encrypted.
     Plaintext,
 }
 
-/// A mail server and how to reach it.
 pub struct Smtp {
     pub host: String,
     pub port: u16,
@@ -48,7 +45,6 @@ pub struct Smtp {
     pub hello: ClientId,
 }
 
-/// An open connection.
 pub struct Session {
     connection: AsyncSmtpConnection,
 }
@@ -63,10 +59,10 @@ impl Smtp {
             Ok(Ok(connection)) => Ok(Session { connection }),
             // A server without STARTTLS or AUTH, or with a wrong certificate, needs a changed setting just as a 5xx does.
             Ok(Err(error)) if error.is_permanent() || error.is_client() || error.is_tls() => {
-                Err(Outcome::TurnedAway(words("before MAIL FROM", &error)))
+                Err(Outcome::TurnedAway(describe("before MAIL FROM", &error)))
             }
-            Ok(Err(error)) => Err(Outcome::Later(words("before MAIL FROM", &error))),
-            Err(_) => Err(late(OPEN)),
+            Ok(Err(error)) => Err(Outcome::Later(describe("before MAIL FROM", &error))),
+            Err(_) => Err(timed_out(OPEN)),
         }
     }
 
@@ -96,7 +92,7 @@ impl Smtp {
 
 impl Session {
     pub async fn send(&mut self, message: &Message) -> Outcome {
-        match self.hand_over(message).await {
+        match self.transmit(message).await {
             Ok(()) => Outcome::Delivered,
             Err(outcome) => {
                 let _ = timeout(CLOSE, self.connection.abort()).await;
@@ -105,24 +101,24 @@ impl Session {
         }
     }
 
-    /// Everything is ASCII: addresses by [`crate::mailer::message::in_ascii`], the rest by its encoding. So no SMTP
+    /// Everything is ASCII: addresses by [`crate::mailer::mime::in_ascii`], the rest by its encoding. So no SMTP
     /// extension is needed.
-    async fn hand_over(&mut self, message: &Message) -> Result<(), Outcome> {
+    async fn transmit(&mut self, message: &Message) -> Result<(), Outcome> {
         let envelope = message.envelope();
         let sender = Mail::new(envelope.from().cloned(), Vec::new());
-        self.ask(Step::Sender, sender).await?;
+        self.command(Step::Sender, sender).await?;
         for recipient in envelope.to() {
             let recipient = Rcpt::new(recipient.clone(), Vec::new());
-            self.ask(Step::Recipient, recipient).await?;
+            self.command(Step::Recipient, recipient).await?;
         }
-        self.ask(Step::Data, Data).await?;
+        self.command(Step::Data, Data).await?;
         let formatted = message.formatted();
         let sending = self.connection.message(&formatted);
-        answered(Step::Message, sending).await
+        reply(Step::Message, sending).await
     }
 
-    async fn ask(&mut self, step: Step, command: impl Display) -> Result<(), Outcome> {
-        answered(step, self.connection.command(command)).await
+    async fn command(&mut self, step: Step, command: impl Display) -> Result<(), Outcome> {
+        reply(step, self.connection.command(command)).await
     }
 
     pub async fn close(mut self) {
@@ -131,38 +127,40 @@ impl Session {
 }
 
 /// Waits for the reply to a command, and classifies a refusal.
-async fn answered(
+async fn reply(
     step: Step,
-    answer: impl Future<Output = Result<Response, Error>>,
+    received: impl Future<Output = Result<Response, Error>>,
 ) -> Result<(), Outcome> {
-    let error = match timeout(step.patience(), answer).await {
+    let error = match timeout(step.timeout(), received).await {
         Ok(Ok(_)) => return Ok(()),
         Ok(Err(error)) => error,
-        Err(_) => return Err(late(step.patience())),
+        Err(_) => return Err(timed_out(step.timeout())),
     };
-    let words = words(format_args!("at {step}"), &error);
+    let text = describe(format_args!("at {step}"), &error);
     Err(match error.status() {
-        Some(code) if error.is_permanent() => match ends_it(step, code.into(), &said(&error)) {
-            true => Outcome::Refused(words),
-            false => Outcome::TurnedAway(words),
-        },
-        _ => Outcome::Later(words),
+        Some(code) if error.is_permanent() => {
+            match ends_email(step, code.into(), &reply_text(&error)) {
+                true => Outcome::Refused(text),
+                false => Outcome::TurnedAway(text),
+            }
+        }
+        _ => Outcome::Later(text),
     })
 }
 
 /// The error with its step. Not lettre's own text, which calls "permanent" what is retried here.
-fn words(place: impl Display, error: &Error) -> String {
+fn describe(place: impl Display, error: &Error) -> String {
     match error.status() {
-        Some(code) => format!("{code} {place}: {}", said(error)),
+        Some(code) => format!("{code} {place}: {}", reply_text(error)),
         None => error.to_string(),
     }
 }
 
 /// The text of the server's reply.
-fn said(error: &Error) -> String {
+fn reply_text(error: &Error) -> String {
     error.source().map(ToString::to_string).unwrap_or_default()
 }
 
-fn late(waited: Duration) -> Outcome {
+fn timed_out(waited: Duration) -> Outcome {
     Outcome::Later(format!("no answer within {} s", waited.as_secs()))
 }

@@ -10,9 +10,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::domain::account::Addressee;
-use crate::domain::letter::Letter;
 use crate::domain::locale::Locale;
-use crate::mailer::message::message;
+use crate::domain::message::Message as Rendered;
+use crate::mailer::mime;
 use crate::mailer::smtp::Tls;
 
 /// A mail server that keeps what it hears. A recipient such as "450@…" is answered with that number; "d451@…" with 451
@@ -91,8 +91,8 @@ fn smtp(port: u16) -> Smtp {
     }
 }
 
-fn letter_to(recipient: &str) -> Result<Message, String> {
-    let letter = Letter {
+fn message_to(recipient: &str) -> Result<Message, String> {
+    let rendered = Rendered {
         subject: "Licence activée".to_owned(),
         text: "Mot de passe : S3same\n.\nÀ bientôt\n".to_owned(),
         html: "<p>Mot de passe : S3same</p>\n".to_owned(),
@@ -105,14 +105,14 @@ fn letter_to(recipient: &str) -> Result<Message, String> {
     };
     let from = "Épicerie <no-reply@octroi.test>".parse().unwrap();
     let now = "2026-11-22T17:00:00Z".parse().unwrap();
-    message(letter, &to, &from, "<1@octroi.test>", now)
+    mime::build(rendered, &to, &from, "<1@octroi.test>", now)
 }
 
 async fn outcome(mailer: &Mailer, recipient: &str) -> Outcome {
-    let mut line = mailer.open().await.unwrap();
-    let message = letter_to(recipient).unwrap();
-    let outcome = line.send(Uuid::from_u128(1), &message).await;
-    line.close().await;
+    let mut connection = mailer.open().await.unwrap();
+    let message = message_to(recipient).unwrap();
+    let outcome = connection.send(Uuid::from_u128(1), &message).await;
+    connection.close().await;
     outcome
 }
 
@@ -120,13 +120,13 @@ async fn outcome(mailer: &Mailer, recipient: &str) -> Outcome {
 async fn a_server_takes_one_message_after_another() {
     let sink = Sink::default();
     let mailer = Mailer::Smtp(smtp(sink.clone().listen().await));
-    let mut line = mailer.open().await.unwrap();
+    let mut connection = mailer.open().await.unwrap();
     for _ in 0..3 {
-        let message = letter_to("it@acme.example").unwrap();
-        let outcome = line.send(Uuid::from_u128(1), &message).await;
+        let message = message_to("it@acme.example").unwrap();
+        let outcome = connection.send(Uuid::from_u128(1), &message).await;
         assert_eq!(outcome, Outcome::Delivered);
     }
-    line.close().await;
+    connection.close().await;
     let heard = sink.heard();
     assert_eq!(heard.matches("EHLO octroi.test").count(), 1);
     assert_eq!(heard.matches("RCPT TO:<it@acme.example>").count(), 3);
@@ -164,8 +164,8 @@ async fn answers_lead_to_the_right_outcomes() {
         refused,
         Outcome::Refused("550 at RCPT TO: 5.1.1 nobody of that name".to_owned())
     );
-    assert!(letter_to("not an address").is_err());
-    assert!(letter_to("é@acme.example").is_err());
+    assert!(message_to("not an address").is_err());
+    assert!(message_to("é@acme.example").is_err());
 }
 
 #[tokio::test]

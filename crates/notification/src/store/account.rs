@@ -18,7 +18,7 @@ struct StoredZone {
 }
 
 /// Stores a version of an account; one that is stored already stays.
-pub fn insert(tx: &mut Tx, id: &AccountId, effective: Timestamp, account: &Account) {
+pub fn insert(tx: &mut Tx, id: &AccountId, effective_at: Timestamp, account: &Account) {
     let zones: Vec<Value> = account
         .zones
         .iter()
@@ -33,7 +33,7 @@ pub fn insert(tx: &mut Tx, id: &AccountId, effective: Timestamp, account: &Accou
         params![
             id.clone(),
             account.version,
-            effective,
+            effective_at,
             account.contact_email.clone(),
             account.locale.tag(),
             account.legal_name.clone(),

@@ -24,7 +24,7 @@ pub const SECRETS_ONE: Check = Check {
         GROUP BY account, license",
 };
 
-// An e-mail that is being sent when its password ends is withdrawn once its try has failed.
+// An e-mail that is being sent when its password ends is withdrawn once its attempt has failed.
 pub const SECRETS_WITHDRAWN: Check = Check {
     name: "e-mails: those of passwords alone carry one, and end with it if not sent yet",
     sql: "

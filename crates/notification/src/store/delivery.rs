@@ -78,7 +78,7 @@ pub fn lease(tx: &mut Tx, email: &Email, token: Uuid) -> Result<(), Error> {
     let to = email
         .addressee
         .as_ref()
-        .ok_or_else(|| Error::Internal(anyhow::anyhow!("a try without an addressee")))?;
+        .ok_or_else(|| Error::Internal(anyhow::anyhow!("an attempt without an addressee")))?;
     tx.write(
         "-- delivery::lease
          UPDATE email
@@ -156,7 +156,7 @@ pub async fn held(db: &Db, call: &Call, leased: &Leased) -> Result<(Tx, bool), E
     Ok((tx, !rows.is_empty()))
 }
 
-/// Writes the outcome of a try and releases the lease. An e-mail to retry whose password was erased meanwhile is due at
+/// Writes the outcome of an attempt and releases the lease. An e-mail to retry whose password was erased meanwhile is due at
 /// once, to be withdrawn.
 pub fn finish(tx: &mut Tx, leased: &Leased, next: &Next, now: Timestamp) {
     let turned_away = matches!(

@@ -1,6 +1,6 @@
 //! The history of e-mails.
 
-use octroi_platform::{AccountId, Db, Error, Rows, Tx, params, row_get};
+use octroi_platform::{AccountId, Error, Rows, Tx, params, row_get};
 use serde_json::{Value, json};
 use tokio_postgres::Row;
 
@@ -10,9 +10,9 @@ use crate::domain::email::{Delivery, Email, EmailId, Secret};
 use crate::domain::locale::Locale;
 use crate::store::account;
 
-/// Reads e-mails. Until the first try fixes the addressee, each is joined with the version of the account in effect at its
-/// event, or else the first one known. A change that arrives after the first try is too late: sending does not wait for
-/// billing.
+/// Reads e-mails. Until the first attempt fixes the addressee, each is joined with the version of the account in effect at
+/// its event, or else with the first known one. A change that arrives after the first attempt is ignored: sending does
+/// not wait for billing.
 macro_rules! select_email {
     ($name:literal, $rest:literal) => {
         concat!(
@@ -51,7 +51,7 @@ pub fn insert(tx: &mut Tx, email: &Email) -> Result<(), Error> {
     let mut content =
         serde_json::to_value(&email.content).map_err(|error| Error::Internal(error.into()))?;
     let to = email.addressee.as_ref();
-    let (license, secret_state, sealed, expires) = secret_columns(&email.secret);
+    let (license, secret_state, sealed, expires_at) = secret_columns(&email.secret);
     tx.write(
         "-- email::insert
          INSERT INTO email
@@ -63,7 +63,7 @@ pub fn insert(tx: &mut Tx, email: &Email) -> Result<(), Error> {
             email.id.account.clone(),
             email.id.id,
             email.event,
-            email.effective,
+            email.effective_at,
             email.content.template(),
             content["parameters"].take(),
             email.message_id.clone(),
@@ -75,39 +75,31 @@ pub fn insert(tx: &mut Tx, email: &Email) -> Result<(), Error> {
             license,
             secret_state,
             sealed,
-            expires,
+            expires_at,
         ],
         Rows::Exactly(1),
     );
     Ok(())
 }
 
-/// One e-mail of an account.
-pub async fn get(db: &Db, id: &EmailId) -> Result<Option<Email>, Error> {
-    let row = db
-        .query_opt(
-            select_email!("email::get", "WHERE e.account = $1 AND e.id = $2"),
-            &[&id.account, &id.id],
-        )
-        .await?;
-    row.map(|row| from_row(&row)).transpose()
-}
+/// One e-mail.
+pub const GET: &str = select_email!("email::get", "WHERE e.account = $1 AND e.id = $2");
 
-/// An account's e-mails, newest first, from below `$2` on, at most `$3`. An account that has e-mails exists, whether its
-/// own changes are known yet or not.
+/// An account's e-mails before `$2` by id (all where that is null), newest first, at most `$3`. An account that has
+/// e-mails exists, even if its own events have not arrived.
 pub const LIST: &str = concat!(
     "-- email::list
     SELECT e.* FROM (SELECT $1::text AS account) p LEFT JOIN (",
     select_email!(
         "emails of the account",
-        "WHERE e.account = $1 AND e.id < $2 ORDER BY e.id DESC LIMIT $3"
+        "WHERE e.account = $1 AND e.id < coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) ORDER BY e.id DESC LIMIT $3"
     ),
     ") e ON true
     WHERE EXISTS (SELECT FROM account WHERE account = $1) OR EXISTS (SELECT FROM email WHERE account = $1)
     ORDER BY e.id DESC"
 );
 
-/// The e-mails of a licence whose password is readable, locked: one at most, since each new password ends the previous.
+/// The e-mails of a licence whose password is readable, locked: at most one, since each new password erases the previous.
 pub async fn with_password_of(
     tx: &Tx,
     account: &AccountId,
@@ -162,14 +154,17 @@ fn secret_columns(secret: &Secret) -> SecretColumns {
         Secret::Readable {
             license,
             sealed,
-            expires,
+            expires_at,
         } => (
             license.clone(),
             "READABLE",
             Some(sealed.clone()),
-            Some(*expires),
+            Some(*expires_at),
         ),
-        Secret::Erased { license, expires } => (license.clone(), "ERASED", None, Some(*expires)),
+        Secret::Erased {
+            license,
+            expires_at,
+        } => (license.clone(), "ERASED", None, Some(*expires_at)),
     }
 }
 
@@ -200,22 +195,25 @@ pub fn from_row(row: &Row) -> Result<Email, Error> {
         _ => return Err(corrupt("state")),
     };
     let sealed: Option<Vec<u8>> = row_get(row, "sealed_secret")?;
-    let expires: Option<jiff::Timestamp> = row_get(row, "secret_expires_at")?;
+    let expires_at: Option<jiff::Timestamp> = row_get(row, "secret_expires_at")?;
     let license: String = row_get(row, "license")?;
-    let secret = match (row_get(row, "secret_state")?, sealed, expires) {
+    let secret = match (row_get(row, "secret_state")?, sealed, expires_at) {
         ("NONE", None, None) => Secret::None,
-        ("READABLE", Some(sealed), Some(expires)) => Secret::Readable {
+        ("READABLE", Some(sealed), Some(expires_at)) => Secret::Readable {
             license,
             sealed,
-            expires,
+            expires_at,
         },
-        ("ERASED", None, Some(expires)) => Secret::Erased { license, expires },
+        ("ERASED", None, Some(expires_at)) => Secret::Erased {
+            license,
+            expires_at,
+        },
         _ => return Err(corrupt("secret_state")),
     };
     let email = Email {
         addressee: addressee(row)?,
         event: row_get(row, "event")?,
-        effective: row_get(row, "effective_at")?,
+        effective_at: row_get(row, "effective_at")?,
         content,
         message_id: row_get(row, "message_id")?,
         delivery,

@@ -9,14 +9,14 @@ use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, 
 use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
 
 use crate::domain::account::Addressee;
-use crate::domain::letter::Letter;
+use crate::domain::message::Message as Rendered;
 
 /// Builds the message. `now` is its Date; `message_id` includes its angle brackets.
 ///
 /// # Errors
 /// Why no message can be sent to this address.
-pub fn message(
-    letter: Letter,
+pub fn build(
+    rendered: Rendered,
     to: &Addressee,
     from: &Mailbox,
     message_id: &str,
@@ -39,14 +39,14 @@ pub fn message(
         .date(SystemTime::from(now))
         .from(from.clone())
         .to(Mailbox::new(None, recipient))
-        .subject(letter.subject)
+        .subject(rendered.subject)
         // RFC 3834: suppresses out-of-office replies.
         .raw_header(raw("Auto-Submitted", "auto-generated"))
         .raw_header(raw("Content-Language", to.locale.tag()))
         .multipart(
             MultiPart::alternative()
-                .singlepart(part(ContentType::TEXT_PLAIN, letter.text))
-                .singlepart(part(ContentType::TEXT_HTML, letter.html)),
+                .singlepart(part(ContentType::TEXT_PLAIN, rendered.text))
+                .singlepart(part(ContentType::TEXT_HTML, rendered.html)),
         )
         .map_err(|error| format!("it cannot be sent to {}: {error}", to.email))
 }

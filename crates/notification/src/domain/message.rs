@@ -1,4 +1,4 @@
-//! An e-mail as its reader sees it, made from its content whenever it is sent or shown.
+//! An e-mail as its reader sees it, made from its content whenever it is sent or read.
 
 use std::str::FromStr as _;
 
@@ -11,7 +11,7 @@ use crate::domain::content::{Content, Login, Order};
 use crate::domain::locale::Locale;
 use crate::domain::template::{Scope, Template};
 
-/// What the installation says of itself.
+/// The reseller as messages show it.
 #[derive(Debug, Clone)]
 pub struct Branding {
     /// Who signs, such as the reseller's name.
@@ -20,27 +20,25 @@ pub struct Branding {
     pub portal_url: String,
 }
 
-/// What a reader may see of the password that an e-mail carries.
+/// How a message shows the password that its e-mail carries.
 #[derive(Clone, Copy)]
-pub enum Shown<'a> {
-    /// It carries none.
-    Nothing,
-    /// The password.
-    Password {
-        /// In clear.
+pub enum PasswordView<'a> {
+    /// The e-mail carries no password.
+    None,
+    /// In clear.
+    Visible {
         plain: &'a str,
-        /// Until when it can be read again.
-        expires: Timestamp,
+        expires_at: Timestamp,
     },
-    /// That there is one which this reader may not see.
+    /// Readable, but not by this reader.
     Hidden,
-    /// That there was one.
-    Gone,
+    /// Expired or replaced.
+    Erased,
 }
 
 /// A rendered e-mail. It may hold a password, so it has no Debug output.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Letter {
+pub struct Message {
     /// The subject; never a secret.
     pub subject: String,
     /// The text part.
@@ -111,53 +109,59 @@ impl Files {
 ///
 /// # Errors
 /// A template that does not fit its content.
-pub fn subject(
+pub fn render_subject(
     content: &Content,
     to: &Addressee,
-    effective: Timestamp,
+    effective_at: Timestamp,
     branding: &Branding,
 ) -> Result<String, Error> {
     let (subject, _) = Files::of(content, to.locale).subject_and_text();
-    subject.render(&scope(content, to, effective, Shown::Nothing, branding))
+    subject.render(&scope(
+        content,
+        to,
+        effective_at,
+        PasswordView::None,
+        branding,
+    ))
 }
 
-/// Renders the whole letter. `effective` is when what it tells of took effect.
+/// Renders the whole message. `effective` is when its event took effect.
 ///
 /// # Errors
 /// A template that does not fit its content.
-pub fn letter(
+pub fn render(
     content: &Content,
     to: &Addressee,
-    effective: Timestamp,
-    shown: Shown<'_>,
+    effective_at: Timestamp,
+    password: PasswordView<'_>,
     branding: &Branding,
-) -> Result<Letter, Error> {
+) -> Result<Message, Error> {
     let files = Files::of(content, to.locale);
     let (subject, text) = files.subject_and_text();
-    let mut scope = scope(content, to, effective, shown, branding);
+    let mut scope = scope(content, to, effective_at, password, branding);
     let subject = subject.render(&scope)?;
     let text = text.render(&scope)?;
     let body = files.html.render(&scope)?;
     let body = Value::from_safe_string(body.trim_end().to_owned());
     scope.extend([("body", body), ("subject", Value::from(&subject))]);
     let html = LAYOUT.render(&scope)?;
-    Ok(Letter {
+    Ok(Message {
         subject,
         text,
         html,
     })
 }
 
-/// Everything that the content's template may name.
+/// The variables of the content's template.
 fn scope(
     content: &Content,
     to: &Addressee,
-    effective: Timestamp,
-    shown: Shown<'_>,
+    effective_at: Timestamp,
+    password: PasswordView<'_>,
     branding: &Branding,
 ) -> Scope {
     let locale = to.locale;
-    let today = || locale.date(effective.to_zoned(to.zone()).date());
+    let today = || locale.date(effective_at.to_zoned(to.zone()).date());
     let mut scope = Scope::from([
         ("language", Value::from(locale.tag())),
         ("customer", Value::from(&to.customer)),
@@ -165,7 +169,7 @@ fn scope(
     ]);
     match content {
         Content::LicenseActivated(login) | Content::PasswordChanged(login) => {
-            add_login(&mut scope, login, to, shown);
+            add_login(&mut scope, login, to, password);
             scope.insert("portal", Value::from(&branding.portal_url));
         }
         Content::OrderCompleted(order) => add_order(&mut scope, order, locale),
@@ -194,22 +198,27 @@ fn scope(
     scope
 }
 
-fn add_login(scope: &mut Scope, login: &Login, to: &Addressee, shown: Shown<'_>) {
-    let (password, expires) = match shown {
-        Shown::Password { plain, expires } => (plain, to.locale.instant(expires, &to.zone())),
-        Shown::Nothing | Shown::Hidden | Shown::Gone => ("", String::new()),
+fn add_login(scope: &mut Scope, login: &Login, to: &Addressee, password: PasswordView<'_>) {
+    let (plain, expires_at) = match password {
+        PasswordView::Visible { plain, expires_at } => {
+            (plain, to.locale.instant(expires_at, &to.zone()))
+        }
+        PasswordView::None | PasswordView::Hidden | PasswordView::Erased => ("", String::new()),
     };
     scope.extend([
         ("offer", Value::from(&login.offer)),
         ("activation_email", Value::from(&login.activation_email)),
         ("user", Value::from(&login.user)),
-        ("password", Value::from(password)),
+        ("password", Value::from(plain)),
         (
             "password_hidden",
-            Value::from(matches!(shown, Shown::Hidden)),
+            Value::from(matches!(password, PasswordView::Hidden)),
         ),
-        ("password_gone", Value::from(matches!(shown, Shown::Gone))),
-        ("secret_expires", Value::from(expires)),
+        (
+            "password_gone",
+            Value::from(matches!(password, PasswordView::Erased)),
+        ),
+        ("secret_expires", Value::from(expires_at)),
     ]);
 }
 
@@ -233,12 +242,12 @@ fn add_order(scope: &mut Scope, order: &Order, locale: Locale) {
     ]);
 }
 
-/// A date as the contracts write it, in words; as it came if it is none.
+/// An ISO date in words; any other text unchanged.
 fn date(iso: &str, locale: Locale) -> String {
     Date::from_str(iso).map_or_else(|_| iso.to_owned(), |date| locale.date(date))
 }
 
-/// A month as the contracts write it, in words; as it came if it is none.
+/// An ISO month in words; any other text unchanged.
 fn month(iso: &str, locale: Locale) -> String {
     Date::from_str(&format!("{iso}-01")).map_or_else(|_| iso.to_owned(), |day| locale.month(day))
 }

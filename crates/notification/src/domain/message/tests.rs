@@ -96,48 +96,53 @@ fn at() -> Timestamp {
     "2026-11-30T23:30:00Z".parse().unwrap()
 }
 
-fn made(content: &Content, locale: Locale, shown: Shown<'_>) -> Letter {
-    letter(content, &to(locale), at(), shown, &branding()).unwrap()
+fn rendered(content: &Content, locale: Locale, view: PasswordView<'_>) -> Message {
+    render(content, &to(locale), at(), view, &branding()).unwrap()
 }
 
-fn every_shown() -> [Shown<'static>; 4] {
-    let password = Shown::Password {
+fn every_view() -> [PasswordView<'static>; 4] {
+    let password = PasswordView::Visible {
         plain: "S3same-öffne!<&>",
-        expires: at(),
+        expires_at: at(),
     };
-    [Shown::Nothing, password, Shown::Hidden, Shown::Gone]
+    [
+        PasswordView::None,
+        password,
+        PasswordView::Hidden,
+        PasswordView::Erased,
+    ]
 }
 
 #[test]
-fn every_letter_is_whole_in_both_languages() {
+fn every_message_is_whole_in_both_languages() {
     for locale in [Locale::Fr, Locale::En] {
         for content in contents("Office") {
-            for shown in every_shown() {
-                let letter = made(&content, locale, shown);
-                for part in [&letter.subject, &letter.text, &letter.html] {
+            for view in every_view() {
+                let message = rendered(&content, locale, view);
+                for part in [&message.subject, &message.text, &message.html] {
                     assert!(!part.is_empty());
                     assert!(!part.contains("{{") && !part.contains("{%"), "{part}");
                 }
-                assert!(!letter.subject.contains('\n'));
-                assert!(!letter.text.contains("\n\n\n"), "{}", letter.text);
+                assert!(!message.subject.contains('\n'));
+                assert!(!message.text.contains("\n\n\n"), "{}", message.text);
                 assert!(
-                    letter
+                    message
                         .html
                         .contains(&format!("<html lang=\"{}\">", locale.tag()))
                 );
-                assert!(letter.html.contains("Acme &amp; Fils &lt;SAS&gt;"));
-                assert!(letter.text.contains("Acme & Fils <SAS>"));
-                let only = subject(&content, &to(locale), at(), &branding()).unwrap();
-                assert_eq!(only, letter.subject);
+                assert!(message.html.contains("Acme &amp; Fils &lt;SAS&gt;"));
+                assert!(message.text.contains("Acme & Fils <SAS>"));
+                let only = render_subject(&content, &to(locale), at(), &branding()).unwrap();
+                assert_eq!(only, message.subject);
             }
         }
     }
 }
 
-/// Each kind of letter in each language and state: none changes unless somebody means it to.
+/// Each kind of message in each language and state: none changes unless somebody means it to.
 #[test]
-fn letters_are_what_they_were() {
-    let mut known = include_str!("golden/letters.txt").lines();
+fn messages_are_what_they_were() {
+    let mut known = include_str!("golden/messages.txt").lines();
     for locale in [Locale::Fr, Locale::En] {
         for (number, content) in contents("A & <B> \"C\" 'D' /é\r\n{{x}} {%y%}")
             .iter()
@@ -148,13 +153,13 @@ fn letters_are_what_they_were() {
                 content,
                 Content::LicenseActivated(_) | Content::PasswordChanged(_)
             );
-            let states = states.iter().zip(every_shown());
-            for (state, shown) in states.take(if login { 4 } else { 1 }) {
-                let Letter {
+            let states = states.iter().zip(every_view());
+            for (state, view) in states.take(if login { 4 } else { 1 }) {
+                let Message {
                     subject,
                     text,
                     html,
-                } = made(content, locale, shown);
+                } = rendered(content, locale, view);
                 let whole = format!("{subject}\n\n{text}\n{html}");
                 let name = format!("{}-{number}-{}-{state}", content.template(), locale.tag());
                 if name == "license-activated-0-fr-password" {
@@ -182,12 +187,12 @@ fn fnv(text: &str) -> u64 {
 }
 
 #[test]
-fn a_value_cannot_change_the_letter_around_it() {
+fn a_value_cannot_change_the_message_around_it() {
     for locale in [Locale::Fr, Locale::En] {
         for content in contents(EVIL) {
-            let letter = made(&content, locale, Shown::Hidden);
-            assert!(!letter.html.contains("<b>"), "{}", letter.html);
-            for part in [&letter.subject, &letter.text, &letter.html] {
+            let message = rendered(&content, locale, PasswordView::Hidden);
+            assert!(!message.html.contains("<b>"), "{}", message.html);
+            for part in [&message.subject, &message.text, &message.html] {
                 assert!(!part.contains("\nBcc:"));
             }
         }
@@ -198,14 +203,17 @@ fn a_value_cannot_change_the_letter_around_it() {
 fn a_password_is_shown_to_those_who_may_see_it_and_never_in_the_subject() {
     for locale in [Locale::Fr, Locale::En] {
         for content in contents("Office").into_iter().take(2) {
-            let [_, password, hidden, gone] = every_shown();
-            let open = made(&content, locale, password);
+            let [_, password, hidden, gone] = every_view();
+            let open = rendered(&content, locale, password);
             assert!(open.text.contains("S3same-öffne!<&>"));
             assert!(open.html.contains("S3same-öffne!&lt;&amp;&gt;"));
             assert!(!open.subject.contains("S3same"));
-            let (hidden, gone) = (made(&content, locale, hidden), made(&content, locale, gone));
-            for letter in [&hidden, &gone] {
-                assert!(!letter.text.contains("S3same") && !letter.html.contains("S3same"));
+            let (hidden, gone) = (
+                rendered(&content, locale, hidden),
+                rendered(&content, locale, gone),
+            );
+            for message in [&hidden, &gone] {
+                assert!(!message.text.contains("S3same") && !message.html.contains("S3same"));
             }
             let (masked, erased) = match locale {
                 Locale::Fr => ("(masqué", "(effacé)"),
@@ -219,8 +227,8 @@ fn a_password_is_shown_to_those_who_may_see_it_and_never_in_the_subject() {
 
 #[test]
 fn french_reads_as_french() {
-    let [_, password, ..] = every_shown();
-    let activated = made(
+    let [_, password, ..] = every_view();
+    let activated = rendered(
         &Content::LicenseActivated(login("Apps")),
         Locale::Fr,
         password,
@@ -231,14 +239,14 @@ fn french_reads_as_french() {
             .contains("jusqu’au 1er décembre 2026 à 0\u{a0}h\u{a0}30")
     );
     let all = contents("Bureau");
-    let order = made(&all[3], Locale::Fr, Shown::Nothing);
+    let order = rendered(&all[3], Locale::Fr, PasswordView::None);
     assert!(order.text.contains("- Bureau\u{a0}: 10 licences\n"));
     assert!(order.text.contains("taxes comprises\u{a0}: 12,00\u{a0}€."));
-    let invoice = made(&all[6], Locale::Fr, Shown::Nothing);
+    let invoice = rendered(&all[6], Locale::Fr, PasswordView::None);
     assert!(invoice.text.contains("Mois facturé\u{a0}: novembre 2026\n"));
     assert!(invoice.text.contains("1\u{202f}234,56\u{a0}€"));
     assert!(invoice.text.contains("31 décembre 2026"));
-    let terminated = made(&all[5], Locale::Fr, Shown::Nothing);
+    let terminated = rendered(&all[5], Locale::Fr, PasswordView::None);
     assert_eq!(
         terminated.subject,
         "Groupe de licences «\u{a0}Bureau\u{a0}» résilié"
@@ -295,11 +303,11 @@ fn what_was_stored_can_be_read_again() {
 
 proptest! {
     #[test]
-    fn any_words_make_a_letter(word in "\\PC{0,40}") {
+    fn any_words_make_a_message(word in "\\PC{0,40}") {
         for content in contents(&word) {
             for locale in [Locale::Fr, Locale::En] {
-                let letter = made(&content, locale, Shown::Gone);
-                prop_assert!(!letter.subject.contains(is_unseen));
+                let message = rendered(&content, locale, PasswordView::Erased);
+                prop_assert!(!message.subject.contains(is_unseen));
             }
         }
     }
