@@ -353,7 +353,11 @@ mod tests {
             .with_writer(move || writer.clone())
             .finish();
         let _logging = tracing::subscriber::set_default(subscriber);
-        let gate = gate(TaskTracker::new());
+        // Were it the only one, a line that another test's thread logs first would be off in this one too.
+        let _another = tracing::Dispatch::new(tracing_subscriber::registry());
+        let commands = TaskTracker::new();
+        let gate = gate(commands.clone());
+        let free = gate.streams.available_permits();
         let panics = tower::service_fn(move |_: Request<Body>| async move {
             assert!(in_the_stream, "at the disco");
             let message = async { Ok::<_, Status>(Frame::data(MESSAGE)) };
@@ -376,7 +380,12 @@ mod tests {
         assert_eq!((status.code(), &*info.reason), (Code::Internal, "INTERNAL"));
         let id = info.metadata["request_id"].parse::<Uuid>().unwrap();
         assert_eq!(id, call_id);
+        commands.close();
+        commands.wait().await;
+        assert_eq!(gate.streams.available_permits(), free);
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let told = |line: &str| line.contains(" access: ") && line.contains("code=\"Internal\"");
+        assert!(log.lines().any(told), "{log}");
         let lines = log.lines().filter(|line| line.contains(&id.to_string()));
         assert!(
             lines.clone().any(|line| line.contains("a call panicked")),

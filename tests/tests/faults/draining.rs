@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use octroi_api::licensing::v1::{ActivateLicenseRequest, LicenseUser, license};
 use octroi_tests::harness::{BUSINESS, CHOSEN, Installation, Options, ServiceName, eventually};
+use prost::bytes::Bytes;
 use tokio_postgres::NoTls;
+
+use crate::held::{begun, connected};
+use crate::ready::{NOT_SERVING, SERVING};
 
 /// A command whose caller has left is under way when the service is told to stop: it is waited for.
 #[tokio::test]
@@ -16,6 +20,12 @@ async fn waits_for_commands_whose_callers_have_left() {
     .await;
     let watched = octroi.watched(ServiceName::Licensing);
     assert_eq!(watched.get("/readyz").await.0, 200);
+    let url = octroi.plan().url(ServiceName::Licensing);
+    let mut client = connected(&url).await;
+    let (answer, mut body) = begun(&mut client, &url, "grpc.health.v1.Health/Watch", &[]).await;
+    body.send_data(Bytes::from_static(&[0; 5]), true).unwrap();
+    let mut health = answer.await.unwrap().into_body();
+    assert_eq!(health.data().await.unwrap().unwrap(), SERVING[..]);
     let acme = octroi.customer("acme").await;
     acme.buys("office", &[(BUSINESS, 1)]).await;
     let admin = octroi.plan().databases.admin.clone();
@@ -57,6 +67,8 @@ async fn waits_for_commands_whose_callers_have_left() {
         // It is alive and takes no calls any more.
         assert_eq!(watched.get("/readyz").await.0, 503);
         assert_eq!(watched.get("/healthz").await.0, 200);
+        assert_eq!(health.data().await.unwrap().unwrap(), NOT_SERVING[..]);
+        drop((client, health));
         lock.batch_execute("COMMIT").await.unwrap();
         stopping.await;
     }

@@ -50,7 +50,8 @@ async fn by_requests_that_never_end() {
     octroi.finish().await;
 }
 
-async fn connected(url: &str) -> SendRequest<Bytes> {
+/// A connection to a service.
+pub async fn connected(url: &str) -> SendRequest<Bytes> {
     let address = url.trim_start_matches("http://");
     let socket = TcpStream::connect(address).await.unwrap();
     let (client, connection) = h2::client::Builder::new().handshake(socket).await.unwrap();
@@ -67,7 +68,7 @@ fn deadline(token: &str) -> [(&'static str, String); 2] {
 }
 
 /// A call whose body does not end.
-async fn begun(
+pub async fn begun(
     client: &mut SendRequest<Bytes>,
     url: &str,
     path: &str,

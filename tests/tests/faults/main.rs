@@ -29,6 +29,7 @@ mod poison;
 mod process;
 mod processes;
 mod race;
+mod ready;
 mod refusing;
 mod releases;
 mod services;

@@ -193,7 +193,9 @@ fn keep_the_log() {
     // Whichever test comes first.
     let _ = tracing_subscriber::fmt()
         .json()
-        .with_env_filter("access=info,octroi_server=info")
+        .with_env_filter(
+            "access=info,octroi_server=info,octroi_platform=info,octroi_notification=info",
+        )
         .with_writer(|| Log)
         .try_init();
 }
@@ -277,7 +279,7 @@ async fn a_call_is_one_line_of_the_access_log() {
     octroi.finish().await;
 }
 
-/// Licensing hands it to billing, and tells it with what happened.
+/// Licensing hands it to billing, and tells it with what happened: notification queues the e-mail in the trace.
 #[tokio::test]
 async fn a_trace_goes_through_calls_and_events() {
     keep_the_log();
@@ -297,5 +299,11 @@ async fn a_trace_goes_through_calls_and_events() {
         events.iter().all(|event| event.traceparent == TRACE),
         "{events:?}"
     );
+    let email = acme.receives("order-completed", 1).await;
+    let queued = LOG.lock().unwrap().iter().any(|line| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        line["fields"]["email"] == email.name && line["span"]["traceparent"] == TRACE
+    });
+    assert!(queued, "{}", email.name);
     octroi.finish().await;
 }

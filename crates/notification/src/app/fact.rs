@@ -32,6 +32,7 @@ pub async fn apply(
         .map_err(|error| Error::Internal(error.into()))?;
     for email in emails {
         store::email::insert(tx, &email)?;
+        tracing::info!(email = %email.id, "queued");
         tx.audit(&email.id.to_string(), None, Some(email.audited()));
     }
     Ok(())

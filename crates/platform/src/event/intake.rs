@@ -13,6 +13,7 @@ use octroi_api::event::v1::{
 use octroi_api::r#type::v1::ErrorReason;
 use prost::Message as _;
 use tonic::{Code, Request, Response, Status};
+use tracing::Instrument as _;
 
 use crate::call::{Call, TRACEPARENT};
 use crate::db::{Db, row_get};
@@ -144,7 +145,15 @@ impl<I: Intake> IntakeApi<I> {
             .map(|(_, events)| async move {
                 let mut outcomes = Vec::with_capacity(events.len());
                 for (at, delivery, event) in events {
-                    outcomes.push((at, self.apply(source, &delivery, &event).await));
+                    // Of the call that the event came of, not of the delivery.
+                    let span = tracing::info_span!(
+                        "event",
+                        id = event.id,
+                        r#type = event.r#type,
+                        traceparent = event.traceparent
+                    );
+                    let applied = self.apply(source, &delivery, &event).instrument(span);
+                    outcomes.push((at, applied.await));
                 }
                 outcomes
             })
