@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
-use octroi_billing::usage::{Asked, DayUse, Usage, UsagePolicy, count};
+use octroi_billing::usage::{Asked, DayUse, OfferId, Usage, UsagePolicy, count};
 use octroi_calendar::{Day, Month, Zones};
-use octroi_platform::{AccountId, Call, Clock, Db, Tx};
+use octroi_platform::{AccountId, Call, Clock, Db, Name as _, Tx};
 use octroi_tests::harness::Installation;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -225,7 +225,7 @@ fn naive(intervals: &BTreeMap<Key, Vec<Interval>>, days: &[Day]) -> Vec<Usage> {
         }
         let usage = Usage {
             group: group.clone(),
-            offer: offer.clone(),
+            offer: OfferId::parse(offer).unwrap(),
             distinct: seats(intervals, from, to),
             days: used,
         };

@@ -46,7 +46,7 @@ pub use crate::store::check;
 
 /// The count of usage, for the test that holds its SQL to a naive count.
 pub mod usage {
-    pub use crate::domain::price::UsagePolicy;
+    pub use crate::domain::price::{OfferId, UsagePolicy};
     pub use crate::domain::usage::{DayUse, Usage};
     pub use crate::store::usage::{Asked, count};
 }

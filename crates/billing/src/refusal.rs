@@ -8,6 +8,7 @@ use octroi_platform::{AccountId, Refusal};
 use tonic::Code;
 
 use crate::domain::order::OrderId;
+use crate::domain::price::OfferId;
 
 fn failed_precondition(reason: R, message: impl Into<String>) -> Refusal {
     Refusal::new(Code::FailedPrecondition, reason.as_str_name(), message)
@@ -22,10 +23,11 @@ fn because_of(reason: R, kind: &str, subject: &str, message: String) -> Refusal 
 const A_MINUTE: Duration = Duration::from_secs(60);
 
 /// No price is in force for an offer in a currency.
-pub(crate) fn price_missing(offer: &str, currency: &str) -> Refusal {
+pub(crate) fn price_missing(offer: &OfferId, currency: &str) -> Refusal {
+    let offer = offer.to_string();
     let message = format!("no price in {currency} is in force for {offer}");
-    because_of(R::PriceMissing, "PRICE", offer, message)
-        .meta("offer", offer)
+    because_of(R::PriceMissing, "PRICE", &offer, message)
+        .meta("offer", &offer)
         .meta("currency", currency)
 }
 

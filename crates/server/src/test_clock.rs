@@ -9,13 +9,13 @@ use octroi_api::testing::v1::{
     AdvanceClockRequest, Clock as ClockAnswer, GetClockRequest, SetClockRequest,
 };
 use octroi_api::r#type::v1::ErrorReason;
-use octroi_platform::call::Call;
 use octroi_platform::clock::Clock;
 use octroi_platform::db::{Db, connect, row_get};
 use octroi_platform::error::Error;
 use octroi_platform::panic::caught;
-use octroi_platform::refusal::{Refusal, Violations};
+use octroi_platform::refusal::Refusal;
 use octroi_platform::relay::RelayHandle;
+use octroi_platform::request::open;
 use octroi_platform::time::{from_proto, to_proto};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
@@ -188,7 +188,7 @@ impl ClockService for ClockApi {
         &self,
         request: Request<GetClockRequest>,
     ) -> Result<Response<ClockAnswer>, Status> {
-        Call::open(request)?;
+        open(request, |_, _| Some(()))?;
         Ok(Response::new(self.answer()))
     }
 
@@ -196,13 +196,14 @@ impl ClockService for ClockApi {
         &self,
         request: Request<SetClockRequest>,
     ) -> Result<Response<ClockAnswer>, Status> {
-        let (_, request) = Call::open(request)?;
         let farthest = self.clock.now().checked_add(FARTHEST);
         let farthest = farthest.unwrap_or(Timestamp::MAX);
-        let target = request.time.as_ref().and_then(from_proto);
-        let target = target.filter(|target| *target <= farthest);
-        let target =
-            target.ok_or_else(|| bad("time", "must be an instant, at most ten years away"))?;
+        let (_, target) = open(request, |it, fields| {
+            let target = it.time.as_ref().and_then(from_proto);
+            let target = target.filter(|target| *target <= farthest);
+            let rule = "must be an instant, at most ten years away";
+            fields.check("time", target.ok_or(rule))
+        })?;
         if target < self.clock.now() {
             return Err(Refusal::shared(
                 Code::FailedPrecondition,
@@ -218,21 +219,16 @@ impl ClockService for ClockApi {
         &self,
         request: Request<AdvanceClockRequest>,
     ) -> Result<Response<ClockAnswer>, Status> {
-        let (_, request) = Call::open(request)?;
-        let duration = request
-            .duration
-            .filter(|duration| (0..=FARTHEST.as_secs()).contains(&duration.seconds))
-            .filter(|duration| (0..1_000_000_000).contains(&duration.nanos))
-            .map(|duration| SignedDuration::new(duration.seconds, duration.nanos));
-        let duration = duration.ok_or_else(|| bad("duration", "must be from 0 to ten years"))?;
+        let (_, duration) = open(request, |it, fields| {
+            let duration = it
+                .duration
+                .filter(|duration| (0..=FARTHEST.as_secs()).contains(&duration.seconds))
+                .filter(|duration| (0..1_000_000_000).contains(&duration.nanos))
+                .map(|duration| SignedDuration::new(duration.seconds, duration.nanos));
+            fields.check("duration", duration.ok_or("must be from 0 to ten years"))
+        })?;
         self.move_to(self.clock.now() + duration).await
     }
-}
-
-fn bad(field: &str, rule: &str) -> Error {
-    let mut violations = Violations::default();
-    violations.add(field, rule);
-    Error::Invalid(violations)
 }
 
 impl ClockApi {

@@ -9,6 +9,7 @@ use tokio_postgres::Row;
 
 use crate::domain::account::Account;
 use crate::domain::order::OrderId;
+use crate::domain::price::OfferId;
 use crate::domain::quote::{Asked, Priced, Quote};
 use crate::domain::tax::{TaxRate, in_force};
 use crate::refusal::{price_missing, tax_rate_missing};
@@ -31,7 +32,7 @@ impl Quotes {
         order: Option<&OrderId>,
         lines: Vec<Asked>,
     ) -> Result<(Quote, Account), Error> {
-        let offers: Vec<&str> = lines.iter().map(|line| line.offer.as_str()).collect();
+        let offers: Vec<&OfferId> = lines.iter().map(|line| &line.offer).collect();
         let rows = self
             .db
             .query(store::quote::QUOTE, &[account, &offers, &call.now])
@@ -59,7 +60,7 @@ impl Quotes {
             .db
             .begin_work(call, store::quote::LOCK_ACCOUNT, &[account])
             .await?;
-        let offers: Vec<&str> = lines.iter().map(|line| line.offer.as_str()).collect();
+        let offers: Vec<&OfferId> = lines.iter().map(|line| &line.offer).collect();
         // Read after the wait for the lock, so that what was changed meanwhile is seen.
         let rows = tx
             .query(store::quote::QUOTE, &[account, &offers, &call.now])

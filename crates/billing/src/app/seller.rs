@@ -3,21 +3,19 @@
 use jiff::civil::{Date, date};
 use jiff::{Timestamp, tz::TimeZone};
 use octroi_calendar::day_start;
-use octroi_platform::{Call, Clock, Db, Error};
+use octroi_platform::{Call, Clock, Db, Error, Name as _};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::domain::money::{Currency, Rate};
-use crate::domain::price::{Price, PriceId, UsagePolicy};
+use crate::domain::price::{OfferId, Price, PriceId, UsagePolicy};
 use crate::domain::seller::Seller;
 use crate::domain::tax::{TaxCategory, TaxRate};
 use crate::store;
 
 /// The specimen's prices in euro cents a month, without tax. There is no set-up fee.
-const SPECIMEN_PRICES: [(&str, i64); 2] = [
-    ("offers/apps-for-business", 9_99),
-    ("offers/apps-for-enterprise", 13_99),
-];
+const SPECIMEN_PRICES: [(&str, i64); 2] =
+    [("apps-for-business", 9_99), ("apps-for-enterprise", 13_99)];
 /// From when the specimen's prices and tax are in force.
 const SINCE: Date = date(2014, 1, 1);
 /// France's standard rate of VAT since 2014.
@@ -71,11 +69,13 @@ impl Sellers {
             store::price::offers_from(&tx, euro, valid_from),
             store::tax::countries_from(&tx, SINCE),
         )?;
-        for (offer, monthly) in SPECIMEN_PRICES {
-            if sold.iter().all(|known| known != offer) {
+        let specimens = SPECIMEN_PRICES.into_iter();
+        for (offer, monthly) in specimens.filter_map(|(id, it)| Some((OfferId::of(&[id])?, it))) {
+            if !sold.contains(&offer) {
+                let after = offer.to_string();
                 let price = specimen_price(offer, euro, monthly, valid_from);
                 store::price::insert(&mut tx, &price, call.now);
-                let after = json!({ "offer": offer, "currency": euro.code(), "monthly": monthly });
+                let after = json!({ "offer": after, "currency": euro.code(), "monthly": monthly });
                 tx.audit(&price.id.to_string(), None, Some(after));
             }
         }
@@ -95,10 +95,15 @@ impl Sellers {
     }
 }
 
-fn specimen_price(offer: &str, currency: Currency, monthly: i64, valid_from: Timestamp) -> Price {
+fn specimen_price(
+    offer: OfferId,
+    currency: Currency,
+    monthly: i64,
+    valid_from: Timestamp,
+) -> Price {
     Price {
         id: PriceId(Uuid::now_v7()),
-        offer: offer.to_owned(),
+        offer,
         currency,
         monthly,
         setup: 0,

@@ -11,7 +11,7 @@ use super::account::{Account, Locale};
 use super::address::Address;
 use super::money::{Currency, Rate, add, ratio, sum};
 use super::order::OrderId;
-use super::price::{PriceId, UsagePolicy};
+use super::price::{OfferId, PriceId, UsagePolicy};
 use super::seller::{Seller, SellerId};
 use super::tax::TaxCategory;
 use super::usage::DayUse;
@@ -97,8 +97,7 @@ pub struct Consumption {
 pub struct Item {
     /// What is charged, for people, in the account's language.
     pub description: String,
-    /// Resource name of the offer.
-    pub offer: String,
+    pub offer: OfferId,
     /// The consumption that it charges; none for a set-up fee.
     pub consumption: Option<Consumption>,
     /// How much, from 1.
@@ -269,7 +268,7 @@ pub(crate) mod tests {
         };
         Line::try_from(Item {
             description: String::new(),
-            offer: "offers/a".into(),
+            offer: OfferId::of(&["a"]).unwrap(),
             consumption: None,
             quantity,
             unit_price,

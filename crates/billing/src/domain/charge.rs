@@ -10,7 +10,7 @@ use octroi_platform::refusal::Refusal;
 use super::account::{Account, Locale};
 use super::bill::{Applied, Consumption, Item, Line};
 use super::mention::month_name;
-use super::price::{Price, PriceId, UsagePolicy};
+use super::price::{OfferId, Price, PriceId, UsagePolicy};
 use super::settlement::OrderCharge;
 use super::tax::{TaxRate, in_force};
 use super::usage::Usage;
@@ -50,8 +50,7 @@ impl MonthSpan {
 pub struct Billed {
     /// Group id.
     pub group: String,
-    /// Resource name of the offer.
-    pub offer: String,
+    pub offer: OfferId,
     pub price: PriceId,
     /// How much, over every invoice.
     pub quantity: i32,
@@ -64,8 +63,7 @@ pub struct Sold {
     pub group: String,
     /// Name of the group for people.
     pub group_name: String,
-    /// Resource name of the offer.
-    pub offer: String,
+    pub offer: OfferId,
     /// Name of the offer for people.
     pub offer_name: String,
     /// When the offer entered the group, and the price that its first order quoted.
@@ -104,21 +102,21 @@ impl Knowledge<'_> {
         usage: &[Usage],
         billed: &[Billed],
     ) -> Result<MonthLines, Refusal> {
-        let sold = by_key(self.sold, |sold| (&*sold.group, &*sold.offer));
-        let before = by_key(billed, |earlier| (&*earlier.group, &*earlier.offer));
-        let mut prices: HashMap<&str, Vec<&Price>> = HashMap::new();
+        let sold = by_key(self.sold, |sold| (&*sold.group, &sold.offer));
+        let before = by_key(billed, |earlier| (&*earlier.group, &earlier.offer));
+        let mut prices: HashMap<&OfferId, Vec<&Price>> = HashMap::new();
         for price in self.prices {
             prices.entry(&price.offer).or_default().push(price);
         }
-        let used: HashSet<_> = usage.iter().map(|it| (&*it.group, &*it.offer)).collect();
+        let used: HashSet<_> = usage.iter().map(|it| (&*it.group, &it.offer)).collect();
         let mut charged = MonthLines {
             lines: Vec::new(),
             overcharged: before.keys().any(|key| !used.contains(key)),
         };
         for usage in usage {
-            let key = (&*usage.group, &*usage.offer);
+            let key = (&*usage.group, &usage.offer);
             let (sold, earlier) = (sold.get(&key).copied(), before.get(&key).copied());
-            let prices = prices.get(&*usage.offer).map_or(&[][..], Vec::as_slice);
+            let prices = prices.get(&usage.offer).map_or(&[][..], Vec::as_slice);
             let price = self.price(month.span, prices, sold, usage, earlier)?;
             let used = usage.quantity(price.policy)?;
             let before = earlier.map_or(0, |earlier| earlier.quantity);
@@ -187,7 +185,8 @@ impl Knowledge<'_> {
         quantity: i32,
     ) -> Result<Item, Refusal> {
         let group_name = sold.map_or(&usage.group, |sold| &sold.group_name);
-        let offer_name = sold.map_or(&usage.offer, |sold| &sold.offer_name);
+        let offer_name =
+            sold.map_or_else(|| usage.offer.to_string(), |sold| sold.offer_name.clone());
         let locale = self.account.locale;
         let when = month_name(month.month, locale);
         let counted = counted(price.policy, locale);
@@ -216,8 +215,8 @@ impl Knowledge<'_> {
 /// What there is by group and offer: an account may use thousands.
 fn by_key<'a, T>(
     all: &'a [T],
-    key: impl Fn(&'a T) -> (&'a str, &'a str),
-) -> HashMap<(&'a str, &'a str), &'a T> {
+    key: impl Fn(&'a T) -> (&'a str, &'a OfferId),
+) -> HashMap<(&'a str, &'a OfferId), &'a T> {
     all.iter().map(|it| (key(it), it)).collect()
 }
 
@@ -247,7 +246,8 @@ pub fn setup_lines(charge: &OrderCharge, locale: Locale) -> Result<Vec<Line>, Re
         .lines
         .iter()
         .map(|line| {
-            let offer = line.offer.strip_prefix("offers/").unwrap_or(&line.offer);
+            let offer = line.offer.to_string();
+            let offer = offer.trim_start_matches("offers/");
             Line::try_from(Item {
                 description: format!("{fee} – {offer}"),
                 offer: line.offer.clone(),

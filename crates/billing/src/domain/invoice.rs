@@ -1,11 +1,9 @@
 //! Invoices: a bill that is numbered, dated and frozen.
 
-use std::fmt;
-
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
-use octroi_platform::name::{AccountId, Name, parse_uuid};
+use octroi_platform::name::{Kind, Owned};
 use uuid::Uuid;
 
 use super::bill::{Bill, Line};
@@ -13,33 +11,15 @@ use super::mention::{Terms, mentions};
 use super::money::Currency;
 
 /// The name of an invoice: "accounts/acme/invoices/{uuid}".
+pub type InvoiceId = Owned<InvoiceKind>;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InvoiceId {
-    pub account: AccountId,
-    pub id: Uuid,
-}
+pub enum InvoiceKind {}
 
-impl Name for InvoiceId {
+impl Kind for InvoiceKind {
+    type Id = Uuid;
     const KIND: &'static str = "invoice";
-    const COLLECTIONS: &'static [&'static str] = &["accounts", "invoices"];
-
-    fn of(ids: &[&str]) -> Option<Self> {
-        let [account, id] = ids else { return None };
-        Some(Self {
-            account: AccountId::new(*account),
-            id: parse_uuid(id)?,
-        })
-    }
-
-    fn account(&self) -> Option<&str> {
-        Some(self.account.as_str())
-    }
-}
-
-impl fmt::Display for InvoiceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/invoices/{}", self.account, self.id)
-    }
+    const COLLECTION: &'static str = "invoices";
 }
 
 /// A bill about to be invoiced.

@@ -1,35 +1,27 @@
-//! Orders, which are licensing's: billing knows their names.
+//! Orders and groups, which are licensing's: billing knows their names.
 
-use std::fmt;
-
-use octroi_platform::name::{AccountId, Name};
+use octroi_platform::name::{Kind, Owned};
 
 /// The name of an order: "accounts/acme/orders/o1".
+pub type OrderId = Owned<OrderKind>;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OrderId {
-    pub account: AccountId,
-    pub id: String,
-}
+pub enum OrderKind {}
 
-impl Name for OrderId {
+impl Kind for OrderKind {
+    type Id = String;
     const KIND: &'static str = "order";
-    const COLLECTIONS: &'static [&'static str] = &["accounts", "orders"];
-
-    fn of(ids: &[&str]) -> Option<Self> {
-        let [account, id] = ids else { return None };
-        Some(Self {
-            account: AccountId::new(*account),
-            id: (*id).to_owned(),
-        })
-    }
-
-    fn account(&self) -> Option<&str> {
-        Some(self.account.as_str())
-    }
+    const COLLECTION: &'static str = "orders";
 }
 
-impl fmt::Display for OrderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/orders/{}", self.account, self.id)
-    }
+/// The name of a license group: "accounts/acme/licenseGroups/office".
+pub type GroupId = Owned<GroupKind>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupKind {}
+
+impl Kind for GroupKind {
+    type Id = String;
+    const KIND: &'static str = "license group";
+    const COLLECTION: &'static str = "licenseGroups";
 }

@@ -1,9 +1,7 @@
 //! Payments: one for each attempt of an order at which something was due.
 
-use std::fmt;
-
 use jiff::Timestamp;
-use octroi_platform::name::{AccountId, Name, parse_uuid};
+use octroi_platform::name::{Kind, Owned};
 use uuid::Uuid;
 
 use super::invoice::InvoiceId;
@@ -12,33 +10,15 @@ use super::order::OrderId;
 use super::payment_method::PaymentMethodId;
 
 /// The name of a payment: "accounts/acme/payments/{uuid}".
+pub type PaymentId = Owned<PaymentKind>;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PaymentId {
-    pub account: AccountId,
-    pub id: Uuid,
-}
+pub enum PaymentKind {}
 
-impl Name for PaymentId {
+impl Kind for PaymentKind {
+    type Id = Uuid;
     const KIND: &'static str = "payment";
-    const COLLECTIONS: &'static [&'static str] = &["accounts", "payments"];
-
-    fn of(ids: &[&str]) -> Option<Self> {
-        let [account, id] = ids else { return None };
-        Some(Self {
-            account: AccountId::new(*account),
-            id: parse_uuid(id)?,
-        })
-    }
-
-    fn account(&self) -> Option<&str> {
-        Some(self.account.as_str())
-    }
-}
-
-impl fmt::Display for PaymentId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/payments/{}", self.account, self.id)
-    }
+    const COLLECTION: &'static str = "payments";
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

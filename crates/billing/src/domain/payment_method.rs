@@ -1,41 +1,21 @@
 //! Payment methods, and the tokens that the test gateway knows.
 
-use std::fmt;
-
 use jiff::Timestamp;
-use octroi_platform::name::{AccountId, Name, parse_uuid};
+use octroi_platform::name::{Kind, Owned};
 use uuid::Uuid;
 
 use super::account::{Rule, check_text};
 
 /// The name of a payment method: "accounts/acme/paymentMethods/{uuid}".
+pub type PaymentMethodId = Owned<PaymentMethodKind>;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PaymentMethodId {
-    pub account: AccountId,
-    pub id: Uuid,
-}
+pub enum PaymentMethodKind {}
 
-impl Name for PaymentMethodId {
+impl Kind for PaymentMethodKind {
+    type Id = Uuid;
     const KIND: &'static str = "payment method";
-    const COLLECTIONS: &'static [&'static str] = &["accounts", "paymentMethods"];
-
-    fn of(ids: &[&str]) -> Option<Self> {
-        let [account, id] = ids else { return None };
-        Some(Self {
-            account: AccountId::new(*account),
-            id: parse_uuid(id)?,
-        })
-    }
-
-    fn account(&self) -> Option<&str> {
-        Some(self.account.as_str())
-    }
-}
-
-impl fmt::Display for PaymentMethodId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/paymentMethods/{}", self.account, self.id)
-    }
+    const COLLECTION: &'static str = "paymentMethods";
 }
 
 /// A token of the test gateway: how every charge of it ends.

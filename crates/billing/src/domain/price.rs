@@ -9,6 +9,31 @@ use uuid::Uuid;
 
 use super::money::Currency;
 
+/// The name of an offer, which is licensing's, as it is stored: "offers/apps-for-business".
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, FromSql, ToSql)]
+#[postgres(transparent)]
+pub struct OfferId(String);
+
+impl Name for OfferId {
+    const KIND: &'static str = "offer";
+    const COLLECTIONS: &'static [&'static str] = &["offers"];
+
+    fn of(ids: &[&str]) -> Option<Self> {
+        let [id] = ids else { return None };
+        Some(Self(format!("offers/{id}")))
+    }
+
+    fn account(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl fmt::Display for OfferId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// The name of a price: "prices/{uuid}".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromSql, ToSql)]
 #[postgres(transparent)]
@@ -77,8 +102,7 @@ impl fmt::Display for UsagePolicy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Price {
     pub id: PriceId,
-    /// Resource name of the offer: "offers/apps-for-business".
-    pub offer: String,
+    pub offer: OfferId,
     /// The currency of both amounts.
     pub currency: Currency,
     /// Minor units for one licence and calendar month.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use octroi_platform::refusal::Refusal;
 
 use super::money::{Currency, Rate, add, sum, times};
-use super::price::{Price, PriceId, UsagePolicy};
+use super::price::{OfferId, Price, PriceId, UsagePolicy};
 use super::tax::TaxCategory;
 
 /// The most lines that an order has.
@@ -15,8 +15,7 @@ pub const MOST_LICENSES: i32 = 100_000;
 /// What is asked for: licences of one offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// Resource name of the offer.
-    pub offer: String,
+    pub offer: OfferId,
     /// How many licences: 1 to [`MOST_LICENSES`].
     pub quantity: i32,
 }
@@ -24,8 +23,7 @@ pub struct Asked {
 /// What one line of an order costs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuoteLine {
-    /// Resource name of the offer.
-    pub offer: String,
+    pub offer: OfferId,
     /// How many licences.
     pub quantity: i32,
     /// Set-up fee of one licence, without tax.
@@ -176,12 +174,14 @@ impl QuoteLine {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use octroi_platform::Name as _;
     use proptest::prelude::*;
+
+    use super::*;
     use uuid::Uuid;
 
     fn priced(quantity: i32, setup: i64) -> Priced {
-        let offer = "offers/apps-for-business".to_owned();
+        let offer = OfferId::of(&["apps-for-business"]).unwrap();
         Priced {
             asked: Asked {
                 offer: offer.clone(),
@@ -226,7 +226,7 @@ mod tests {
             |quote| quote.currency = Currency::find("USD").unwrap(),
             |quote| quote.lines[0].setup_fee = 1,
             |quote| quote.lines[0].price = PriceId(Uuid::nil()),
-            |quote| quote.lines[0].offer = "offers/other".into(),
+            |quote| quote.lines[0].offer = OfferId::of(&["other"]).unwrap(),
         ];
         for change in changes {
             let mut changed = quote.clone();

@@ -7,7 +7,7 @@ use octroi_platform::name::AccountId;
 use octroi_platform::refusal::Refusal;
 use uuid::Uuid;
 
-use super::price::{PriceId, UsagePolicy};
+use super::price::{OfferId, PriceId, UsagePolicy};
 use crate::refusal::amount_overflow;
 
 /// A seat of a group: what usage counts.
@@ -24,8 +24,7 @@ pub struct Seat {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {
     pub seat: Seat,
-    /// Resource name of its offer.
-    pub offer: String,
+    pub offer: OfferId,
     /// The event that told of it.
     pub event: Uuid,
     /// From when on.
@@ -37,8 +36,7 @@ pub struct Opening {
 pub struct Entry {
     /// Group id.
     pub group: String,
-    /// Resource name of the offer.
-    pub offer: String,
+    pub offer: OfferId,
     /// Name of the offer for people.
     pub offer_name: String,
     /// When the order completed.
@@ -78,8 +76,8 @@ pub struct DayUse {
 pub struct Usage {
     /// Group id.
     pub group: String,
-    /// Resource name of the offer.
-    pub offer: String,
+    /// What was used.
+    pub offer: OfferId,
     /// How many seats were active at any time of the month.
     pub distinct: i32,
     /// The days with activity, oldest first.
@@ -103,8 +101,10 @@ impl Usage {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use jiff::civil::date;
+    use octroi_platform::Name as _;
+
+    use super::*;
 
     #[test]
     fn each_policy_counts_its_own_way() {
@@ -116,7 +116,7 @@ mod tests {
         };
         let usage = Usage {
             group: "office".into(),
-            offer: "offers/a".into(),
+            offer: OfferId::of(&["a"]).unwrap(),
             distinct: 5,
             days: vec![day(1, 3, 1, 4), day(2, 2, 2, 2)],
         };

@@ -1,16 +1,14 @@
 //! Licensing's events as facts about usage.
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use jiff::Timestamp;
 use octroi_api::event::v1 as wire;
 use octroi_api::event::v1::event::Payload;
-use octroi_platform::name::parse;
 use octroi_platform::time::from_proto;
-use octroi_platform::{AccountId, Applied, Error, Intake, Name as _, Tx};
+use octroi_platform::{AccountId, Applied, Error, Intake, Name, Tx};
 
 use crate::app::usage::{Fact, take};
-use crate::domain::order::OrderId;
-use crate::domain::price::PriceId;
+use crate::domain::order::{GroupId, OrderId};
 use crate::domain::usage::{Entry, GroupName, Opening, Seat};
 
 /// What billing does with licensing's events.
@@ -42,7 +40,7 @@ fn fact(event: &wire::Event, payload: &Payload) -> anyhow::Result<Option<(Accoun
         Payload::LicenseActivated(activated) => {
             let seat = seat(&activated.license_group, activated.seat)?;
             let opening = Opening {
-                offer: offer(&activated.offer)?,
+                offer: name(&activated.offer)?,
                 event: event.id.parse().context("its id")?,
                 seat,
                 at,
@@ -54,19 +52,19 @@ fn fact(event: &wire::Event, payload: &Payload) -> anyhow::Result<Option<(Accoun
             (seat.account.clone(), Fact::Closed { seat, at })
         }
         Payload::OrderCreated(created) => {
-            let order = order(&created.order)?;
+            let order = name::<OrderId>(&created.order)?;
             (order.account, Fact::Kept { at })
         }
         Payload::OrderCompleted(completed) => ordered(completed, at)?,
         Payload::LicenseGroupChanged(changed) => {
-            let (account, group) = group(&event.aggregate)?;
+            let group = name::<GroupId>(&event.aggregate)?;
             let name = GroupName {
-                group,
+                group: group.id,
                 display_name: changed.display_name.clone(),
                 version: changed.version,
                 at,
             };
-            (account, Fact::Named(name))
+            (group.account, Fact::Named(name))
         }
         Payload::AccountChanged(_)
         | Payload::InvoiceIssued(_)
@@ -78,57 +76,42 @@ fn fact(event: &wire::Event, payload: &Payload) -> anyhow::Result<Option<(Accoun
 }
 
 fn ordered(completed: &wire::OrderCompleted, at: Timestamp) -> anyhow::Result<(AccountId, Fact)> {
-    let (account, group) = group(&completed.license_group)?;
+    let group = name::<GroupId>(&completed.license_group)?;
     let entry = |line: &wire::OrderedLine| -> anyhow::Result<Entry> {
         Ok(Entry {
-            group: group.clone(),
-            offer: offer(&line.offer)?,
+            group: group.id.clone(),
+            offer: name(&line.offer)?,
             offer_name: line.offer_display_name.clone(),
             at,
-            price: PriceId::parse(&line.price)
-                .with_context(|| format!("{:?} is no price", line.price))?,
+            price: name(&line.price)?,
         })
     };
     let fact = Fact::Ordered {
-        order: order(&completed.order)?.id,
+        order: name::<OrderId>(&completed.order)?.id,
         entries: completed
             .lines
             .iter()
             .map(entry)
             .collect::<Result<_, _>>()?,
         name: GroupName {
-            group: group.clone(),
+            group: group.id.clone(),
             display_name: completed.group_display_name.clone(),
             version: 0,
             at,
         },
     };
-    Ok((account, fact))
+    Ok((group.account, fact))
 }
 
-fn seat(name: &str, number: i32) -> anyhow::Result<Seat> {
-    let (account, group) = group(name)?;
+fn seat(group: &str, number: i32) -> anyhow::Result<Seat> {
+    let group = name::<GroupId>(group)?;
     Ok(Seat {
-        account,
-        group,
+        account: group.account,
+        group: group.id,
         number,
     })
 }
 
-/// Account and id of a group's resource name.
-fn group(name: &str) -> anyhow::Result<(AccountId, String)> {
-    parse(name, ["accounts", "licenseGroups"])
-        .map(|[account, group]| (AccountId::new(account), group.to_owned()))
-        .with_context(|| format!("{name:?} is no license group"))
-}
-
-fn order(name: &str) -> anyhow::Result<OrderId> {
-    OrderId::parse(name).with_context(|| format!("{name:?} is no order"))
-}
-
-fn offer(name: &str) -> anyhow::Result<String> {
-    match parse(name, ["offers"]) {
-        Some(_) => Ok(name.to_owned()),
-        None => Err(anyhow!("{name:?} is no offer")),
-    }
+fn name<N: Name>(given: &str) -> anyhow::Result<N> {
+    N::parse(given).with_context(|| format!("{given:?} is no {}", N::KIND))
 }

@@ -13,6 +13,7 @@ use prost::Message as _;
 use crate::domain::bill::{Bill, Line};
 use crate::domain::invoice::{Shown, ShownLine};
 use crate::domain::money::{Currency, Money};
+use crate::domain::order::GroupId;
 use crate::domain::usage::DayUse;
 
 /// The list's method.
@@ -160,7 +161,7 @@ fn to_wire(account: &AccountId, currency: Currency, line: &Line) -> wire::Invoic
     let amount = |minor| Some(Money::new(minor, currency).into());
     let mut shown = wire::InvoiceLine {
         description: item.description.clone(),
-        offer: item.offer.clone(),
+        offer: item.offer.to_string(),
         quantity: item.quantity,
         unit_price: amount(item.unit_price),
         price_base_quantity: item.base_quantity,
@@ -170,7 +171,11 @@ fn to_wire(account: &AccountId, currency: Currency, line: &Line) -> wire::Invoic
         ..wire::InvoiceLine::default()
     };
     if let Some(consumption) = &item.consumption {
-        shown.license_group = format!("{account}/licenseGroups/{}", consumption.group);
+        shown.license_group = GroupId {
+            account: account.clone(),
+            id: consumption.group.clone(),
+        }
+        .to_string();
         shown.group_display_name = consumption.group_name.clone();
         shown.usage_policy = wire::UsagePolicy::from(consumption.policy).into();
         shown.month = consumption.month.to_string();

@@ -6,7 +6,7 @@ use octroi_platform::{Name as _, Violations};
 
 use super::money;
 use crate::domain::money::{Currency, Money, Rate};
-use crate::domain::price::{PriceId, UsagePolicy};
+use crate::domain::price::{OfferId, PriceId, UsagePolicy};
 use crate::domain::quote::{Asked, MOST_LICENSES, MOST_LINES, Quote, QuoteLine};
 use crate::domain::tax::TaxCategory;
 
@@ -21,21 +21,23 @@ impl From<UsagePolicy> for wire::UsagePolicy {
 }
 
 /// What is to be quoted.
-pub fn asked(lines: Vec<wire::QuotedLine>, violations: &mut Violations) -> Vec<Asked> {
+pub fn asked(lines: Vec<wire::QuotedLine>, violations: &mut Violations) -> Option<Vec<Asked>> {
     check_count(lines.len(), "lines", violations);
-    for (at, line) in lines.iter().enumerate() {
-        check_line(
+    let asked = |(at, line): (usize, wire::QuotedLine)| {
+        let offer = line_offer(
             &format!("lines[{at}]"),
             &line.offer,
             line.quantity,
             violations,
         );
-    }
-    let asked = |line: wire::QuotedLine| Asked {
-        offer: line.offer,
-        quantity: line.quantity,
+        Some(Asked {
+            offer: offer?,
+            quantity: line.quantity,
+        })
     };
-    lines.into_iter().map(asked).collect()
+    // Each is read before the first bad one ends it.
+    let lines: Vec<_> = lines.into_iter().enumerate().map(asked).collect();
+    lines.into_iter().collect()
 }
 
 /// A frozen quote that comes back.
@@ -108,7 +110,7 @@ impl Amounts<'_> {
     }
 
     fn line(&mut self, field: &str, line: wire::QuoteLine) -> Option<QuoteLine> {
-        check_line(field, &line.offer, line.quantity, self.violations);
+        let offer = line_offer(field, &line.offer, line.quantity, self.violations);
         let setup_fee = self.read(&format!("{field}.setup_fee"), line.setup_fee.as_ref());
         let setup_amount = self.read(&format!("{field}.setup_amount"), line.setup_amount.as_ref());
         let monthly = self.read(
@@ -127,7 +129,7 @@ impl Amounts<'_> {
             .violations
             .check(&format!("{field}.usage_policy"), policy);
         Some(QuoteLine {
-            offer: line.offer,
+            offer: offer?,
             quantity: line.quantity,
             setup_fee: setup_fee?,
             setup_amount: setup_amount?,
@@ -142,7 +144,7 @@ impl From<&Quote> for wire::Quote {
     fn from(quote: &Quote) -> Self {
         let amount = |minor| Some(Money::new(minor, quote.currency).into());
         let line = |line: &QuoteLine| wire::QuoteLine {
-            offer: line.offer.clone(),
+            offer: line.offer.to_string(),
             quantity: line.quantity,
             setup_fee: amount(line.setup_fee),
             setup_amount: amount(line.setup_amount),
@@ -168,17 +170,21 @@ fn check_count(lines: usize, field: &str, violations: &mut Violations) {
     }
 }
 
-fn check_line(field: &str, offer: &str, quantity: i32, violations: &mut Violations) {
-    if octroi_platform::name::parse(offer, ["offers"]).is_none() {
-        violations.add(
-            format!("{field}.offer"),
-            "must be an offer, such as \"offers/apps-for-business\"",
-        );
-    }
+/// The offer of a line, whose quantity is checked too.
+fn line_offer(
+    field: &str,
+    offer: &str,
+    quantity: i32,
+    violations: &mut Violations,
+) -> Option<OfferId> {
+    let rule = "must be an offer, such as \"offers/apps-for-business\"";
+    let offer = OfferId::parse(offer).ok_or(rule);
+    let offer = violations.check(&format!("{field}.offer"), offer);
     if !(1..=MOST_LICENSES).contains(&quantity) {
         violations.add(
             format!("{field}.quantity"),
             format!("must be 1 to {MOST_LICENSES}"),
         );
     }
+    offer
 }

@@ -38,7 +38,7 @@ impl SettlementService for SettlementApi {
                 fields.add("order", "must be an order of the account");
             }
             let lines = quote::asked(it.lines, fields);
-            Some((account?, order, lines, it.prepaid))
+            Some((account?, order, lines?, it.prepaid))
         })?;
         if prepaid {
             return Err(Error::from(billing_mode_unavailable()).into());

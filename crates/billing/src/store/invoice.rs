@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use octroi_calendar::Span;
-use octroi_platform::{AccountId, Error, Rows, Tx, params, row_get};
+use octroi_platform::{AccountId, Error, Name as _, Rows, Tx, params, row_get};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio_postgres::Row;
@@ -14,7 +14,7 @@ use crate::domain::bill::{Applied, Bill, Charged, Consumption, Item, Line, Party
 use crate::domain::invoice::{Invoice, InvoiceId, Shown, ShownLine, State};
 use crate::domain::money::{Currency, Rate};
 use crate::domain::order::OrderId;
-use crate::domain::price::{PriceId, UsagePolicy};
+use crate::domain::price::{OfferId, PriceId, UsagePolicy};
 use crate::domain::tax::TaxCategory;
 use crate::domain::usage::DayUse;
 
@@ -228,7 +228,7 @@ fn insert_lines(tx: &mut Tx, invoices: &[Invoice]) {
             column(&lines, |(invoice, ..)| invoice.id.id),
             column(&lines, |(_, number, _)| *number),
             column(&items, |item| item.description.clone()),
-            column(&items, |item| item.offer.clone()),
+            column(&items, |item| item.offer.to_string()),
             consumption(|of| of.group.clone()),
             consumption(|of| of.group_name.clone()),
             consumption(|of| of.month.to_string()),
@@ -426,7 +426,7 @@ fn read_line(stored: StoredLine) -> Option<Line> {
     Some(Line {
         item: Item {
             description: stored.description,
-            offer: stored.offer,
+            offer: OfferId::parse(&stored.offer)?,
             consumption,
             quantity: stored.quantity,
             unit_price: stored.unit_price,

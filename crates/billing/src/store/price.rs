@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 
 use super::currency;
 use crate::domain::money::Currency;
-use crate::domain::price::{Price, PriceId, UsagePolicy};
+use crate::domain::price::{OfferId, Price, PriceId, UsagePolicy};
 
 /// The columns that [`from_row`] reads, of a price under the alias `p`.
 macro_rules! price_columns {
@@ -52,7 +52,7 @@ pub async fn offers_from(
     tx: &Tx,
     currency: Currency,
     valid_from: Timestamp,
-) -> Result<Vec<String>, Error> {
+) -> Result<Vec<OfferId>, Error> {
     let rows = tx
         .query(
             "-- offers_from

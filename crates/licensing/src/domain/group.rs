@@ -1,12 +1,10 @@
 //! Groups of licences: what a customer orders, renews and terminates.
 
-use std::fmt::{self, Display};
-
 use jiff::Timestamp;
 use jiff::civil::Date;
 use octroi_calendar::Zones;
 use octroi_platform::error::Error;
-use octroi_platform::name::{AccountId, Name};
+use octroi_platform::name::{Kind, Owned};
 
 use crate::domain::offer::OfferId;
 use crate::domain::order::{NewGroup, Order};
@@ -15,33 +13,15 @@ use crate::domain::termination::{Termination, TerminationRequest};
 use crate::refusal::{self, Refusal};
 
 /// Which group: "accounts/acme/licenseGroups/office".
+pub(crate) type GroupId = Owned<GroupKind>;
+
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct GroupId {
-    pub(crate) account: AccountId,
-    pub(crate) id: String,
-}
+pub(crate) enum GroupKind {}
 
-impl Name for GroupId {
+impl Kind for GroupKind {
+    type Id = String;
     const KIND: &'static str = "license group";
-    const COLLECTIONS: &'static [&'static str] = &["accounts", "licenseGroups"];
-
-    fn of(ids: &[&str]) -> Option<Self> {
-        let [account, id] = ids else { return None };
-        Some(Self {
-            account: AccountId::new(*account),
-            id: (*id).to_owned(),
-        })
-    }
-
-    fn account(&self) -> Option<&str> {
-        Some(self.account.as_str())
-    }
-}
-
-impl Display for GroupId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/licenseGroups/{}", self.account, self.id)
-    }
+    const COLLECTION: &'static str = "licenseGroups";
 }
 
 /// A set of licences with one renewal period and one life.

@@ -1,9 +1,7 @@
 //! Orders: asked for, quoted, paid; only then do the licences exist.
 
-use std::fmt::{self, Display};
-
 use jiff::{SignedDuration, Timestamp};
-use octroi_platform::name::{AccountId, Name};
+use octroi_platform::name::{Kind, Owned};
 
 use crate::domain::group::GroupId;
 use crate::domain::offer::OfferId;
@@ -14,33 +12,15 @@ use crate::refusal::{self, Refusal};
 const TO_BE_PAID: SignedDuration = SignedDuration::from_hours(24);
 
 /// Which order: "accounts/acme/orders/first".
+pub(crate) type OrderId = Owned<OrderKind>;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OrderId {
-    pub(crate) account: AccountId,
-    pub(crate) id: String,
-}
+pub(crate) enum OrderKind {}
 
-impl Name for OrderId {
+impl Kind for OrderKind {
+    type Id = String;
     const KIND: &'static str = "order";
-    const COLLECTIONS: &'static [&'static str] = &["accounts", "orders"];
-
-    fn of(ids: &[&str]) -> Option<Self> {
-        let [account, id] = ids else { return None };
-        Some(Self {
-            account: AccountId::new(*account),
-            id: (*id).to_owned(),
-        })
-    }
-
-    fn account(&self) -> Option<&str> {
-        Some(self.account.as_str())
-    }
-}
-
-impl Display for OrderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/orders/{}", self.account, self.id)
-    }
+    const COLLECTION: &'static str = "orders";
 }
 
 /// A request for licences.

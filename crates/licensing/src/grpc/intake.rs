@@ -2,7 +2,7 @@
 
 use octroi_api::event::v1::Event;
 use octroi_api::event::v1::event::Payload;
-use octroi_platform::{AccountId, Applied, Error, Intake, Tx, name};
+use octroi_platform::{AccountId, Applied, Error, Intake, Name as _, Tx};
 
 use crate::billing::account_of;
 use crate::store;
@@ -20,10 +20,12 @@ impl Intake for LicensingIntake {
     ) -> Result<Applied, Error> {
         match payload {
             Payload::AccountChanged(changed) => {
-                let id = AccountId::new(name::account_of(&event.account));
-                let account = account_of(id, changed.clone()).ok_or_else(|| {
-                    Error::Internal(anyhow::anyhow!("billing sent an account that is not valid"))
-                })?;
+                let account = AccountId::parse(&event.account)
+                    .and_then(|id| account_of(id, changed.clone()))
+                    .ok_or_else(|| {
+                        let what = "billing sent an account that is not valid";
+                        Error::Internal(anyhow::anyhow!(what))
+                    })?;
                 store::account::save(tx, account);
                 Ok(Applied::Done)
             }

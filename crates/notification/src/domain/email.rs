@@ -1,10 +1,9 @@
 //! The states of an e-mail and of the password that it may carry.
 
-use std::fmt::{self, Display};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use octroi_platform::name::{AccountId, Name, parse_uuid};
+use octroi_platform::name::{Kind, Owned};
 use octroi_platform::text::is_unseen;
 use uuid::Uuid;
 
@@ -19,31 +18,15 @@ pub const SECRET_LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
 const LONGEST_ERROR: usize = 500;
 
 /// The name of an e-mail.
+pub type EmailId = Owned<EmailKind>;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EmailId {
-    pub account: AccountId,
-    pub id: Uuid,
-}
+pub enum EmailKind {}
 
-impl Name for EmailId {
+impl Kind for EmailKind {
+    type Id = Uuid;
     const KIND: &'static str = "email";
-    const COLLECTIONS: &'static [&'static str] = &["accounts", "emails"];
-
-    fn of(ids: &[&str]) -> Option<Self> {
-        let [account, id] = ids else { return None };
-        let (account, id) = (AccountId::new(*account), parse_uuid(id)?);
-        Some(Self { account, id })
-    }
-
-    fn account(&self) -> Option<&str> {
-        Some(self.account.as_str())
-    }
-}
-
-impl Display for EmailId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/emails/{}", self.account, self.id)
-    }
+    const COLLECTION: &'static str = "emails";
 }
 
 /// A message to a customer.
@@ -279,6 +262,8 @@ fn shortened(error: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use octroi_platform::name::AccountId;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -8,7 +8,7 @@ use octroi_api::event::v1::{
     AccountChanged, Event, InvoiceIssued, LicenseActivated, OrderCompleted, PasswordChanged,
 };
 use octroi_api::r#type::v1::Money;
-use octroi_platform::name::parse;
+use octroi_platform::name::{Kind, Owned};
 use octroi_platform::time::from_proto;
 use octroi_platform::{AccountId, Applied, Error, Intake, Name as _, Tx};
 use tokio::sync::Notify;
@@ -126,10 +126,19 @@ fn password_changed(changed: &PasswordChanged) -> FactKind {
     }
 }
 
+/// Orders, which are licensing's.
+enum OrderKind {}
+
+impl Kind for OrderKind {
+    type Id = String;
+    const KIND: &'static str = "order";
+    const COLLECTION: &'static str = "orders";
+}
+
 fn order_completed(completed: &OrderCompleted) -> Option<FactKind> {
-    let [_, order] = parse(&completed.order, ["accounts", "orders"])?;
+    let order = Owned::<OrderKind>::parse(&completed.order)?;
     Some(FactKind::OrderCompleted(Order {
-        order: order.to_owned(),
+        order: order.id,
         group: completed.group_display_name.clone(),
         new_group: completed.new_group,
         lines: completed

@@ -8,7 +8,6 @@ use uuid::Uuid;
 
 use crate::call::Call;
 use crate::db::Params;
-use crate::name::account_of;
 use crate::new_event::{NewEvent, key};
 use crate::params;
 
@@ -45,6 +44,15 @@ pub(crate) fn audited(changes: Vec<Change>, call: &Call) -> Params {
     }
     params.extend(params![accounts, ids, resources, before, after]);
     params
+}
+
+/// The account id that a resource name begins with, or "-" where there is none.
+fn account_of(resource: &str) -> &str {
+    let mut segments = resource.split('/');
+    match (segments.next(), segments.next()) {
+        (Some("accounts"), Some(account)) if !account.is_empty() => account,
+        _ => "-",
+    }
 }
 
 /// Values for [`APPEND`].

@@ -18,10 +18,11 @@ use tracing::Instrument as _;
 use crate::call::{Call, TRACEPARENT};
 use crate::db::{Db, row_get};
 use crate::error::Error;
-use crate::name;
+use crate::name::{AccountId, Name as _};
 use crate::new_event::key;
 use crate::params;
-use crate::refusal::{Refusal, Violations};
+use crate::refusal::Refusal;
+use crate::request::open;
 use crate::time::from_proto;
 use crate::tx::{Rows, Tx};
 
@@ -56,8 +57,6 @@ pub enum Applied {
     /// Its type does not name this service. It waits: a release that names it knows what to do with it, and a mistake
     /// shows as a delivery that grows old.
     NotForUs,
-    /// It needs something that has not arrived yet. It waits.
-    NotYet(&'static str),
 }
 
 /// Serves EventIntakeService.
@@ -74,28 +73,24 @@ impl<I: Intake> EventIntakeService for IntakeApi<I> {
         &self,
         request: Request<DeliverEventsRequest>,
     ) -> Result<Response<DeliverEventsResponse>, Status> {
-        let (call, request) = Call::open(request)?;
-        let mut violations = Violations::default();
-        if request.source.is_empty() {
-            violations.add("source", "must name the service that recorded the events");
-        }
-        if request.deliveries.len() > MOST {
-            violations.add("deliveries", format!("must be at most {MOST}"));
-        }
-        let complete = request.complete_through.as_ref().map(from_proto);
-        if complete == Some(None) {
-            violations.add("complete_through", "must be an instant");
-        }
-        let held = request.held_accounts.iter();
-        let held = held.map(|name| name::parse(name, ["accounts"]).map(|[id]| id.to_owned()));
-        let held: Option<Vec<String>> = held.collect();
-        if held.as_ref().is_none_or(|held| held.len() > MOST_HELD) {
-            violations.add(
-                "held_accounts",
-                format!("must be at most {MOST_HELD} accounts"),
-            );
-        }
-        violations.finish()?;
+        let (call, (request, complete, held)) = open(request, |it, fields| {
+            if it.source.is_empty() {
+                fields.add("source", "must name the service that recorded the events");
+            }
+            if it.deliveries.len() > MOST {
+                fields.add("deliveries", format!("must be at most {MOST}"));
+            }
+            let complete = it.complete_through.as_ref().map(from_proto);
+            if complete == Some(None) {
+                fields.add("complete_through", "must be an instant");
+            }
+            let held = it.held_accounts.iter().map(|name| AccountId::parse(name));
+            let held = held.collect::<Option<Vec<_>>>();
+            let held = held.filter(|held| held.len() <= MOST_HELD);
+            let rule = format!("must be at most {MOST_HELD} accounts");
+            let held = fields.check("held_accounts", held.ok_or(rule));
+            Some((it, complete.flatten(), held?))
+        })?;
         if call.caller.subject != format!("service:{}", request.source) {
             let message = "a service delivers its own events only";
             let reason = ErrorReason::ServicesOnly;
@@ -108,7 +103,7 @@ impl<I: Intake> EventIntakeService for IntakeApi<I> {
         {
             self.intake.applied();
         }
-        if let Some(complete) = complete.flatten() {
+        if let Some(complete) = complete {
             self.db
                 .execute(
                     "-- progress
@@ -116,7 +111,7 @@ impl<I: Intake> EventIntakeService for IntakeApi<I> {
                      ON CONFLICT (source) DO UPDATE
                      SET complete_through = excluded.complete_through, held_accounts = excluded.held_accounts
                      WHERE intake_progress.complete_through <= excluded.complete_through",
-                    &[&request.source, &complete, &held.unwrap_or_default()],
+                    &[&request.source, &complete, &held],
                 )
                 .await?;
         }
@@ -269,13 +264,9 @@ impl<I: Intake> IntakeApi<I> {
         tx.write(advance, key, Rows::Exactly(1));
         let traceparent = event.traceparent.clone();
         let applied = self.intake.apply(&mut tx, event, payload, secret);
-        let waits = match TRACEPARENT.scope(traceparent, applied).await? {
-            Applied::Done => None,
-            Applied::NotForUs => Some("events of its type are not for this service"),
-            Applied::NotYet(why) => Some(why),
-        };
-        if let Some(why) = waits {
+        if TRACEPARENT.scope(traceparent, applied).await? == Applied::NotForUs {
             tx.rollback().await;
+            let why = "events of its type are not for this service";
             return Ok(outcome(Outcome::Waiting, why));
         }
         match tx.commit_work().await {

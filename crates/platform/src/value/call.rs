@@ -126,7 +126,7 @@ impl Call {
     ///
     /// # Errors
     /// [`Error::Internal`] when the request did not come through the shell.
-    pub fn open<M: octroi_api::Request>(request: Request<M>) -> Result<(Self, M), Error> {
+    pub(crate) fn open<M: octroi_api::Request>(request: Request<M>) -> Result<(Self, M), Error> {
         let (metadata, mut extensions, mut message) = request.into_parts();
         let mut call: Self = extensions
             .remove()

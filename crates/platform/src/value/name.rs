@@ -1,26 +1,12 @@
 //! Resource names, ids and etags.
 
 use std::fmt::{self, Display};
+use std::str::FromStr;
 
 use postgres_types::{FromSql, ToSql};
 use uuid::Uuid;
 
 use crate::error::Error;
-
-/// Splits a resource name by its collections: `parse("accounts/a/orders/b", ["accounts", "orders"])` is
-/// `Some(["a", "b"])`. No id is empty, longer than 63, or of other characters than a-z, 0-9 and -, of which every id is
-/// made, whoever chose it.
-pub fn parse<'a, const N: usize>(name: &'a str, collections: [&str; N]) -> Option<[&'a str; N]> {
-    let mut segments = name.split('/');
-    let mut ids = [""; N];
-    for (id, collection) in ids.iter_mut().zip(collections) {
-        if segments.next()? != collection {
-            return None;
-        }
-        *id = segments.next().filter(|id| may_be_id(id))?;
-    }
-    segments.next().is_none().then_some(ids)
-}
 
 /// A resource's name, as its type: what it names cannot be mixed up with anything else. It is displayed as it is written
 /// on the wire, such as "accounts/acme/orders/first".
@@ -104,6 +90,50 @@ impl Display for AccountId {
     }
 }
 
+/// A kind of resource that belongs to an account.
+pub trait Kind {
+    /// The type of its ids.
+    type Id: FromStr + Display;
+    /// What it is, for people: "order".
+    const KIND: &'static str;
+    /// Its collection: "orders".
+    const COLLECTION: &'static str;
+}
+
+/// The name of what belongs to an account: "accounts/acme/orders/first".
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owned<K: Kind> {
+    /// The account that it belongs to.
+    pub account: AccountId,
+    /// Its id in the account.
+    pub id: K::Id,
+}
+
+impl<K: Kind> Name for Owned<K> {
+    const KIND: &'static str = K::KIND;
+    const COLLECTIONS: &'static [&'static str] = &["accounts", K::COLLECTION];
+
+    /// None where the id is not written as it is displayed.
+    fn of(ids: &[&str]) -> Option<Self> {
+        let [account, given] = ids else { return None };
+        let id = given.parse::<K::Id>().ok()?;
+        (id.to_string() == *given).then_some(Self {
+            account: AccountId::new(*account),
+            id,
+        })
+    }
+
+    fn account(&self) -> Option<&str> {
+        Some(self.account.as_str())
+    }
+}
+
+impl<K: Kind> Display for Owned<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.account, K::COLLECTION, self.id)
+    }
+}
+
 /// Whether a resource can have this id at all, be it chosen, a number or a UUID.
 pub(crate) fn may_be_id(id: &str) -> bool {
     (1..=63).contains(&id.len())
@@ -141,38 +171,52 @@ pub fn check_etag(given: &str, version: i64, name: &impl Display) -> Result<(), 
     }
 }
 
-/// The account id that a resource name begins with, or "-" where there is none.
-pub fn account_of(resource: &str) -> &str {
-    let mut segments = resource.split('/');
-    match (segments.next(), segments.next()) {
-        (Some("accounts"), Some(account)) if !account.is_empty() => account,
-        _ => "-",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[derive(Debug, PartialEq)]
+    enum OrderKind {}
+
+    impl Kind for OrderKind {
+        type Id = String;
+        const KIND: &'static str = "order";
+        const COLLECTION: &'static str = "orders";
+    }
+
+    #[derive(Debug, PartialEq)]
+    enum EventKind {}
+
+    impl Kind for EventKind {
+        type Id = Uuid;
+        const KIND: &'static str = "event";
+        const COLLECTION: &'static str = "events";
+    }
+
     #[test]
     fn names_hold_ids_alone() {
-        let collections = ["accounts", "orders"];
-        assert_eq!(
-            parse("accounts/a/orders/7-", collections),
-            Some(["a", "7-"])
-        );
+        let order = Owned::<OrderKind>::parse("accounts/a/orders/7-").unwrap();
+        assert_eq!((order.account.as_str(), &*order.id), ("a", "7-"));
+        assert_eq!(order.to_string(), "accounts/a/orders/7-");
+        assert_eq!(order.account(), Some("a"));
         let long = format!("accounts/{}/orders/b", "a".repeat(64));
         for wrong in [
             "accounts//orders/b",
             "accounts/a/orders",
             "accounts/a/orders/b/",
+            "accounts/a/events/b",
             "accounts/A/orders/b",
             "accounts/a\0/orders/b",
             "accounts/é/orders/b",
             &long,
         ] {
-            assert_eq!(parse(wrong, collections), None, "{wrong:?}");
+            assert_eq!(Owned::<OrderKind>::parse(wrong), None, "{wrong:?}");
         }
+        // A UUID is written in one way.
+        let id = "7d1a0a54-0000-4000-8000-00000000000a";
+        let event = |id: &str| Owned::<EventKind>::parse(&format!("accounts/a/events/{id}"));
+        assert_eq!(event(id).unwrap().id.to_string(), id);
+        assert_eq!(event(&id.replace('-', "")), None);
         let canonical = "7d1a0a54-0000-4000-8000-00000000000A";
         assert!(parse_uuid(canonical).is_some());
         for wrong in [

@@ -20,7 +20,7 @@ fn at(text: &str) -> Timestamp {
 fn price(id: u128, monthly: i64, policy: UsagePolicy, valid_from: &str) -> Price {
     Price {
         id: PriceId(Uuid::from_u128(id)),
-        offer: "offers/a".into(),
+        offer: OfferId::of(&["a"]).unwrap(),
         currency: euro(),
         monthly,
         setup: 0,
@@ -53,7 +53,7 @@ fn usage(peaks: &[i32]) -> Usage {
     };
     Usage {
         group: "office".into(),
-        offer: "offers/a".into(),
+        offer: OfferId::of(&["a"]).unwrap(),
         distinct: peaks.iter().copied().max().unwrap_or(0),
         days: (1..).zip(peaks).map(day).collect(),
     }
@@ -63,7 +63,7 @@ fn sold(at_text: &str, price: u128) -> Sold {
     Sold {
         group: "office".into(),
         group_name: "Office".into(),
-        offer: "offers/a".into(),
+        offer: OfferId::of(&["a"]).unwrap(),
         offer_name: "Apps".into(),
         entry: Some((at(at_text), PriceId(Uuid::from_u128(price)))),
     }
@@ -126,7 +126,7 @@ fn nothing_is_assumed() {
     let rates = [rate(200_000, date(2026, 11, 30))];
     assert_eq!(
         charge(&late, &[], &rates, &[]),
-        Err(price_missing("offers/a", "EUR"))
+        Err(price_missing(&OfferId::of(&["a"]).unwrap(), "EUR"))
     );
     let prices = [price(1, 900, UsagePolicy::Peak, "2026-01-01T00:00:00Z")];
     assert!(charge(&prices, &[], &rates, &[]).is_ok());
@@ -189,7 +189,7 @@ fn late_usage_is_charged_by_its_difference_at_the_price_of_then() {
     let rates = [rate(200_000, date(2014, 1, 1))];
     let billed = |quantity| Billed {
         group: "office".into(),
-        offer: "offers/a".into(),
+        offer: OfferId::of(&["a"]).unwrap(),
         price: PriceId(Uuid::from_u128(1)),
         quantity,
     };
@@ -236,7 +236,7 @@ fn a_month_is_overcharged_by_any_line_that_is() {
     other.group = "factory".into();
     let billed = |group: &str, quantity| Billed {
         group: group.into(),
-        offer: "offers/a".into(),
+        offer: OfferId::of(&["a"]).unwrap(),
         price: PriceId(Uuid::from_u128(1)),
         quantity,
     };
