@@ -1,0 +1,89 @@
+//! What Octroi costs. Every figure stands beside its floor, which is measured in the same run on the same machine: the
+//! ratio between the two is what a change may not make worse; the figures alone say only how fast the machine is.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a measurement that cannot go on stops the bench"
+)]
+
+mod calls;
+mod fill;
+mod growth;
+mod load;
+mod naive;
+mod relay;
+mod report;
+mod run;
+mod statement;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::report::Report;
+use crate::run::Run;
+
+/// Measures Octroi against its floors: the same SQL by pgbench, a bare tonic server, the naive server.
+#[derive(Parser)]
+#[command(name = "octroi-bench")]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+    /// How much to measure.
+    #[arg(long, value_enum, default_value_t = Size::Full, global = true)]
+    size: Size,
+    /// Directory for the report as JSON, one file a bench.
+    #[arg(long, value_name = "DIR", global = true)]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Subcommand)]
+enum Bench {
+    /// Calls one by one: a read beside the naive server and a bare echo, writes beside pgbench.
+    Calls,
+    /// What a call costs among many licences, beside the same among few.
+    Growth,
+    /// Facts on their way to the other services, at rest and under load.
+    Relay,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Size {
+    /// Enough to see that the bench works; its figures say nothing.
+    Small,
+    /// What the README's tables come from.
+    Full,
+}
+
+impl Size {
+    fn pick<T>(self, small: T, full: T) -> T {
+        match self {
+            Self::Small => small,
+            Self::Full => full,
+        }
+    }
+}
+
+fn main() {
+    let cli = Cli::parse();
+    let name = match cli.bench {
+        Bench::Calls => "calls",
+        Bench::Growth => "growth",
+        Bench::Relay => "relay",
+    };
+    let run = Run::start(cli.size);
+    let mut report = Report::new(name, &run);
+    match cli.bench {
+        Bench::Calls => calls::measure(&run, &mut report),
+        Bench::Growth => growth::measure(&run, &mut report),
+        Bench::Relay => relay::measure(&run, &mut report),
+    }
+    run.stop();
+    print!("{report}");
+    if let Some(directory) = cli.out {
+        report.write(&directory);
+    }
+}
