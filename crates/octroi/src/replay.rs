@@ -44,10 +44,17 @@ pub async fn run(admin: &Config) -> anyhow::Result<Vec<String>> {
     let mut replayed = Vec::new();
     for source in ServiceName::ALL {
         let again = format!(
-            "UPDATE {source}.delivery
-             SET parked = false, refusals = 0, attempts = 0, due_at = clock_timestamp()
-             WHERE parked
-             RETURNING concat_ws(' ', '{source}', subscriber, aggregate, sequence, last_error)"
+            "WITH dead AS (
+                 UPDATE {source}.delivery
+                 SET parked = false, refusals = 0, attempts = 0, due_at = now()
+                 WHERE parked RETURNING *
+             ), behind AS (
+                 UPDATE {source}.delivery d SET due_at = now() + (d.sequence - dead.sequence) * interval '1 microsecond'
+                 FROM dead
+                 WHERE d.account = dead.account AND d.subscriber = dead.subscriber AND d.aggregate = dead.aggregate
+                   AND NOT d.parked AND d.sequence > dead.sequence
+             )
+             SELECT concat_ws(' ', '{source}', subscriber, aggregate, sequence, last_error) FROM dead"
         );
         for row in client.query(&again, &[]).await? {
             replayed.push(row.try_get(0)?);

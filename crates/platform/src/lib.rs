@@ -12,7 +12,7 @@ mod trust;
 mod value;
 
 pub use db::{change, migrate, tx};
-pub use event::{check, event_service, intake, relay};
+pub use event::{check, event_service, intake, lease, relay};
 pub use trust::{auth, jwk, peer};
 pub use value::{
     call, clock, error, limits, name, page, panic, refusal, request, seal, text, time, work,

@@ -7,9 +7,13 @@ use octroi_api::event::v1::event_intake_service_server::{
 use octroi_api::event::v1::{
     DeliverEventsRequest, DeliverEventsResponse, Delivery, DeliveryOutcome,
 };
+use octroi_platform::db::BY_KEY;
+use octroi_platform::lease::{CLAIM, DUE, TAKEN};
 use octroi_tests::harness::{BUSINESS, Customer, Installation, ServiceName, eventually};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
+use tokio_postgres::types::ToSql;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -179,14 +183,14 @@ async fn whoever_lost_one_leaves_its_next_holder_alone() {
         assert_eq!(next.deliveries, slow.deliveries);
         let before = written(&octroi, &license).await;
         assert!(before.len() == 1 && before[0].0.is_some(), "{before:?}");
-        // Whoever lost it goes on with this one, when all that it has to write is written.
-        due(&octroi, &acme, ending + 2..=ending + 2).await;
         match ending {
             0 => slow.answers(Outcome::Refused),
             1 => slow.fails(Status::invalid_argument("it cannot be read")),
             2 => slow.fails(Status::unavailable("it is gone")),
             _ => slow.answers(Outcome::Applied),
         }
+        // Whoever lost it goes on with this one, when all that it has to write is written.
+        due(&octroi, &acme, ending + 2..=ending + 2).await;
         let other = inbound.delivery().await;
         assert_eq!(other.deliveries.len(), 1, "ending {ending}: two hold it");
         assert_ne!(other.deliveries, next.deliveries, "ending {ending}");
@@ -238,5 +242,70 @@ async fn a_delivery_in_pieces_renews_what_it_holds() {
             octroi.undelivered().await == 3
         })
         .await;
+    octroi.abandon().await;
+}
+
+/// How many deliveries wait, how many are looked for, and the pages that each of those may cost.
+const QUEUE: i64 = 100_000;
+const LIMIT: i64 = 10;
+const PAGES_EACH: i64 = 16;
+
+/// The statements of a lease read and write no more than they take, however much waits, and though the planner was told
+/// that nothing does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_queue_is_not_read_whole() {
+    let mut octroi = Installation::start().await;
+    for service in ServiceName::ALL {
+        octroi.stop(service).await;
+    }
+    let fill = format!(
+        "SET search_path = licensing;
+         ALTER TABLE delivery SET (autovacuum_enabled = false);
+         ALTER TABLE event SET (autovacuum_enabled = false);
+         ANALYZE delivery, event;
+         INSERT INTO event (account, id, type, aggregate, sequence, effective_at, recorded_at, body)
+         SELECT 'a' || g % 1000, gen_random_uuid(), 'x', 'accounts/x/' || g, 1, now(), now(), ''
+         FROM generate_series(1, {QUEUE}) g;
+         INSERT INTO delivery (account, subscriber, aggregate, sequence, event_id, effective_at)
+         SELECT account, 'billing', aggregate, sequence, id, effective_at FROM event"
+    );
+    octroi.sql.batch_execute(&fill).await.unwrap();
+    // And as many that are not due, behind one that is put off.
+    let behind = format!(
+        "INSERT INTO delivery (account, subscriber, aggregate, sequence, previous_sequence, event_id, effective_at, due_at)
+         SELECT 'b', 'billing', 'accounts/b', g, g - 1, gen_random_uuid(), now(), now() + g * interval '1 hour'
+         FROM generate_series(1, {QUEUE}) g"
+    );
+    octroi.sql.batch_execute(&behind).await.unwrap();
+
+    let found = octroi.sql.query(DUE, &[&"billing", &LIMIT]).await.unwrap();
+    let column = |name| {
+        found
+            .iter()
+            .map(|row| row.get(name))
+            .collect::<Vec<String>>()
+    };
+    let (accounts, aggregates) = (column("account"), column("aggregate"));
+    let sequences: Vec<i64> = found.iter().map(|row| row.get("sequence")).collect();
+    assert_eq!(sequences, [1; 10]);
+    let token = Uuid::now_v7();
+    let of: [&(dyn ToSql + Sync); 5] = [&"billing", &accounts, &aggregates, &sequences, &token];
+    let statements: [(&str, &str, &[&(dyn ToSql + Sync)]); 3] = [
+        ("BEGIN", DUE, &[&"billing", &LIMIT]),
+        (BY_KEY, CLAIM, &of),
+        (BY_KEY, TAKEN, &of),
+    ];
+    for (begin, sql, params) in statements {
+        octroi.sql.batch_execute(begin).await.unwrap();
+        let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}");
+        let plan: Value = octroi.sql.query_one(&explain, params).await.unwrap().get(0);
+        octroi.sql.batch_execute("COMMIT").await.unwrap();
+        let read = |kind: &str| plan[0]["Plan"][kind].as_i64().unwrap();
+        let pages = read("Shared Hit Blocks") + read("Shared Read Blocks");
+        assert!(pages <= LIMIT * PAGES_EACH, "{pages} pages: {plan:#}");
+    }
+    let left = "SELECT count(*) FROM delivery WHERE account <> 'b'";
+    let left: i64 = octroi.sql.query_one(left, &[]).await.unwrap().get(0);
+    assert_eq!(left, QUEUE - LIMIT, "what was claimed is taken");
     octroi.abandon().await;
 }

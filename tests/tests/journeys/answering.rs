@@ -19,11 +19,14 @@ const COUNTED: usize = 20;
 /// follower. Whatever else it does by itself comes too seldom to be in the way of every call.
 const BACKGROUND: &[&str] = &[
     "lease",
+    "claim_delivery",
+    "aside",
     "fetch",
     "claim_attempt",
     "lease_settlement",
     "earliest_period_end",
     "undelivered",
+    "dead",
     "taken",
     "give_back",
     "put_off",

@@ -3,5 +3,6 @@
 pub mod check;
 pub mod event_service;
 pub mod intake;
+pub mod lease;
 pub(crate) mod progress;
 pub mod relay;
