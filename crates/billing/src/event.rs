@@ -1,4 +1,4 @@
-//! What billing publishes: its nouns as the facts of the event log.
+//! The events that billing publishes.
 
 use jiff::Timestamp;
 use octroi_api::event::v1::event::Payload;
@@ -12,8 +12,8 @@ use crate::domain::invoice::{Invoice, State};
 use crate::domain::money::Money;
 use crate::domain::payment::{Payment, PaymentState};
 
-/// The account as others need it. `previous_email` is the contact before this change, when that changed.
-pub fn account_snapshot(account: &Account, previous_email: Option<&str>) -> AccountChanged {
+/// The account's snapshot for other services. `previous_email` is the contact before this change, when that changed.
+pub(crate) fn account_snapshot(account: &Account, previous_email: Option<&str>) -> AccountChanged {
     AccountChanged {
         version: account.version,
         legal_name: account.legal_name.clone(),
@@ -33,13 +33,17 @@ pub fn account_snapshot(account: &Account, previous_email: Option<&str>) -> Acco
 }
 
 /// An account is new or changed.
-pub fn account_changed(account: &Account, previous_email: Option<&str>, at: Timestamp) -> NewEvent {
+pub(crate) fn account_changed(
+    account: &Account,
+    previous_email: Option<&str>,
+    at: Timestamp,
+) -> NewEvent {
     let payload = Payload::AccountChanged(account_snapshot(account, previous_email));
     NewEvent::new(account.id.as_str(), account.id.to_string(), at, payload)
 }
 
-/// A payment came to its definite end; none while it has not.
-pub fn payment_settled(payment: &Payment) -> Option<NewEvent> {
+/// A payment's outcome; none while it is not definite.
+pub(crate) fn payment_settled(payment: &Payment) -> Option<NewEvent> {
     let (at, decline_reason) = match &payment.state {
         PaymentState::Processing => return None,
         PaymentState::Succeeded { at, .. } => (*at, None),
@@ -61,7 +65,7 @@ pub fn payment_settled(payment: &Payment) -> Option<NewEvent> {
 }
 
 /// An invoice was numbered and frozen.
-pub fn invoice_issued(invoice: &Invoice) -> NewEvent {
+pub(crate) fn invoice_issued(invoice: &Invoice) -> NewEvent {
     let bill = &invoice.bill;
     let payload = Payload::InvoiceIssued(InvoiceIssued {
         invoice: invoice.id.to_string(),

@@ -153,27 +153,28 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
         let db = measured.clone();
         Box::pin(async move { store::bill_run::outcomes(&db).await })
     });
-    let accounts = AccountApi(Accounts {
+    let accounts = Accounts {
         db: db.clone(),
         seller: seller.map(|seller| seller.id).or(specimen),
-    });
-    let payment_methods = PaymentMethodApi(PaymentMethods { db: db.clone() });
-    let payments = PaymentApi(Payments { db: db.clone() });
-    let settlements = SettlementApi {
-        quotes: Quotes { db: db.clone() },
-        settlements,
     };
-    let invoices = InvoiceApi(Invoices {
+    let payment_methods = PaymentMethods { db: db.clone() };
+    let payments = Payments { db: db.clone() };
+    let quotes = Quotes { db: db.clone() };
+    let invoices = Invoices {
         db: db.clone(),
         clock: clock.clone(),
         calendar: Zones::fixed(zone),
-    });
-    let bill_runs = BillRunApi { bill_runs, wake };
-    let routes = Routes::new(AccountServiceServer::new(accounts))
-        .add_service(PaymentMethodServiceServer::new(payment_methods))
-        .add_service(PaymentServiceServer::new(payments))
-        .add_service(SettlementServiceServer::new(settlements))
-        .add_service(InvoiceServiceServer::new(invoices))
-        .add_service(BillRunServiceServer::new(bill_runs));
+    };
+    let routes = Routes::new(AccountServiceServer::new(AccountApi { accounts }))
+        .add_service(PaymentMethodServiceServer::new(PaymentMethodApi {
+            payment_methods,
+        }))
+        .add_service(PaymentServiceServer::new(PaymentApi { payments }))
+        .add_service(SettlementServiceServer::new(SettlementApi {
+            quotes,
+            settlements,
+        }))
+        .add_service(InvoiceServiceServer::new(InvoiceApi { invoices }))
+        .add_service(BillRunServiceServer::new(BillRunApi { bill_runs, wake }));
     shell.serve(routes, UsageIntake, None).await
 }

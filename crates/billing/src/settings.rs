@@ -1,4 +1,4 @@
-//! What the billing service is told at its start. Each setting is documented once, here.
+//! Settings of the billing service. Each is documented once, here.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::domain::vat::{check_vat_number, is_siren};
 // A group's id is its struct's name, and the platform's has the same.
 #[group(id = "BillingSettings")]
 pub struct Settings {
-    /// What every service is told.
+    /// The settings of every service.
     #[command(flatten)]
     pub platform: octroi_server::Settings,
     /// The seller's legal details as a JSON document; accounts that name no seller are its customers.

@@ -121,7 +121,7 @@ impl Billing {
     }
 }
 
-/// The account as billing tells it; none when it cannot be.
+/// The account of a snapshot by billing; none when its zones are not valid.
 pub(crate) fn account_of(id: AccountId, changed: AccountChanged) -> Option<Account> {
     let zones = changed
         .zones
@@ -197,8 +197,7 @@ fn quote_refused(call: &Call, account: &AccountId, status: &Status) -> Error {
     }
 }
 
-/// A refusal to settle says nothing about what an earlier question has done: the order stays PAYING and is asked about
-/// again.
+/// A refusal does not mean that an earlier request was not charged: the order stays PAYING, and the call is repeated.
 fn settle_refused(order: &Order, status: &Status) -> Settlement {
     let reason = reason(status);
     tracing::warn!(order = %order.id, code = %status.code(), reason, "billing did not settle");

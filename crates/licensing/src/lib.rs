@@ -99,18 +99,33 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
     });
     let db = shell.db.clone();
     let billing = Billing::new(shell.peer("billing")?);
-    let orders = Orders::new(db.clone(), billing.clone());
-    let payments = Payments::new(db.clone(), shell.clock.clone(), billing);
-    let periods = Periods::new(db.clone());
-    let portal = Portal::new(db.clone(), Arc::clone(&hasher));
-    let licenses = Licenses::new(db.clone(), hasher, sealing);
+    let orders = Orders {
+        db: db.clone(),
+        billing: billing.clone(),
+    };
+    let payments = Payments {
+        db: db.clone(),
+        clock: shell.clock.clone(),
+        billing,
+        settled: Arc::default(),
+    };
+    let periods = Periods { db: db.clone() };
+    let portal = Portal {
+        db: db.clone(),
+        hasher: Arc::clone(&hasher),
+    };
+    let licenses = Licenses {
+        db: db.clone(),
+        hasher,
+        sealing,
+    };
+    let offers = Offers { db: db.clone() };
+    let groups = Groups { db: db.clone() };
+    let usages = Usages { db };
     spawn_work(&shell, &orders, &payments, &periods, &portal);
-    let routes = Routes::new(OfferServiceServer::new(OfferApi(Offers::new(db.clone()))))
+    let routes = Routes::new(OfferServiceServer::new(OfferApi { offers }))
         .add_service(OrderServiceServer::new(OrderApi { orders, payments }))
-        .add_service(LicenseGroupServiceServer::new(GroupApi {
-            groups: Groups::new(db.clone()),
-            usages: Usages::new(db),
-        }))
+        .add_service(LicenseGroupServiceServer::new(GroupApi { groups, usages }))
         .add_service(LicenseServiceServer::new(LicenseApi {
             licenses,
             activation_domain: settings.activation_domain,

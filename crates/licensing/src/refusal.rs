@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use octroi_api::licensing::v1::ErrorReason as R;
 pub(crate) use octroi_platform::Refusal;
+use octroi_platform::refusal::plain;
 use tonic::Code;
 
 use crate::domain::device::Kind;
@@ -69,8 +70,11 @@ pub(crate) fn order_in_progress(group: &GroupId) -> Refusal {
     precondition(R::OrderInProgress, group, message)
 }
 
-/// `why` is the gateway's reason, such as "insufficient_funds".
+/// `why` is billing's reason in lower case: the gateway's, such as "insufficient_funds", or that there is no method.
 pub(crate) fn payment_declined(order: &OrderId, why: &str) -> Refusal {
+    if why.eq_ignore_ascii_case(plain(R::PaymentMethodMissing.as_str_name())) {
+        return payment_method_missing(order);
+    }
     let message = format!("the payment of {order} was declined: {why}");
     precondition(R::PaymentDeclined, order, message).meta("decline_reason", why)
 }
@@ -84,17 +88,17 @@ pub(crate) fn payment_processing(order: &OrderId) -> Refusal {
         .retry_after(Duration::from_secs(2))
 }
 
-pub(crate) fn payment_method_missing(order: &OrderId) -> Refusal {
+fn payment_method_missing(order: &OrderId) -> Refusal {
     let message = format!("no valid payment method is on file to pay {order}");
     precondition(R::PaymentMethodMissing, order, message)
 }
 
-/// Billing has no price in force; its message says for what.
+/// Billing has no price in force; `message` is billing's.
 pub(crate) fn price_missing(message: &str) -> Refusal {
     new(Code::FailedPrecondition, R::PriceMissing, message)
 }
 
-/// Billing has no tax rate in force; its message says for what.
+/// Billing has no tax rate in force; `message` is billing's.
 pub(crate) fn tax_rate_missing(message: &str) -> Refusal {
     new(Code::FailedPrecondition, R::TaxRateMissing, message)
 }

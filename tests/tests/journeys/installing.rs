@@ -215,6 +215,20 @@ async fn five_of_each_kind_and_no_sixth() {
     assert_eq!(gone.state(), device::State::Deactivated);
     assert_eq!(own_devices(&user, false).await.len(), 14);
     assert_eq!(own_devices(&user, true).await.len(), 15);
+    // The audit has the device, and its licence, before and after each change.
+    let audited = "SELECT format('%s %s %s %s', substring(method FROM '[^/]*$'), resource = $1,
+            before->>'deactivated_at' IS NULL, after->>'deactivated_at' IS NULL)
+        FROM licensing.audit
+        WHERE resource = $1 OR resource = $2 AND method LIKE '%/DeactivateOwnDevice' ORDER BY id";
+    let license = first.name.split("/devices/").next().unwrap();
+    let audited = octroi.sql.query(audited, &[&first.name, &license]).await;
+    let audited: Vec<String> = audited.unwrap().iter().map(|row| row.get(0)).collect();
+    let expected = [
+        "RegisterDevice t t t",
+        "DeactivateOwnDevice f t t",
+        "DeactivateOwnDevice t t f",
+    ];
+    assert_eq!(audited, expected);
     installs(&user, Platform::Windows).await.got();
     installs(&user, Platform::Windows).await.refused();
 

@@ -165,15 +165,63 @@ fn the_services_speak_one_dialect() {
         "fn wire(",
         "reply: fn",
         "fn of_parent",
+        "fn to_wire(",
+        "self as store",
+        "const GET: &str",
     ];
     let mut files = Vec::new();
     for service in SERVICES {
         files.extend(sources(&format!("crates/{service}/src"), ".rs"));
     }
-    none(
-        "the services speak one dialect",
-        without(&files, &forbidden),
-    );
+    let mut breaches = without(&files, &forbidden);
+    for file in &files {
+        for (number, line) in file.code() {
+            if line.contains("fn audited(") && !line.contains("fn audited(&self)") {
+                breaches.push(format!("{}:{number}: {}", file.path, line.trim()));
+            }
+        }
+    }
+    none("the services speak one dialect", breaches);
+}
+
+/// What serves a service and what does its work are structs of named fields, which the start fills in.
+#[test]
+fn structs_are_made_in_one_way() {
+    let mut breaches = Vec::new();
+    for file in layer("grpc") {
+        for (number, line) in file.code() {
+            let name = line
+                .split("struct ")
+                .nth(1)
+                .and_then(|it| it.split([' ', '(']).next());
+            let is_api = name.is_some_and(|name| name.ends_with("Api"));
+            if is_api && !(line.starts_with("pub(crate) struct ") && line.ends_with('{')) {
+                breaches.push(format!("{}:{number}: {line}", file.path));
+            }
+        }
+    }
+    let mut layers = layer("grpc");
+    layers.extend(layer("app"));
+    breaches.extend(without(&layers, &["fn new(db: Db"]));
+    none("structs have named fields, and no constructor", breaches);
+}
+
+/// A statement is a constant, or beside the one function that runs it; a page is handed on whole.
+#[test]
+fn statements_are_constants() {
+    let mut breaches = without(&layer("store"), &["after, limit)", "(after, most)"]);
+    for file in layer("store") {
+        if file
+            .text
+            .split("format!(")
+            .skip(1)
+            .any(|made| made.trim_start().starts_with("\"--"))
+        {
+            breaches.push(format!("{}: a statement is put together", file.path));
+        }
+    }
+    breaches.extend(without(&layer("app"), &["limit: i64"]));
+    none("statements are constants", breaches);
 }
 
 /// [`octroi_platform::Refusal`] alone makes them: whatever it says has a reason and can be read by every client.

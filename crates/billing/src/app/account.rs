@@ -10,10 +10,10 @@ use crate::domain::seller::SellerId;
 use crate::{event, store};
 
 #[derive(Clone)]
-pub struct Accounts {
-    pub db: Db,
+pub(crate) struct Accounts {
+    pub(crate) db: Db,
     /// The installation's own seller, for accounts that name none.
-    pub seller: Option<SellerId>,
+    pub(crate) seller: Option<SellerId>,
 }
 
 impl Aggregate for Account {
@@ -50,7 +50,7 @@ impl Aggregate for Account {
 
 impl Accounts {
     /// Creates an account under the given id, or under one of its own.
-    pub async fn create(
+    pub(crate) async fn create(
         &self,
         call: &Call,
         id: Option<AccountId>,
@@ -79,13 +79,17 @@ impl Accounts {
         }
     }
 
-    pub async fn get(&self, call: &Call, id: &AccountId) -> Result<Account, Error> {
-        let row = self.db.query_opt(store::account::GET, &[id]).await?;
+    pub(crate) async fn get(&self, call: &Call, id: &AccountId) -> Result<Account, Error> {
+        let row = self.db.query_opt(store::account::READ, &[id]).await?;
         store::account::from_row(&row.ok_or_else(|| call.not_found(id))?)
     }
 
     /// Accounts by id: all, or the only one that the caller may see.
-    pub async fn list(&self, call: &Call, page: &Page<String>) -> Result<Vec<Account>, Error> {
+    pub(crate) async fn list(
+        &self,
+        call: &Call,
+        page: &Page<String>,
+    ) -> Result<Vec<Account>, Error> {
         let after = page.after.as_deref().unwrap_or_default();
         let rows = self
             .db
@@ -97,7 +101,7 @@ impl Accounts {
         rows.iter().map(store::account::from_row).collect()
     }
 
-    pub async fn update(
+    pub(crate) async fn update(
         &self,
         call: &Call,
         id: &AccountId,

@@ -88,10 +88,10 @@ impl Aggregate for BillRun {
 }
 
 #[derive(Clone)]
-pub struct BillRuns {
-    pub db: Db,
-    pub clock: Clock,
-    pub held_up: HeldUp,
+pub(crate) struct BillRuns {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+    pub(crate) held_up: HeldUp,
 }
 
 impl BillRuns {

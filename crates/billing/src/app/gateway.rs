@@ -1,7 +1,7 @@
-//! The payment gateway. This release has one, which needs nobody outside: its tokens say how charges end.
+//! The payment gateway. This release has a test gateway alone: its tokens determine how charges end.
 //!
 //! Whatever the gateway, a charge is named by a key: the same key is the same charge, however often it is sent. An
-//! unknown outcome is looked up, and sent again under its key only when the provider never heard of it.
+//! unknown outcome is looked up, and sent again under its key only when the provider does not know it.
 
 use octroi_platform::{Db, Error};
 
@@ -10,9 +10,9 @@ use crate::domain::payment_method::TestToken;
 use crate::domain::settlement::Verdict;
 use crate::store::gateway::{self, Kept};
 
-/// What the gateway said.
+/// The gateway's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// How it ended.
     Definite(Verdict),
     /// It is under way.
@@ -23,14 +23,14 @@ pub enum Outcome {
 
 /// A payment gateway.
 #[derive(Clone)]
-pub enum Gateway {
+pub(crate) enum Gateway {
     /// The test gateway, whose provider remembers in a table of its own.
     Test(Db),
 }
 
 impl Gateway {
     /// Charges an amount under a key.
-    pub async fn charge(
+    pub(crate) async fn charge(
         &self,
         key: &str,
         amount: Money,
@@ -45,7 +45,7 @@ impl Gateway {
     }
 
     /// Asks whether a method is good, without charging anything.
-    pub async fn verify(
+    pub(crate) async fn verify(
         &self,
         key: &str,
         currency: Currency,
@@ -54,8 +54,8 @@ impl Gateway {
         self.charge(key, Money::new(0, currency), token).await
     }
 
-    /// How the charge (or check) under a key ended; none when the provider never heard of it.
-    pub async fn lookup(&self, key: &str) -> Result<Option<Outcome>, Error> {
+    /// How the charge (or check) under a key ended; none when the provider does not know it.
+    pub(crate) async fn lookup(&self, key: &str) -> Result<Option<Outcome>, Error> {
         match self {
             Gateway::Test(db) => {
                 let kept = gateway::look(db, key).await?;
@@ -65,7 +65,7 @@ impl Gateway {
     }
 }
 
-/// What the provider says of a charge. One that shows at the first look is one whose first answer was lost.
+/// The outcome of a stored charge. One that is visible at the first look simulates a first answer that was lost.
 fn outcome(kept: Kept, first: bool) -> Outcome {
     match (kept.looks >= kept.visible_at, kept.decline_reason) {
         (true, None) => Outcome::Definite(Verdict::Succeeded),

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::charge::{self, Due, Facts};
 use crate::domain::bill::{Bill, Charged};
 use crate::domain::charge::setup_lines;
-use crate::domain::invoice::{Draft, Invoice, InvoiceId, Shown, ShownLine};
+use crate::domain::invoice::{Draft, Invoice, InvoiceId, Place, Shown, ShownLine};
 use crate::domain::ledger::Posting;
 use crate::domain::mention::Terms;
 use crate::domain::seller::{Seller, SellerId};
@@ -33,16 +33,21 @@ const ACCOUNT: &str = concat!(
 );
 
 #[derive(Clone)]
-pub struct Invoices {
-    pub db: Db,
-    pub clock: Clock,
+pub(crate) struct Invoices {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
     /// The calendar that accounts keep unless they say otherwise.
-    pub calendar: Zones,
+    pub(crate) calendar: Zones,
 }
 
 impl Invoices {
     /// One invoice, with this many of its lines.
-    pub async fn get(&self, call: &Call, id: &InvoiceId, lines: i32) -> Result<Shown, Error> {
+    pub(crate) async fn get(
+        &self,
+        call: &Call,
+        id: &InvoiceId,
+        lines: i32,
+    ) -> Result<Shown, Error> {
         let after: Option<Uuid> = None;
         let params: [&(dyn ToSql + Sync); 5] = [&id.account, &Some(id.id), &after, &1_i64, &lines];
         let found = self
@@ -59,7 +64,7 @@ impl Invoices {
     }
 
     /// A page of an account's invoices, newest first; of each this many lines.
-    pub async fn list(
+    pub(crate) async fn list(
         &self,
         call: &Call,
         account: &AccountId,
@@ -79,15 +84,15 @@ impl Invoices {
             .await
     }
 
-    /// An invoice's lines in their order: at most `limit` of those after the one with this number.
-    pub async fn list_lines(
+    /// A page of an invoice's lines, by number.
+    pub(crate) async fn list_lines(
         &self,
         call: &Call,
         invoice: &InvoiceId,
-        after: i32,
-        limit: i64,
+        page: &Page<Place>,
     ) -> Result<Vec<ShownLine>, Error> {
-        let params: [&(dyn ToSql + Sync); 4] = [&invoice.account, &invoice.id, &after, &limit];
+        let after = page.after.map_or(0, |place| place.after);
+        let params: [&(dyn ToSql + Sync); 4] = [&invoice.account, &invoice.id, &after, &page.limit];
         self.db
             .list(
                 call,
@@ -104,7 +109,7 @@ impl Invoices {
     ///
     /// # Errors
     /// NOT_FOUND, and the refusals for which a bill run goes on without an account.
-    pub async fn preview(
+    pub(crate) async fn preview(
         &self,
         call: &Call,
         account: &AccountId,
@@ -119,8 +124,8 @@ impl Invoices {
             }
             days
         };
-        // The days to count follow from zones that only the account's row tells. Most accounts keep their seller's
-        // calendar: its days are counted on the way, and others only where that was wrong.
+        // The days to count depend on the account's time zone, which is in the row being read. Most accounts have their
+        // seller's: its days are counted in the same round trip, and recounted in another one where the guess was wrong.
         let mut guess = Asked::default();
         guess.push(account, &until_then(&self.calendar));
         let reads = self.db.reads().await?;
@@ -139,7 +144,7 @@ impl Invoices {
             store::seller::from_row(row)?,
         );
         let zones = charge::zones(&account)?;
-        // What was told late goes to the next invoice: not to one that was made already.
+        // Late usage is added to the next invoice, so to none where this month is invoiced already.
         let late: Vec<Month> = match closed.iter().any(|closed| closed.month == month) {
             true => Vec::new(),
             false => closed.iter().map(|closed| closed.month).collect(),
@@ -165,7 +170,11 @@ impl Invoices {
 ///
 /// # Errors
 /// The database's; a conflict when the seller's day has ended since the drafts were made.
-pub async fn issue(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Result<Vec<Invoice>, Error> {
+pub(crate) async fn issue(
+    tx: &mut Tx,
+    drafts: Vec<Draft>,
+    now: Timestamp,
+) -> Result<Vec<Invoice>, Error> {
     let mut wanted: BTreeMap<SellerId, (Date, i64)> = BTreeMap::new();
     for draft in &drafts {
         wanted
@@ -226,7 +235,12 @@ fn keep(tx: &mut Tx, invoices: &[Invoice]) {
 ///
 /// # Errors
 /// `SELLER_INCOMPLETE`.
-pub fn draft(bill: Bill, seller: &Seller, paid: bool, now: Timestamp) -> Result<Draft, Error> {
+pub(crate) fn draft(
+    bill: Bill,
+    seller: &Seller,
+    paid: bool,
+    now: Timestamp,
+) -> Result<Draft, Error> {
     let zone = TimeZone::get(&seller.zone).map_err(|error| Error::Internal(error.into()))?;
     Ok(Draft {
         id: InvoiceId {
@@ -246,7 +260,7 @@ pub fn draft(bill: Bill, seller: &Seller, paid: bool, now: Timestamp) -> Result<
 ///
 /// # Errors
 /// SELLER_INCOMPLETE.
-pub async fn issue_order(
+pub(crate) async fn issue_order(
     tx: &mut Tx,
     charge: &OrderCharge,
     test_clock: bool,

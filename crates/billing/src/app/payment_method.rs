@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::domain::payment_method::{NewMethod, PaymentMethod, PaymentMethodId};
-use crate::store::payment_method::{self as store, GET, LIST, from_row};
+use crate::store;
 
 #[derive(Clone)]
-pub struct PaymentMethods {
-    pub db: Db,
+pub(crate) struct PaymentMethods {
+    pub(crate) db: Db,
 }
 
 impl Aggregate for PaymentMethod {
@@ -32,7 +32,7 @@ impl Aggregate for PaymentMethod {
 
 impl PaymentMethods {
     /// Puts a payment method on file; the first one becomes the default.
-    pub async fn create(
+    pub(crate) async fn create(
         &self,
         call: &Call,
         account: &AccountId,
@@ -41,33 +41,45 @@ impl PaymentMethods {
     ) -> Result<wire::PaymentMethod, Error> {
         let (mut tx, rows) = self
             .db
-            .begin(call, account.as_str(), store::LOCK_ACCOUNT, &[account])
+            .begin(
+                call,
+                account.as_str(),
+                store::payment_method::LOCK_ACCOUNT,
+                &[account],
+            )
             .await?;
         if rows.is_empty() {
             return Err(call.not_found(account));
         }
-        // Read after the lock is held: an attempt to settle an order may have brought a method meanwhile.
-        let default = store::default(&tx, account).await?;
+        // Read under the lock: a concurrent settlement may have added a method.
+        let default = store::payment_method::default(&tx, account).await?;
         let becomes_default = make_default || default.is_none();
         if becomes_default {
-            store::clear_default(&mut tx, account);
+            store::payment_method::clear_default(&mut tx, account);
         }
         let id = PaymentMethodId {
             account: account.clone(),
             id: Uuid::now_v7(),
         };
         let method = PaymentMethod::put_on_file(id, new, becomes_default, call.now);
-        store::insert(&mut tx, &method, None);
+        store::payment_method::insert(&mut tx, &method, None);
         tx.keep(None, &method).await
     }
 
-    pub async fn get(&self, call: &Call, id: &PaymentMethodId) -> Result<PaymentMethod, Error> {
-        let row = self.db.query_opt(GET, &[&id.account, &id.id]).await?;
-        from_row(&row.ok_or_else(|| call.not_found(id))?)
+    pub(crate) async fn get(
+        &self,
+        call: &Call,
+        id: &PaymentMethodId,
+    ) -> Result<PaymentMethod, Error> {
+        let row = self
+            .db
+            .query_opt(store::payment_method::READ, &[&id.account, &id.id])
+            .await?;
+        store::payment_method::from_row(&row.ok_or_else(|| call.not_found(id))?)
     }
 
     /// An account's payment methods, oldest first.
-    pub async fn list(
+    pub(crate) async fn list(
         &self,
         call: &Call,
         account: &AccountId,
@@ -75,6 +87,7 @@ impl PaymentMethods {
     ) -> Result<Vec<PaymentMethod>, Error> {
         let after = page.after.unwrap_or_default();
         let params = [account as _, &after as _, &page.limit as _];
-        self.db.list(call, account, LIST, &params, from_row).await
+        let (sql, from_row) = (store::payment_method::LIST, store::payment_method::from_row);
+        self.db.list(call, account, sql, &params, from_row).await
     }
 }

@@ -1,5 +1,5 @@
-//! Quotes. One read, and nothing kept but this: until an account's first order is known to be kept, a quote for one holds
-//! its currency and seller.
+//! Quotes: one read. The only write: until an account's first order is known to exist, a quote for an order freezes the
+//! account's currency and seller.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -16,16 +16,16 @@ use crate::refusal::{price_missing, tax_rate_missing};
 use crate::store;
 
 #[derive(Clone)]
-pub struct Quotes {
-    pub db: Db,
+pub(crate) struct Quotes {
+    pub(crate) db: Db,
 }
 
 impl Quotes {
-    /// What an order costs now, and the account as it is. `order` is none when it is only asked what one would cost.
+    /// What an order costs now, and the account. `order` is none when no order will be made of the quote.
     ///
     /// # Errors
     /// `NOT_FOUND`, `PRICE_MISSING`, `TAX_RATE_MISSING`, `AMOUNT_OVERFLOW`.
-    pub async fn quote(
+    pub(crate) async fn quote(
         &self,
         call: &Call,
         account: &AccountId,
@@ -46,9 +46,9 @@ impl Quotes {
         }
     }
 
-    /// Quotes an account's first order. Its currency and seller are held with the quote, so that they are still the
-    /// quote's when licensing tells that the order was kept, which fixes them. An order that was not kept is never told
-    /// of, and holds nothing once licensing's facts are complete through its quote.
+    /// Quotes an account's first order. The quote freezes currency and seller, so that they are unchanged when the event of
+    /// the order's creation arrives, which fixes them for good. Where no order was created there is no event, and the freeze
+    /// ends once licensing's events are complete through the quote's time.
     async fn quote_first(
         &self,
         call: &Call,
@@ -61,14 +61,14 @@ impl Quotes {
             .begin_work(call, store::quote::LOCK_ACCOUNT, &[account])
             .await?;
         let offers: Vec<&OfferId> = lines.iter().map(|line| &line.offer).collect();
-        // Read after the wait for the lock, so that what was changed meanwhile is seen.
+        // Read after the wait for the lock, to see concurrent changes.
         let rows = tx
             .query(store::quote::QUOTE, &[account, &offers, &call.now])
             .await?;
         let (quote, found) = quoted(call, account, lines, &rows)?;
         if found.first_order_at.is_none() {
             store::account::mark_quoted(&mut tx, account, call.now);
-            // What it holds changes with the first; those that follow only hold it for longer.
+            // Later quotes only prolong the freeze, and are not audited.
             if found.quoted_at.is_none() {
                 let after = json!({"quoted_order": order.to_string()});
                 tx.audit(&account.to_string(), None, Some(after));

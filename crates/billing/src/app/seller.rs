@@ -1,4 +1,4 @@
-//! Sellers and the catalogue that starts come with.
+//! Sellers, and the prices and tax rates that are loaded at the start.
 
 use jiff::civil::{Date, date};
 use jiff::{Timestamp, tz::TimeZone};
@@ -22,14 +22,14 @@ const SINCE: Date = date(2014, 1, 1);
 const FRENCH_VAT_PPM: i32 = 200_000;
 
 #[derive(Clone)]
-pub struct Sellers {
-    pub db: Db,
-    pub clock: Clock,
+pub(crate) struct Sellers {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
 }
 
 impl Sellers {
     /// Puts a seller in the place of the one with its id. What stays the same is not written again.
-    pub async fn put(&self, seller: &Seller) -> Result<(), Error> {
+    pub(crate) async fn put(&self, seller: &Seller) -> Result<(), Error> {
         let call = Call::background(self.clock.now(), "billing/start");
         let (mut tx, rows) = self
             .db
@@ -43,15 +43,15 @@ impl Sellers {
         store::seller::put(&mut tx, seller, call.now);
         tx.audit(
             &seller.id.to_string(),
-            before.as_ref().map(audited),
-            Some(audited(seller)),
+            before.as_ref().map(Seller::audited),
+            Some(seller.audited()),
         );
         tx.commit_work().await
     }
 
     /// Loads the specimen seller, its prices of the two offers in euros, and French VAT, all valid from 2014. What is
     /// there already stays.
-    pub async fn seed_specimen(&self) -> Result<(), Error> {
+    pub(crate) async fn seed_specimen(&self) -> Result<(), Error> {
         let (Some(euro), Some(rate)) = (Currency::find("EUR"), Rate::from_ppm(FRENCH_VAT_PPM))
         else {
             return Ok(());
@@ -112,29 +112,32 @@ fn specimen_price(
     }
 }
 
-fn audited(seller: &Seller) -> Value {
-    json!({
-        "specimen": seller.specimen,
-        "legal_name": seller.legal_name,
-        "legal_form": seller.legal_form,
-        "address": {
-            "lines": seller.address.lines,
-            "postal_code": seller.address.postal_code,
-            "city": seller.address.city,
-            "country": seller.address.country,
-        },
-        "siren": seller.siren,
-        "rcs": seller.rcs,
-        "vat_number": seller.vat_number,
-        "vat_on_debits": seller.vat_on_debits,
-        "time_zone": seller.zone,
-        "currency": seller.currency.code(),
-        "payment_terms_days": seller.payment_terms_days,
-        "late_penalty_ppm": seller.late_penalty.map(Rate::ppm),
-        "recovery_indemnity": seller.recovery_indemnity,
-        "early_payment_discount": {
-            "fr": seller.early_payment_discount.fr,
-            "en": seller.early_payment_discount.en,
-        },
-    })
+impl Seller {
+    /// What the audit keeps of it.
+    fn audited(&self) -> Value {
+        json!({
+            "specimen": self.specimen,
+            "legal_name": self.legal_name,
+            "legal_form": self.legal_form,
+            "address": {
+                "lines": self.address.lines,
+                "postal_code": self.address.postal_code,
+                "city": self.address.city,
+                "country": self.address.country,
+            },
+            "siren": self.siren,
+            "rcs": self.rcs,
+            "vat_number": self.vat_number,
+            "vat_on_debits": self.vat_on_debits,
+            "time_zone": self.zone,
+            "currency": self.currency.code(),
+            "payment_terms_days": self.payment_terms_days,
+            "late_penalty_ppm": self.late_penalty.map(Rate::ppm),
+            "recovery_indemnity": self.recovery_indemnity,
+            "early_payment_discount": {
+                "fr": self.early_payment_discount.fr,
+                "en": self.early_payment_discount.en,
+            },
+        })
+    }
 }

@@ -1,8 +1,8 @@
-//! Settlements. An attempt is recorded before the gateway is asked, and ends in one transaction after it answered; the
-//! gateway is asked between the two, outside of any. Wherever a crash falls, the next call or the worker goes on: the
-//! charge's key is made of order and attempt, so there is one charge for each, and an unknown outcome is looked up. Who
-//! asks the gateway holds the attempt's lease and renews it until the answer is written, so that nobody else asks
-//! meanwhile; whoever has lost it writes nothing.
+//! Settlements. One transaction records the attempt, then the gateway is called outside of any transaction, then another
+//! transaction records the outcome. After a crash at any point the next call or the worker resumes: the charge's key is
+//! made of order and attempt, so that each attempt is charged once, and an unknown outcome is looked up. The caller of the
+//! gateway holds a lease on the attempt and renews it until the outcome is written; one that has lost its lease writes
+//! nothing.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -24,26 +24,26 @@ use crate::domain::price::PriceId;
 use crate::domain::quote::Quote;
 use crate::domain::settlement::{
     Attempt, Charge, METHOD_MISSING, METHOD_UNKNOWN, Means, OrderCharge, QUOTE_MISMATCH,
-    SELLER_INCOMPLETE, Settlement, SettlementState, Verdict, in_the_way,
+    SELLER_INCOMPLETE, Settlement, SettlementState, Verdict, blocking_attempt,
 };
 use crate::refusal::order_settled;
 use crate::{event, store};
 
-/// How long the gateway may take to answer; what takes longer is looked up later.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// After this time without an answer the outcome is looked up later.
+const GATEWAY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// An attempt to settle an order.
 #[derive(Debug)]
-pub struct Settle {
-    pub attempt: Attempt,
-    /// The order's frozen quote, or its bad fields, which are told of a new attempt alone.
-    pub quote: Result<Quote, Error>,
-    pub with: PayWith,
+pub(crate) struct Settle {
+    pub(crate) attempt: Attempt,
+    /// The order's frozen quote, or its bad fields, which are reported for a new attempt only.
+    pub(crate) quote: Result<Quote, Error>,
+    pub(crate) with: PayWith,
 }
 
 /// How an attempt is to be paid.
 #[derive(Debug, Clone)]
-pub enum PayWith {
+pub(crate) enum PayWith {
     /// The account's default method.
     Default,
     /// A method to put on file, as the default, once it has paid.
@@ -60,17 +60,17 @@ struct Begun {
 }
 
 #[derive(Clone)]
-pub struct Settlements {
-    pub db: Db,
-    pub clock: Clock,
-    pub gateway: Gateway,
+pub(crate) struct Settlements {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+    pub(crate) gateway: Gateway,
 }
 
 impl Settlements {
-    /// Settles an attempt, or says how it stands. The same attempt always names the same charge: with what it is asked for
-    /// again is nobody's concern, as it was begun with its first request.
-    pub async fn settle(&self, call: &Call, settle: Settle) -> Result<Settlement, Error> {
-        // What is known is answered without the account's lock, which a bill run or another attempt may hold for long.
+    /// Settles an attempt, or answers its state. An attempt is one charge: when it is repeated, quote and method of the
+    /// first request count.
+    pub(crate) async fn settle(&self, call: &Call, settle: Settle) -> Result<Settlement, Error> {
+        // A known attempt is answered without locking the account, which a bill run or another attempt may hold for long.
         let begun = match self.read_attempt(&settle.attempt).await? {
             Some(settlement) => Begun {
                 settlement,
@@ -85,12 +85,12 @@ impl Settlements {
         let OrderId { account, id } = &attempt.order;
         let row = self
             .db
-            .query_opt(store::settlement::GET, &[account, id, &attempt.number])
+            .query_opt(store::settlement::READ, &[account, id, &attempt.number])
             .await?;
         row.as_ref().map(store::settlement::from_row).transpose()
     }
 
-    /// Finds out how an attempt under way ends, if that can be told now.
+    /// Looks up the outcome of an attempt under way, if the gateway has it by now.
     async fn decide(&self, call: &Call, begun: Begun) -> Result<Settlement, Error> {
         let Begun { settlement, mine } = begun;
         if settlement.state != SettlementState::Processing {
@@ -112,8 +112,8 @@ impl Settlements {
     }
 
     /// Background work: looks at the undecided attempt that is due first; how many that was. A few run side by
-    /// side: while the gateway hangs each waits [`PATIENCE`] for its attempt, and the others wait for one of them.
-    pub async fn settle_undecided(&self, now: Timestamp) -> anyhow::Result<u64> {
+    /// side: while the gateway hangs each waits [`GATEWAY_TIMEOUT`] for its attempt, and the others wait for one of them.
+    pub(crate) async fn settle_undecided(&self, now: Timestamp) -> anyhow::Result<u64> {
         let lease = Uuid::now_v7();
         let Some(settlement) = store::settlement::lease(&self.db, lease).await? else {
             return Ok(0);
@@ -147,7 +147,7 @@ impl Settlements {
                     None => self.look(&settlement).await,
                 }
             };
-            match tokio::time::timeout(PATIENCE, asked).await {
+            match tokio::time::timeout(GATEWAY_TIMEOUT, asked).await {
                 Ok(Ok(Outcome::Definite(verdict))) => {
                     self.finish_attempt(call, &attempt, lease, verdict).await
                 }
@@ -194,7 +194,7 @@ impl Settlements {
         let seller = store::seller::from_row(row)?;
         let lines = quote.as_ref().map_or(&[][..], |quote| &quote.lines);
         let named: Vec<PriceId> = lines.iter().map(|line| line.price).collect();
-        // With the account held nobody else begins an attempt of it, so what is read now stays true.
+        // The account's lock keeps others from beginning an attempt, so what is read now stays valid.
         let (attempts, prices, default) = tokio::try_join!(
             store::settlement::of_order(&tx, &attempt.order),
             store::price::named(&tx, &named),
@@ -217,10 +217,10 @@ impl Settlements {
             }
         };
         if customer.first_order_at.is_none() {
-            // What licensing tells of the order is still on its way.
+            // Licensing's OrderCreated has not arrived yet.
             store::account::mark_ordered(&mut tx, account, call.now);
         }
-        // Each is a decline that is kept: a question on its way could not charge what licensing took for declined.
+        // Each is a recorded decline, so that a delayed duplicate request cannot charge what licensing counts as declined.
         let means = match with {
             _ if !fits => Err(QUOTE_MISMATCH),
             // Money that is taken must be invoiced, so what would stop the invoice stops the charge. It may pass.
@@ -270,7 +270,7 @@ impl Settlements {
     ) -> Result<TestToken, Error> {
         let row = self
             .db
-            .query_opt(store::payment_method::GET, &[&id.account, &id.id])
+            .query_opt(store::payment_method::READ, &[&id.account, &id.id])
             .await?;
         let row = row.ok_or_else(|| no_method(attempt))?;
         Ok(store::payment_method::from_row(&row)?.token)
@@ -313,7 +313,7 @@ impl Settlements {
             }
             _ => None,
         };
-        let before = audited(&settlement);
+        let before = settlement.audited();
         let settlement = settlement
             .settle(verdict, invoice.clone(), kept, call.now)
             .map_err(|_| Error::Conflict("the attempt was settled"))?;
@@ -338,7 +338,7 @@ impl Settlements {
         tx.audit(
             &attempt.order.to_string(),
             Some(before),
-            Some(audited(&settlement)),
+            Some(settlement.audited()),
         );
         tx.commit_work().await?;
         Ok(settlement)
@@ -362,8 +362,8 @@ impl Settlements {
         };
         match invoice::issue_order(tx, &order, self.clock.is_test(), now).await {
             Ok(invoice) => Ok(invoice.id),
-            // The money is taken. A refusal now would tell licensing that it was not: this is a fault, and the attempt
-            // stays undecided until it is mended.
+            // The money is taken, and a refusal would mean that it was not: this is an internal error, and the attempt
+            // stays undecided until its cause is fixed.
             Err(Error::Refused(refusal)) => Err(Error::Internal(refusal.into())),
             Err(error) => Err(error),
         }
@@ -385,7 +385,7 @@ fn found(attempt: &Attempt, attempts: Vec<Settlement>) -> Result<Option<Settleme
     if let Some(same) = attempts.into_iter().find(|other| other.attempt == *attempt) {
         return Ok(Some(same));
     }
-    match in_the_way(attempt.number, &standing) {
+    match blocking_attempt(attempt.number, &standing) {
         None => Ok(None),
         Some(other) => Err(order_settled(&attempt.order, other).into()),
     }
@@ -438,21 +438,24 @@ fn record(
     tx.audit(
         &settlement.attempt.order.to_string(),
         None,
-        Some(audited(&settlement)),
+        Some(settlement.audited()),
     );
     Begun { settlement, mine }
 }
 
-fn audited(settlement: &Settlement) -> Value {
-    let (state, reason) = match &settlement.state {
-        SettlementState::Processing => ("PROCESSING", None),
-        SettlementState::Succeeded { .. } => ("SUCCEEDED", None),
-        SettlementState::Declined { reason, .. } => ("DECLINED", Some(reason)),
-    };
-    json!({
-        "attempt": settlement.attempt.number,
-        "due": Money::new(settlement.charge.due, settlement.charge.currency).to_string(),
-        "state": state,
-        "decline_reason": reason,
-    })
+impl Settlement {
+    /// What the audit keeps of it.
+    fn audited(&self) -> Value {
+        let (state, reason) = match &self.state {
+            SettlementState::Processing => ("PROCESSING", None),
+            SettlementState::Succeeded { .. } => ("SUCCEEDED", None),
+            SettlementState::Declined { reason, .. } => ("DECLINED", Some(reason)),
+        };
+        json!({
+            "attempt": self.attempt.number,
+            "due": Money::new(self.charge.due, self.charge.currency).to_string(),
+            "state": state,
+            "decline_reason": reason,
+        })
+    }
 }

@@ -75,7 +75,7 @@ pub struct Account {
     pub updated_at: Timestamp,
 }
 
-/// What an account takes from its seller where it says nothing.
+/// Defaults that an account takes from its seller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SellerDefaults {
     pub id: SellerId,
@@ -147,14 +147,14 @@ impl Account {
         }
     }
 
-    /// When it was first ordered for, as far as can be told from licensing's facts through `complete_through`: an
-    /// order quoted after that may have been kept. One quoted before was, or never will be.
+    /// When its first order was made, or may have been: an order quoted after `complete_through`, up to which licensing's
+    /// events have arrived, may exist. One quoted before exists already, or never will.
     fn ordered(&self, complete_through: Option<Timestamp>) -> Option<Timestamp> {
         let open = |quoted: &Timestamp| complete_through.is_none_or(|complete| complete < *quoted);
         self.first_order_at.or(self.quoted_at.filter(open))
     }
 
-    /// The time zone last set. Which zone governs an instant is for the calendar to say.
+    /// The time zone last set. Which zone applies at an instant is decided by the calendar.
     pub fn time_zone(&self) -> &str {
         self.zones
             .last()
@@ -200,8 +200,8 @@ impl Account {
         Ok(next)
     }
 
-    /// Changes take effect in the order of their versions: two instants that are the other way round, or the same,
-    /// would leave it open which time zone governs.
+    /// Changes take effect in the order of their versions: with equal or reversed instants it would be ambiguous which time
+    /// zone applies.
     fn effective(&self, now: Timestamp) -> Timestamp {
         let next = self.updated_at.checked_add(SignedDuration::from_micros(1));
         now.max(next.unwrap_or(self.updated_at))

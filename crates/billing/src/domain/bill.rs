@@ -25,7 +25,7 @@ pub enum Charged {
         /// Its bounds in the account's calendar.
         span: Span,
     },
-    /// What an order's quote said was due at once.
+    /// What was due at once by an order's quote.
     Order { order: OrderId },
 }
 
@@ -84,7 +84,7 @@ pub struct Consumption {
     pub group: String,
     /// Name of the group at that time.
     pub group_name: String,
-    /// The month: the bill's own, or an earlier one whose usage was told late.
+    /// The month: the bill's own, or an earlier one whose usage arrived late.
     pub month: Month,
     /// How it was counted.
     pub policy: UsagePolicy,
@@ -92,7 +92,7 @@ pub struct Consumption {
     pub days: Vec<DayUse>,
 }
 
-/// What a line says before its amount is computed.
+/// A line before its amount is computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     /// What is charged, for people, in the account's language.

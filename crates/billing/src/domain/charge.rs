@@ -27,7 +27,7 @@ pub struct MonthSpan {
     pub days: i32,
     /// The last of them.
     pub last_day: Date,
-    /// Whether it was closed before and is charged again for what was told late.
+    /// Whether it was invoiced before and is charged again for late usage.
     pub late: bool,
 }
 

@@ -1,9 +1,12 @@
 //! Invoices: a bill that is numbered, dated and frozen.
 
+use std::fmt;
+use std::str::FromStr;
+
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
-use octroi_platform::name::{Kind, Owned};
+use octroi_platform::name::{AccountId, Kind, Owned};
 use uuid::Uuid;
 
 use super::bill::{Bill, Line};
@@ -96,6 +99,7 @@ pub struct Shown {
 /// A line of an invoice as it is shown by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShownLine {
+    pub account: AccountId,
     /// Its number on the invoice, from 1.
     pub number: i32,
     pub line: Line,
@@ -131,6 +135,56 @@ impl Draft {
             created_at: now,
             bill: self.bill,
         }
+    }
+}
+
+/// Where a page of lines begins: after which line, and of which state of a preview.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub preview: Option<PreviewState>,
+    pub after: i32,
+}
+
+/// What a preview showed at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PreviewState {
+    /// The instant of the first page: what took effect later is not shown.
+    pub at: Timestamp,
+    /// A hash of all lines: events of an earlier effect may arrive later.
+    pub hash: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(PreviewState { at, hash }) = self.preview {
+            write!(f, "{}-{hash:x}-", at.as_microsecond())?;
+        }
+        write!(f, "{}", self.after)
+    }
+}
+
+impl FromStr for Place {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Place, Self::Err> {
+        let place = || {
+            let Some((state, after)) = text.rsplit_once('-') else {
+                return Some(Place {
+                    preview: None,
+                    after: text.parse().ok()?,
+                });
+            };
+            let (at, hash) = state.rsplit_once('-')?;
+            let preview = PreviewState {
+                at: Timestamp::from_microsecond(at.parse().ok()?).ok()?,
+                hash: u64::from_str_radix(hash, 16).ok()?,
+            };
+            Some(Place {
+                preview: Some(preview),
+                after: after.parse().ok()?,
+            })
+        };
+        place().ok_or("is no place among lines")
     }
 }
 

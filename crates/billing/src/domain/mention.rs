@@ -1,4 +1,4 @@
-//! What the law wants said on an invoice (Code de commerce L441-9, D441-5; CGI annexe II 242 nonies A), in the
+//! The mentions that the law requires on an invoice (Code de commerce L441-9, D441-5; CGI annexe II 242 nonies A), in the
 //! customer's language.
 
 use jiff::civil::Date;
@@ -136,7 +136,7 @@ fn conditions(terms: &Terms, locale: Locale) -> [String; 3] {
     ]
 }
 
-/// Why a category bears no tax, where the law wants that said; a reference to the exemption's article may be any other
+/// Why a category bears no tax, where the law requires that mention; a reference to the exemption's article may be any other
 /// mention that there is one (242 nonies A, I, 12°).
 fn untaxed(category: TaxCategory, french: bool) -> Option<&'static str> {
     match (category, french) {

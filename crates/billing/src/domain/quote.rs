@@ -12,7 +12,7 @@ pub const MOST_LINES: usize = 20;
 /// The most licences of one line.
 pub const MOST_LICENSES: i32 = 100_000;
 
-/// What is asked for: licences of one offer.
+/// A line to quote: licences of one offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
     pub offer: OfferId,
@@ -56,7 +56,7 @@ pub struct Quote {
     pub at: Timestamp,
 }
 
-/// The quote does not fit the prices that it names.
+/// The quote does not match the prices that it names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Mismatch(pub String);
@@ -108,7 +108,7 @@ impl Quote {
         })
     }
 
-    /// What is kept of a quote that does not fit, with the attempt that it declines: nothing of what it charges.
+    /// What is stored of a mismatched quote with its declined attempt: none of its charges.
     pub fn declined(self, currency: Currency) -> Quote {
         Quote {
             currency,
@@ -120,8 +120,8 @@ impl Quote {
         }
     }
 
-    /// Whether the quote is what its own prices and tax make it, in the account's currency. Prices and tax are those
-    /// of its time: what has changed since, of the account too, does not count.
+    /// Checks that the quote's sums follow from its prices and tax, in the account's currency. Prices and tax are those of
+    /// its time: later changes, of the account too, do not count.
     ///
     /// # Errors
     /// [`Mismatch`] names the first part that differs.
@@ -174,7 +174,7 @@ impl QuoteLine {
 
 #[cfg(test)]
 mod tests {
-    use octroi_platform::Name as _;
+    use octroi_platform::name::Name as _;
     use proptest::prelude::*;
 
     use super::*;

@@ -1,4 +1,4 @@
-//! Sellers: who invoices, with what the law wants on an invoice (Code de commerce L441-9, R123-237).
+//! Sellers: the issuers of invoices, with the details that the law requires on them (Code de commerce L441-9, R123-237).
 
 use std::fmt;
 
@@ -39,7 +39,7 @@ impl fmt::Display for SellerId {
 /// The time zone of the specimen seller.
 pub const SPECIMEN_ZONE: &str = "Europe/Paris";
 
-/// A seller. Texts may be empty: it then sells, and nothing is invoiced until its details are complete.
+/// A seller. Texts may be empty: orders are then possible, but no invoices until its details are complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seller {
     pub id: SellerId,
@@ -59,7 +59,7 @@ pub struct Seller {
     pub vat_on_debits: bool,
     /// IANA time zone: its local dates are the dates of issue.
     pub zone: String,
-    /// Its accounts' currency unless they say otherwise.
+    /// The default currency of its accounts.
     pub currency: Currency,
     /// Days from issue to due date: 0 to 60.
     pub payment_terms_days: i32,
@@ -71,7 +71,7 @@ pub struct Seller {
     pub early_payment_discount: Sentence,
 }
 
-/// What documents say in their own language.
+/// A text in the languages of documents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sentence {
     pub fr: String,
@@ -89,7 +89,7 @@ impl Sentence {
 }
 
 impl Seller {
-    /// What an account takes from it where it says nothing.
+    /// Defaults for its accounts.
     pub fn defaults(&self) -> SellerDefaults {
         SellerDefaults {
             id: self.id.clone(),
@@ -134,12 +134,12 @@ impl Seller {
         }
     }
 
-    /// The refusal of what it cannot invoice.
+    /// SELLER_INCOMPLETE, for an invoice that it cannot issue.
     pub fn incomplete(&self) -> Refusal {
         seller_incomplete(&self.id.to_string(), &self.missing().join(", "))
     }
 
-    /// The specimen that a first start loads: it says of itself that it is none.
+    /// The specimen that a first start loads: its own texts say that it is no real seller.
     pub fn specimen(euro: Currency) -> Seller {
         Seller {
             id: SellerId("specimen".into()),

@@ -43,7 +43,7 @@ pub struct Charge {
 }
 
 impl Charge {
-    /// What a quote that fits its prices charges.
+    /// The charge of a quote that was checked.
     pub fn of(quote: &Quote, seller: &SellerId) -> Charge {
         Charge {
             currency: quote.currency,
@@ -61,11 +61,11 @@ impl Charge {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Means {
     OnFile(PaymentMethodId),
-    /// A method that came with the attempt: put on file when it has paid, forgotten when it is declined.
+    /// A method given with the attempt: stored when it has paid, dropped when it is declined.
     New(NewMethod),
 }
 
-/// A definite end at the gateway.
+/// A definite outcome at the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Charged, or found good.
@@ -94,9 +94,9 @@ pub struct Settlement {
     /// Which attempt of which order.
     pub attempt: Attempt,
     pub charge: Charge,
-    /// What it is paid with; none when there was nothing, and when what came with it was declined.
+    /// What it is paid with; none when there was no method, or the new one was declined.
     pub means: Option<Means>,
-    /// The payment; none when nothing is due or nobody was asked.
+    /// The payment; none when nothing is due or the gateway was not called.
     pub payment: Option<PaymentId>,
     pub state: SettlementState,
     pub created_at: Timestamp,
@@ -106,7 +106,7 @@ pub struct Settlement {
 pub const METHOD_MISSING: &str = "payment_method_missing";
 /// The gateway does not know the given token.
 pub const METHOD_UNKNOWN: &str = "payment_method_unknown";
-/// The quote is not what its own prices and tax make it.
+/// The quote's sums do not follow from its prices and tax.
 pub const QUOTE_MISMATCH: &str = "quote_mismatch";
 /// The seller lacks legal details that the invoice must have.
 pub const SELLER_INCOMPLETE: &str = "seller_incomplete";
@@ -138,7 +138,7 @@ impl Settlement {
         }
     }
 
-    /// An attempt that ends before it begins: nobody is asked.
+    /// An attempt that is declined without calling the gateway.
     pub fn refused(attempt: Attempt, charge: Charge, reason: &str, now: Timestamp) -> Settlement {
         Settlement {
             attempt,
@@ -227,8 +227,8 @@ pub struct OrderCharge {
     pub lines: Vec<QuoteLine>,
 }
 
-/// Another attempt stands in the way of a new one: it succeeded, is under way, or came after.
-pub fn in_the_way(number: i32, others: &[(i32, bool)]) -> Option<i32> {
+/// The number of another attempt that blocks a new one: it succeeded, is under way, or is later.
+pub fn blocking_attempt(number: i32, others: &[(i32, bool)]) -> Option<i32> {
     others
         .iter()
         .filter(|(other, _)| *other != number)
@@ -336,10 +336,10 @@ mod tests {
 
     #[test]
     fn one_attempt_at_a_time_and_never_an_older_one() {
-        assert_eq!(in_the_way(1, &[]), None);
-        assert_eq!(in_the_way(2, &[(1, false)]), None);
-        assert_eq!(in_the_way(2, &[(1, true)]), Some(1));
-        assert_eq!(in_the_way(1, &[(2, false)]), Some(2));
-        assert_eq!(in_the_way(1, &[(1, true)]), None);
+        assert_eq!(blocking_attempt(1, &[]), None);
+        assert_eq!(blocking_attempt(2, &[(1, false)]), None);
+        assert_eq!(blocking_attempt(2, &[(1, true)]), Some(1));
+        assert_eq!(blocking_attempt(1, &[(2, false)]), Some(2));
+        assert_eq!(blocking_attempt(1, &[(1, true)]), None);
     }
 }

@@ -35,7 +35,7 @@ impl TaxCategory {
         }
     }
 
-    /// Whether a tax of this category can have a rate: the standard one alone is above zero, and always is.
+    /// Whether a rate is valid for this category: above zero for the standard one, zero for all others.
     pub fn may_have(self, rate: Rate) -> bool {
         (self == TaxCategory::Standard) == (rate.ppm() > 0)
     }
@@ -66,7 +66,7 @@ pub struct TaxRate {
     pub valid_from: Date,
 }
 
-/// The rate in force for a country on a day; none is never taken for zero.
+/// The rate in force for a country on a day. None must not be treated as zero.
 pub fn in_force<'a>(rates: &'a [TaxRate], country: &str, day: Date) -> Option<&'a TaxRate> {
     rates
         .iter()

@@ -18,7 +18,7 @@ use super::seller::SellerId;
 use super::settlement::Attempt;
 use super::tax::TaxCategory;
 
-/// A name is written so, read from that and nothing else, and says whose it is.
+/// A name is written in one form, read from that form alone, and knows its account.
 fn named<N: Name + Debug + PartialEq>(name: N, written: &str) {
     assert_eq!(name.to_string(), written);
     let account = written.strip_prefix("accounts/").map(|_| "acme");

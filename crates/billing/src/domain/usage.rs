@@ -102,7 +102,7 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use jiff::civil::date;
-    use octroi_platform::Name as _;
+    use octroi_platform::name::Name as _;
 
     use super::*;
 

@@ -1,4 +1,4 @@
-//! VAT numbers: syntax, and for France the key. Whether a number is registered is for the tax authority to say.
+//! VAT numbers: syntax, and for France the key. Whether a number is registered is not checked.
 
 use super::account::Rule;
 

@@ -18,7 +18,9 @@ use crate::domain::money::Currency;
 use crate::domain::seller::SellerId;
 use crate::domain::vat::check_vat_number;
 
-pub struct AccountApi(pub Accounts);
+pub(crate) struct AccountApi {
+    pub(crate) accounts: Accounts,
+}
 
 #[tonic::async_trait]
 impl AccountService for AccountApi {
@@ -27,7 +29,7 @@ impl AccountService for AccountApi {
         request: Request<wire::CreateAccountRequest>,
     ) -> Answer<wire::Account> {
         let (call, (id, new)) = command(request, new_account)?;
-        answer(self.0.create(&call, id, new).await)
+        answer(self.accounts.create(&call, id, new).await)
     }
 
     async fn get_account(
@@ -37,7 +39,7 @@ impl AccountService for AccountApi {
         let (call, id) = open(request, |it, fields| {
             fields.name::<AccountId>("name", &it.name)
         })?;
-        let account = self.0.get(&call, &id).await?;
+        let account = self.accounts.get(&call, &id).await?;
         Ok(Response::new((&account).into()))
     }
 
@@ -46,7 +48,7 @@ impl AccountService for AccountApi {
         request: Request<wire::ListAccountsRequest>,
     ) -> Answer<wire::ListAccountsResponse> {
         let (call, (), page) = Page::open(request, |_, _| Some(()))?;
-        let accounts = self.0.list(&call, &page).await?;
+        let accounts = self.accounts.list(&call, &page).await?;
         let (accounts, next_page_token) =
             page.cut(accounts, |it| it.id.as_str().to_owned(), |it| (&it).into());
         Ok(Response::new(wire::ListAccountsResponse {
@@ -60,7 +62,7 @@ impl AccountService for AccountApi {
         request: Request<wire::UpdateAccountRequest>,
     ) -> Answer<wire::Account> {
         let (call, (id, etag, change)) = command(request, account_change)?;
-        answer(self.0.update(&call, &id, &etag, change).await)
+        answer(self.accounts.update(&call, &id, &etag, change).await)
     }
 }
 

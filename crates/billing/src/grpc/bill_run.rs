@@ -16,10 +16,10 @@ use tonic::{Request, Response};
 use crate::app::bill_run::BillRuns;
 use crate::domain::bill_run::{BillRun, BillRunId, State};
 
-pub struct BillRunApi {
-    pub bill_runs: BillRuns,
+pub(crate) struct BillRunApi {
+    pub(crate) bill_runs: BillRuns,
     /// Wakes the worker.
-    pub wake: Arc<Notify>,
+    pub(crate) wake: Arc<Notify>,
 }
 
 #[tonic::async_trait]

@@ -1,4 +1,4 @@
-//! Licensing's events as facts about usage.
+//! The inbox consumer for licensing's events, read as facts about usage.
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -11,8 +11,7 @@ use crate::app::usage::{Fact, take};
 use crate::domain::order::{GroupId, OrderId};
 use crate::domain::usage::{Entry, GroupName, Opening, Seat};
 
-/// What billing does with licensing's events.
-pub struct UsageIntake;
+pub(crate) struct UsageIntake;
 
 impl Intake for UsageIntake {
     async fn apply(
@@ -32,7 +31,7 @@ impl Intake for UsageIntake {
     }
 }
 
-/// The account and the fact that an event tells of; none when it is not for billing.
+/// The account and the fact of an event; none when it is not for billing.
 fn fact(event: &wire::Event, payload: &Payload) -> anyhow::Result<Option<(AccountId, Fact)>> {
     let at = event.effective_time.as_ref().and_then(from_proto);
     let at = at.context("no effective time")?;

@@ -10,7 +10,7 @@ use octroi_platform::time::to_proto;
 use octroi_platform::{AccountId, Answer, Fields, Page, open};
 use tonic::{Request, Response};
 
-use super::invoice_line::{self, Lines, Place};
+use super::invoice_line::{self, Lines};
 use crate::app::invoice::Invoices;
 use crate::domain::bill::{Bill, Charged, Party, TaxLine};
 use crate::domain::invoice::{InvoiceId, Shown, State};
@@ -19,7 +19,9 @@ use crate::domain::money::Money;
 /// The most invoices with lines on a page: more would be read and not shown, as a page's weight ends it before.
 const LARGEST_FULL_PAGE: i64 = 50;
 
-pub struct InvoiceApi(pub Invoices);
+pub(crate) struct InvoiceApi {
+    pub(crate) invoices: Invoices,
+}
 
 #[tonic::async_trait]
 impl InvoiceService for InvoiceApi {
@@ -30,7 +32,7 @@ impl InvoiceService for InvoiceApi {
         let (call, id) = open(request, |it, fields| {
             fields.name::<InvoiceId>("name", &it.name)
         })?;
-        let invoice = self.0.get(&call, &id, invoice_line::READ).await?;
+        let invoice = self.invoices.get(&call, &id, invoice_line::READ).await?;
         Ok(Response::new((&invoice).into()))
     }
 
@@ -49,7 +51,7 @@ impl InvoiceService for InvoiceApi {
             page.limit = page.limit.min(LARGEST_FULL_PAGE + 1);
             lines = invoice_line::READ;
         }
-        let invoices = self.0.list(&call, &parent, &page, lines).await?;
+        let invoices = self.invoices.list(&call, &parent, &page, lines).await?;
         let (invoices, next_page_token) = page.cut(
             invoices,
             |it| it.invoice.id.id.to_string(),
@@ -70,7 +72,10 @@ impl InvoiceService for InvoiceApi {
             let month = fields.check("month", it.month.parse());
             account.zip(month)
         })?;
-        let preview = self.0.preview(&call, &account, month, call.now).await?;
+        let preview = self
+            .invoices
+            .preview(&call, &account, month, call.now)
+            .await?;
         let lines = invoice_line::preview_carried(&preview, month, call.now)?;
         let count = i32::try_from(preview.lines.len()).unwrap_or(i32::MAX);
         Ok(Response::new(bill(&preview, lines, count)))
@@ -83,15 +88,14 @@ impl InvoiceService for InvoiceApi {
         let (call, of, page) = Page::open(request, LinesOf::read)?;
         let (lines, next_page_token) = match of {
             LinesOf::Invoice(id) => {
-                let after = page.after.map_or(0, |place: Place| place.after);
-                let lines = self.0.list_lines(&call, &id, after, page.limit).await?;
-                invoice_line::listed(&page, &id.account, lines)
+                let lines = self.invoices.list_lines(&call, &id, &page).await?;
+                invoice_line::listed(&page, lines)
             }
             LinesOf::Preview(account, month) => {
-                // Whoever made the token up sees no further than now.
+                // Tokens are not signed: a forged one must not show what lies after now.
                 let at = page.after.and_then(|place| place.preview);
                 let at = at.map_or(call.now, |preview| preview.at.min(call.now));
-                let bill = self.0.preview(&call, &account, month, at).await?;
+                let bill = self.invoices.preview(&call, &account, month, at).await?;
                 invoice_line::previewed(&page, &bill, at)?
             }
         };

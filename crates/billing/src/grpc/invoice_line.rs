@@ -1,18 +1,16 @@
 //! Lines of invoices and of previews. They are a list of their own, of which an invoice carries the first page.
 
-use std::fmt;
 use std::hash::Hasher as _;
-use std::str::FromStr;
 
 use jiff::Timestamp;
 use octroi_api::billing::v1 as wire;
 use octroi_calendar::Month;
-use octroi_platform::{AccountId, Error, Page};
+use octroi_platform::{Error, Page};
 use prost::Message as _;
 
-use crate::domain::bill::{Bill, Line};
-use crate::domain::invoice::{Shown, ShownLine};
-use crate::domain::money::{Currency, Money};
+use crate::domain::bill::Bill;
+use crate::domain::invoice::{Place, PreviewState, Shown, ShownLine};
+use crate::domain::money::Money;
 use crate::domain::order::GroupId;
 use crate::domain::usage::DayUse;
 
@@ -22,41 +20,41 @@ const LIST: &str = "octroi.billing.v1.InvoiceService/ListInvoiceLines";
 const CARRIED: i32 = 100;
 
 /// Lines on the wire, and the token of the page that follows them.
-pub type Lines = (Vec<wire::InvoiceLine>, String);
+pub(crate) type Lines = (Vec<wire::InvoiceLine>, String);
 
 /// How many lines are read for an invoice that carries some: one more, to know whether another follows.
-pub const READ: i32 = CARRIED + 1;
+pub(crate) const READ: i32 = CARRIED + 1;
 
 /// The lines that an invoice carries; a BASIC one has brought none.
-pub fn carried(shown: &Shown) -> Lines {
-    let bill = &shown.invoice.bill;
-    let lines = (1..).zip(&bill.lines).map(|(number, line)| ShownLine {
-        number,
-        line: line.clone(),
-        currency: bill.currency,
-    });
+pub(crate) fn carried(shown: &Shown) -> Lines {
     let list = wire::ListInvoiceLinesRequest {
         parent: shown.invoice.id.to_string(),
         ..wire::ListInvoiceLinesRequest::default()
     };
     let page = Page::first(LIST, list, CARRIED);
-    listed(&page, &bill.account, lines.collect())
+    listed(&page, shown_lines(&shown.invoice.bill))
 }
 
 /// A page of an invoice's lines.
-pub fn listed(page: &Page<Place>, account: &AccountId, lines: Vec<ShownLine>) -> Lines {
-    page.cut(
-        lines,
-        |line| line.number.to_string(),
-        |line| to_wire(account, line.currency, &line.line),
-    )
+pub(crate) fn listed(page: &Page<Place>, lines: Vec<ShownLine>) -> Lines {
+    page.cut(lines, |it| it.number.to_string(), |it| (&it).into())
+}
+
+fn shown_lines(bill: &Bill) -> Vec<ShownLine> {
+    let lines = (1..).zip(&bill.lines).map(|(number, line)| ShownLine {
+        account: bill.account.clone(),
+        number,
+        line: line.clone(),
+        currency: bill.currency,
+    });
+    lines.collect()
 }
 
 /// The lines that a preview carries of a bill that was computed for an instant.
 ///
 /// # Errors
 /// None, as it goes on from no other.
-pub fn preview_carried(bill: &Bill, month: Month, at: Timestamp) -> Result<Lines, Error> {
+pub(crate) fn preview_carried(bill: &Bill, month: Month, at: Timestamp) -> Result<Lines, Error> {
     let list = wire::ListInvoiceLinesRequest {
         parent: bill.account.to_string(),
         month: month.to_string(),
@@ -65,66 +63,12 @@ pub fn preview_carried(bill: &Bill, month: Month, at: Timestamp) -> Result<Lines
     previewed(&Page::first(LIST, list, CARRIED), bill, at)
 }
 
-/// Where a page of lines begins: after which line, and of which state of a preview.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    pub preview: Option<PreviewState>,
-    pub after: i32,
-}
-
-/// What a preview showed at first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PreviewState {
-    /// The instant of the first page: what took effect later is not shown.
-    pub at: Timestamp,
-    /// A hash of all lines: what took effect earlier may have been told later.
-    hash: u64,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(PreviewState { at, hash }) = self.preview {
-            write!(f, "{}-{hash:x}-", at.as_microsecond())?;
-        }
-        write!(f, "{}", self.after)
-    }
-}
-
-impl FromStr for Place {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Place, Self::Err> {
-        let place = || {
-            let Some((state, after)) = text.rsplit_once('-') else {
-                return Some(Place {
-                    preview: None,
-                    after: text.parse().ok()?,
-                });
-            };
-            let (at, hash) = state.rsplit_once('-')?;
-            let preview = PreviewState {
-                at: Timestamp::from_microsecond(at.parse().ok()?).ok()?,
-                hash: u64::from_str_radix(hash, 16).ok()?,
-            };
-            Some(Place {
-                preview: Some(preview),
-                after: after.parse().ok()?,
-            })
-        };
-        place().ok_or("is no place among lines")
-    }
-}
-
 /// A page of the lines of a bill that was computed for an instant, which is the page's if it goes on from another.
 ///
 /// # Errors
 /// A bad page token when these are not the lines of which the first page was shown.
-pub fn previewed(page: &Page<Place>, bill: &Bill, at: Timestamp) -> Result<Lines, Error> {
-    let lines: Vec<wire::InvoiceLine> = bill
-        .lines
-        .iter()
-        .map(|line| to_wire(&bill.account, bill.currency, line))
-        .collect();
+pub(crate) fn previewed(page: &Page<Place>, bill: &Bill, at: Timestamp) -> Result<Lines, Error> {
+    let lines: Vec<wire::InvoiceLine> = shown_lines(bill).iter().map(Into::into).collect();
     let state = PreviewState {
         at,
         hash: hash(&lines),
@@ -146,8 +90,8 @@ pub fn previewed(page: &Page<Place>, bill: &Bill, at: Timestamp) -> Result<Lines
     Ok(page.cut(rows.take(most).collect(), key, |(_, line)| line))
 }
 
-/// Tells one state of a preview's lines from another. Where two releases hash differently, a preview begun at the one is
-/// begun again at the other.
+/// Identifies the state of a preview's lines. Releases may hash differently: a preview begun before an upgrade must then
+/// begin again.
 fn hash(lines: &[wire::InvoiceLine]) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     for line in lines {
@@ -156,39 +100,43 @@ fn hash(lines: &[wire::InvoiceLine]) -> u64 {
     hasher.finish()
 }
 
-fn to_wire(account: &AccountId, currency: Currency, line: &Line) -> wire::InvoiceLine {
-    let item = &line.item;
-    let amount = |minor| Some(Money::new(minor, currency).into());
-    let mut shown = wire::InvoiceLine {
-        description: item.description.clone(),
-        offer: item.offer.to_string(),
-        quantity: item.quantity,
-        unit_price: amount(item.unit_price),
-        price_base_quantity: item.base_quantity,
-        amount: amount(line.amount),
-        price: item.price.to_string(),
-        tax_rate_ppm: item.tax.rate.ppm(),
-        ..wire::InvoiceLine::default()
-    };
-    if let Some(consumption) = &item.consumption {
-        shown.license_group = GroupId {
-            account: account.clone(),
-            id: consumption.group.clone(),
+impl From<&ShownLine> for wire::InvoiceLine {
+    fn from(shown: &ShownLine) -> Self {
+        let item = &shown.line.item;
+        let amount = |minor| Some(Money::new(minor, shown.currency).into());
+        let mut line = Self {
+            description: item.description.clone(),
+            offer: item.offer.to_string(),
+            quantity: item.quantity,
+            unit_price: amount(item.unit_price),
+            price_base_quantity: item.base_quantity,
+            amount: amount(shown.line.amount),
+            price: item.price.to_string(),
+            tax_rate_ppm: item.tax.rate.ppm(),
+            ..Self::default()
+        };
+        if let Some(consumption) = &item.consumption {
+            let group = GroupId {
+                account: shown.account.clone(),
+                id: consumption.group.clone(),
+            };
+            line.license_group = group.to_string();
+            line.group_display_name = consumption.group_name.clone();
+            line.usage_policy = wire::UsagePolicy::from(consumption.policy).into();
+            line.month = consumption.month.to_string();
+            line.days = consumption.days.iter().map(Into::into).collect();
         }
-        .to_string();
-        shown.group_display_name = consumption.group_name.clone();
-        shown.usage_policy = wire::UsagePolicy::from(consumption.policy).into();
-        shown.month = consumption.month.to_string();
-        shown.days = consumption.days.iter().map(day).collect();
+        line
     }
-    shown
 }
 
-fn day(day: &DayUse) -> wire::InvoiceLineDay {
-    wire::InvoiceLineDay {
-        date: day.date.to_string(),
-        peak: day.peak,
-        end_of_day: day.end_of_day,
-        seats: day.seats,
+impl From<&DayUse> for wire::InvoiceLineDay {
+    fn from(day: &DayUse) -> Self {
+        Self {
+            date: day.date.to_string(),
+            peak: day.peak,
+            end_of_day: day.end_of_day,
+            seats: day.seats,
+        }
     }
 }

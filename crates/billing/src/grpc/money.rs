@@ -15,7 +15,11 @@ impl From<Money> for Wire {
 }
 
 /// An amount that a request must give, in any known currency.
-pub fn read(field: &str, money: Option<&Wire>, violations: &mut Violations) -> Option<Money> {
+pub(crate) fn read(
+    field: &str,
+    money: Option<&Wire>,
+    violations: &mut Violations,
+) -> Option<Money> {
     let Some(money) = money else {
         violations.add(field, "is required");
         return None;

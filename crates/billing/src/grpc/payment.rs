@@ -10,7 +10,9 @@ use tonic::{Request, Response};
 use crate::app::payment::Payments;
 use crate::domain::payment::{Payment, PaymentId, PaymentState};
 
-pub struct PaymentApi(pub Payments);
+pub(crate) struct PaymentApi {
+    pub(crate) payments: Payments,
+}
 
 #[tonic::async_trait]
 impl PaymentService for PaymentApi {
@@ -21,7 +23,7 @@ impl PaymentService for PaymentApi {
         let (call, id) = open(request, |it, fields| {
             fields.name::<PaymentId>("name", &it.name)
         })?;
-        let payment = self.0.get(&call, &id).await?;
+        let payment = self.payments.get(&call, &id).await?;
         Ok(Response::new((&payment).into()))
     }
 
@@ -32,7 +34,7 @@ impl PaymentService for PaymentApi {
         let (call, parent, page) = Page::open(request, |it, fields| {
             fields.name::<AccountId>("parent", &it.parent)
         })?;
-        let payments = self.0.list(&call, &parent, &page).await?;
+        let payments = self.payments.list(&call, &parent, &page).await?;
         let (payments, next_page_token) =
             page.cut(payments, |it| it.id.id.to_string(), |it| (&it).into());
         Ok(Response::new(wire::ListPaymentsResponse {

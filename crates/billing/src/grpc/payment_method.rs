@@ -11,7 +11,9 @@ use crate::domain::payment_method::{
     GATEWAY, NewMethod, PaymentMethod, PaymentMethodId, TestToken, check_display_name,
 };
 
-pub struct PaymentMethodApi(pub PaymentMethods);
+pub(crate) struct PaymentMethodApi {
+    pub(crate) payment_methods: PaymentMethods,
+}
 
 #[tonic::async_trait]
 impl PaymentMethodService for PaymentMethodApi {
@@ -25,7 +27,11 @@ impl PaymentMethodService for PaymentMethodApi {
             let new = new_method("payment_method", &given, fields);
             Some((account?, new?, it.make_default))
         })?;
-        answer(self.0.create(&call, &account, new, make_default).await)
+        answer(
+            self.payment_methods
+                .create(&call, &account, new, make_default)
+                .await,
+        )
     }
 
     async fn get_payment_method(
@@ -35,7 +41,7 @@ impl PaymentMethodService for PaymentMethodApi {
         let (call, id) = open(request, |it, fields| {
             fields.name::<PaymentMethodId>("name", &it.name)
         })?;
-        let method = self.0.get(&call, &id).await?;
+        let method = self.payment_methods.get(&call, &id).await?;
         Ok(Response::new((&method).into()))
     }
 
@@ -46,7 +52,7 @@ impl PaymentMethodService for PaymentMethodApi {
         let (call, parent, page) = Page::open(request, |it, fields| {
             fields.name::<AccountId>("parent", &it.parent)
         })?;
-        let methods = self.0.list(&call, &parent, &page).await?;
+        let methods = self.payment_methods.list(&call, &parent, &page).await?;
         let (payment_methods, next_page_token) =
             page.cut(methods, |it| it.id.id.to_string(), |it| (&it).into());
         Ok(Response::new(wire::ListPaymentMethodsResponse {

@@ -20,8 +20,11 @@ impl From<UsagePolicy> for wire::UsagePolicy {
     }
 }
 
-/// What is to be quoted.
-pub fn asked(lines: Vec<wire::QuotedLine>, violations: &mut Violations) -> Option<Vec<Asked>> {
+/// The lines to quote.
+pub(crate) fn asked(
+    lines: Vec<wire::QuotedLine>,
+    violations: &mut Violations,
+) -> Option<Vec<Asked>> {
     check_count(lines.len(), "lines", violations);
     let asked = |(at, line): (usize, wire::QuotedLine)| {
         let offer = line_offer(
@@ -40,8 +43,8 @@ pub fn asked(lines: Vec<wire::QuotedLine>, violations: &mut Violations) -> Optio
     lines.into_iter().collect()
 }
 
-/// A frozen quote that comes back.
-pub fn read(quote: Option<wire::Quote>, violations: &mut Violations) -> Option<Quote> {
+/// The frozen quote of an order that is settled.
+pub(crate) fn read(quote: Option<wire::Quote>, violations: &mut Violations) -> Option<Quote> {
     let Some(quote) = quote else {
         violations.add("quote", "is required");
         return None;

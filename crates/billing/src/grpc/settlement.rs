@@ -17,9 +17,9 @@ use crate::event::account_snapshot;
 use crate::refusal::billing_mode_unavailable;
 
 /// Quotes and settles orders for licensing.
-pub struct SettlementApi {
-    pub quotes: Quotes,
-    pub settlements: Settlements,
+pub(crate) struct SettlementApi {
+    pub(crate) quotes: Quotes,
+    pub(crate) settlements: Settlements,
 }
 
 #[tonic::async_trait]
@@ -61,9 +61,9 @@ impl SettlementService for SettlementApi {
                 fields.add("attempt", "must be at least 1");
             }
             let with = it.new_payment_method.map_or(Ok(PayWith::Default), |given| {
-                pay_with(fields.apart(|fields| new_method("", &given, fields)))
+                pay_with(fields.part(|fields| new_method("", &given, fields)))
             });
-            let quote = fields.apart(|fields| quote::read(it.quote, fields));
+            let quote = fields.part(|fields| quote::read(it.quote, fields));
             let (order, number) = (order?, it.attempt);
             Some((Attempt { order, number }, quote, with))
         })?;
@@ -77,10 +77,10 @@ impl SettlementService for SettlementApi {
     }
 }
 
-/// A token or a name that is no good declines the attempt: the order's payment has then failed, and is not in doubt.
+/// A bad token or name declines the attempt: the payment has definitely failed.
 ///
 /// # Errors
-/// What is not the method's fault: it declines nothing.
+/// What is no fault of the method, which therefore declines nothing.
 fn pay_with(new: Result<NewMethod, Error>) -> Result<PayWith, Error> {
     match new {
         Ok(new) => Ok(PayWith::New(new)),

@@ -19,7 +19,7 @@ macro_rules! account_columns {
 pub(crate) use account_columns;
 
 /// One account.
-pub const GET: &str = concat!(
+pub const READ: &str = concat!(
     "-- get_account
      SELECT ",
     account_columns!(),
@@ -28,7 +28,7 @@ pub const GET: &str = concat!(
 
 /// One account, locked, with the seller that it names or, where `$2` is not null, that one; its columns are null when
 /// there is no such seller. Through when licensing's facts are complete, unless some of the account's are held, is read with
-/// it: what is told up to then has been taken, and the row as it is locked has it.
+/// it: events up to then have been applied, and the locked row shows them.
 pub const LOCK_WITH_SELLER: &str = concat!(
     "-- lock_account
      SELECT ",
@@ -148,8 +148,7 @@ pub fn update(tx: &mut Tx, account: &Account) {
     );
 }
 
-/// Queues that an order of the account is kept. The first one fixes its currency and seller; it is no change of the
-/// account's own, so its version stays.
+/// Queues that the account has an order. The first one fixes currency and seller; the account's version does not change.
 pub fn mark_ordered(tx: &mut Tx, account: &AccountId, now: Timestamp) {
     tx.write(
         "-- mark_ordered
@@ -159,7 +158,7 @@ pub fn mark_ordered(tx: &mut Tx, account: &AccountId, now: Timestamp) {
     );
 }
 
-/// Queues that an order was quoted which may be kept: until that is known, currency and seller stay as they are.
+/// Queues that an order was quoted: until it is known whether it was created, currency and seller cannot change.
 pub fn mark_quoted(tx: &mut Tx, account: &AccountId, now: Timestamp) {
     tx.write(
         "-- mark_quoted

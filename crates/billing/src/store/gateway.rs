@@ -1,4 +1,4 @@
-//! What the test gateway's provider remembers. It stands for the outside world: nothing here runs in billing's own
+//! The state of the test gateway's provider. It simulates an external system: nothing here runs in billing's own
 //! transactions.
 
 use octroi_platform::{Db, Error, row_get};
@@ -18,7 +18,7 @@ pub struct Kept {
     pub visible_at: i32,
 }
 
-/// Charges an amount under a key, or counts a look at the charge that stands there already. The flag says which.
+/// Charges an amount under a key, or counts a look at the charge that has the key already. The flag is true for a new charge.
 pub async fn charge(
     db: &Db,
     key: &str,
@@ -50,7 +50,7 @@ pub async fn charge(
     Ok((kept, first))
 }
 
-/// Looks at the charge under a key; none when the provider never heard of it.
+/// Looks at the charge under a key; none when the provider does not know it.
 pub async fn look(db: &Db, key: &str) -> Result<Option<Kept>, Error> {
     let row = db
         .query_opt(

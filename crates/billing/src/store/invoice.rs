@@ -33,8 +33,8 @@ macro_rules! line_json {
 
 /// Reads an account's invoices, newest first: `$1` account, `$2` the only one wanted or none, `$3` id that they come
 /// after in this order or none, `$4` how many, `$5` how many lines of each. Lines, which are numbered from 1, their days
-/// and taxes come along as JSON, in one statement. An account without any answers one row of nulls, so that it is told
-/// from an account that does not exist. No alias may bear the name of a column in sight (`line`, `day`, `tax`): whole
+/// and taxes come along as JSON, in one statement. An account without any answers one row of nulls, unlike
+/// an account that does not exist. No alias may bear the name of a column in sight (`line`, `day`, `tax`): whole
 /// rows are meant.
 pub const READ: &str = concat!(
     "-- read_invoices
@@ -79,7 +79,7 @@ WHERE invoice.account = $1 AND invoice.id = $2
 ORDER BY listed.number"
 );
 
-/// A party as it is kept.
+/// A party as it is stored.
 #[derive(Deserialize)]
 struct StoredParty {
     legal_name: String,
@@ -320,9 +320,11 @@ pub fn line_from_row(row: &Row) -> Result<ShownLine, Error> {
         id: format!("{invoice}/{number}"),
     };
     let line: StoredLine = stored(row, "line").map_err(|_| corrupt("line"))?;
+    let line = read_line(line).ok_or_else(|| corrupt("line"))?;
     Ok(ShownLine {
+        account: invoice.account,
         number,
-        line: read_line(line).ok_or_else(|| corrupt("line"))?,
+        line,
         currency: super::currency(row, "invoice", "currency")?,
     })
 }

@@ -32,7 +32,7 @@ pub(crate) fn currency(row: &Row, table: &'static str, column: &str) -> Result<C
     })
 }
 
-/// One column of what is written as many rows by one statement, for its `unnest`.
+/// One column of the rows that one statement writes, for its `unnest`.
 pub(crate) fn column<'a, T, V>(rows: &'a [T], value: impl Fn(&'a T) -> V) -> Vec<V> {
     rows.iter().map(value).collect()
 }

@@ -21,14 +21,14 @@ macro_rules! payment_columns {
 }
 
 /// One payment.
-pub const GET: &str = concat!(
+pub const READ: &str = concat!(
     "-- get_payment
      SELECT ",
     payment_columns!(),
     " FROM payment p WHERE p.account = $1 AND p.id = $2"
 );
 
-/// An account's payments before `$2` by id (all where that is null), newest first, at most `$3`. One row of nulls says
+/// An account's payments before `$2` by id (all where that is null), newest first, at most `$3`. One row of nulls means
 /// that the account exists and has none.
 pub const LIST: &str = concat!(
     "-- list_payments
@@ -88,7 +88,7 @@ pub fn from_row(row: &Row) -> Result<Payment, Error> {
     })
 }
 
-/// Queues a payment that begins.
+/// Queues a new payment.
 pub fn insert(tx: &mut Tx, payment: &Payment) {
     tx.write(
         "-- insert_payment
@@ -108,7 +108,7 @@ pub fn insert(tx: &mut Tx, payment: &Payment) {
     );
 }
 
-/// Queues a payment's definite end.
+/// Queues a payment's outcome.
 pub fn settle(tx: &mut Tx, payment: &Payment) {
     let (state, at, reason, invoice) = match &payment.state {
         PaymentState::Processing => return,

@@ -15,7 +15,7 @@ macro_rules! payment_method_columns {
 }
 
 /// One method.
-pub const GET: &str = concat!(
+pub const READ: &str = concat!(
     "-- get_payment_method
      SELECT ",
     payment_method_columns!(),
@@ -23,7 +23,7 @@ pub const GET: &str = concat!(
 );
 
 /// An account's methods after `$2` by id, which is the order of their making, at most `$3`.
-/// One row of nulls says that the account exists and has none.
+/// One row of nulls means that the account exists and has none.
 pub const LIST: &str = concat!(
     "-- list_payment_methods
      SELECT ",

@@ -1,4 +1,4 @@
-//! What a quote is made of: the account, its seller's zone, prices in force and tax rates.
+//! The reads of a quote: the account, its seller's zone, prices in force and tax rates.
 
 use octroi_platform::{Error, row_get};
 use tokio_postgres::Row;

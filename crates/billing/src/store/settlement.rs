@@ -28,7 +28,7 @@ macro_rules! settlement_columns {
 }
 
 /// One attempt.
-pub const GET: &str = concat!(
+pub const READ: &str = concat!(
     "-- get_settlement
      SELECT ",
     settlement_columns!(),
@@ -38,11 +38,11 @@ pub const GET: &str = concat!(
 /// How long the lease of an attempt lasts unless it is renewed.
 const LEASE: Duration = Duration::from_secs(10);
 
-/// How often a lease is renewed while the gateway takes its time.
+/// How often a lease is renewed while the gateway has not answered.
 pub const RENEW_EVERY: Duration = Duration::from_secs(3);
 
-/// One attempt, locked, and before it its account, whose methods its end may change. `held` says whether the lease `$4`
-/// still holds it.
+/// One attempt, locked after its account, whose payment methods may change with the outcome. `held` is whether `$4` is
+/// still its lease.
 pub const LOCK: &str = concat!(
     "-- lock_settlement
      WITH held AS MATERIALIZED (
@@ -102,7 +102,7 @@ pub fn from_row(row: &Row) -> Result<Settlement, Error> {
     })
 }
 
-/// What an attempt is paid with; the column that cannot be.
+/// What an attempt is paid with; the error is the corrupt column.
 fn means(row: &Row, account: &AccountId) -> Result<Result<Option<Means>, &'static str>, Error> {
     let on_file: Option<Uuid> = row_get(row, "payment_method")?;
     let token: Option<&str> = row_get(row, "new_token")?;
@@ -246,7 +246,7 @@ pub fn insert(tx: &mut Tx, settlement: &Settlement, quote: &Quote, token: Uuid) 
     }
 }
 
-/// Queues an attempt's definite end. A new method is on file by then, or forgotten.
+/// Queues an attempt's definite outcome. A new method has been stored or dropped before.
 pub fn settle(tx: &mut Tx, settlement: &Settlement) {
     let (state, at, reason) = columns(&settlement.state);
     let invoice = match &settlement.state {
@@ -321,7 +321,7 @@ pub async fn take(db: &Db, attempt: &Attempt, token: Uuid) -> Result<bool, Error
     Ok(taken == 1)
 }
 
-/// Renews a lease that still holds; one that has passed to somebody else stays there.
+/// Renews a lease, unless it has been lost.
 pub async fn renew(db: &Db, attempt: &Attempt, token: Uuid) -> Result<(), Error> {
     db.execute(
         "-- renew_settlement

@@ -51,7 +51,7 @@ impl Aggregate for Group {
 
 #[derive(Clone)]
 pub(crate) struct Groups {
-    db: Db,
+    pub(crate) db: Db,
 }
 
 /// Which fields of a group are to change.
@@ -62,10 +62,6 @@ pub(crate) struct Change {
 }
 
 impl Groups {
-    pub(crate) fn new(db: Db) -> Self {
-        Self { db }
-    }
-
     pub(crate) async fn get(&self, call: &Call, id: &GroupId) -> Result<Group, Error> {
         let group = store::group::read(&self.db, id).await?;
         group.ok_or_else(|| call.not_found(id))
@@ -91,10 +87,11 @@ impl Groups {
         etag: &str,
         change: Change,
     ) -> Result<wire::LicenseGroup, Error> {
-        let held = self.hold(call, id, etag).await?;
+        let mut held = self.hold(call, id, etag).await?;
         let before = held.now.clone();
         let after = before.update(change.display_name, change.auto_renew, call.now)?;
-        keep(held, &after).await
+        save(&mut held.tx, &after, call.now);
+        held.keep(&after).await
     }
 
     /// Ends a group at once, or at the end of its period.
@@ -118,7 +115,8 @@ impl Groups {
         if !at_period_end {
             end(&mut held.tx, &after, &unpaid, call.now).await?;
         }
-        keep(held, &after).await
+        save(&mut held.tx, &after, call.now);
+        held.keep(&after).await
     }
 
     pub(crate) async fn cancel_termination(
@@ -127,28 +125,24 @@ impl Groups {
         id: &GroupId,
         etag: &str,
     ) -> Result<wire::LicenseGroup, Error> {
-        let held = self.hold(call, id, etag).await?;
+        let mut held = self.hold(call, id, etag).await?;
         let after = held.now.clone().cancel_termination(call.now)?;
-        keep(held, &after).await
+        save(&mut held.tx, &after, call.now);
+        held.keep(&after).await
     }
 
+    /// Locks a group. [`Db::change`] cannot: seats change without a lock on their group, so that what was read before a
+    /// wait for the lock is read again.
     async fn hold(&self, call: &Call, id: &GroupId, etag: &str) -> Result<Held<Group>, Error> {
         let key = store::group::key(id);
         let (account, lock) = (id.account.as_str(), store::group::LOCK_FREE);
         let (tx, mut rows) = self.db.begin(call, account, lock, &key).await?;
         if rows.is_empty() {
-            // It is locked, if it exists. The seats are read again after the wait: the lock does not cover their rows.
             tx.query(store::group::LOCK, &key).await?;
             rows = tx.query(store::group::READ, &key).await?;
         }
         Held::new(tx, rows, (id, etag), store::group::from_row)
     }
-}
-
-async fn keep(mut held: Held<Group>, after: &Group) -> Result<wire::LicenseGroup, Error> {
-    let now = held.tx.call().now;
-    save(&mut held.tx, after, now);
-    held.keep(after).await
 }
 
 /// Queues a group's next version with its event.
@@ -209,7 +203,7 @@ pub(crate) async fn close(
     Ok(closed.licenses)
 }
 
-/// The event that tells what others show of a group.
+/// The event that publishes a group's state.
 pub(crate) fn changed_event(group: &Group, at: Timestamp) -> NewEvent {
     NewEvent::new(
         group.id.account.as_str(),

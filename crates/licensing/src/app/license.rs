@@ -1,4 +1,4 @@
-//! Licences: given a user, changed, taken back, deleted.
+//! Licences: activated, changed, released and deleted.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -74,38 +74,28 @@ impl Aggregate for License {
 
 #[derive(Clone)]
 pub(crate) struct Licenses {
-    db: Db,
-    hasher: Arc<Hasher>,
-    sealing: Arc<SealingKeys>,
+    pub(crate) db: Db,
+    pub(crate) hasher: Arc<Hasher>,
+    pub(crate) sealing: Arc<SealingKeys>,
 }
 
-/// A request to give a licence a user.
 pub(crate) struct Activation {
     pub(crate) user: User,
     pub(crate) activation_email: ActivationEmail,
-    /// A password that keeps the rules; none to have one made.
+    /// Already checked; none to generate one.
     pub(crate) password: Option<SecretString>,
 }
 
-/// A request for another password.
 pub(crate) struct PasswordChange {
-    /// None to have one made and mailed.
+    /// None to generate and mail one.
     pub(crate) password: Option<SecretString>,
     /// Whether a given one is mailed.
     pub(crate) send_email: bool,
-    /// What is wrong with the request so far; the password's rules, which need the login, join it.
+    /// The bad fields found so far. The password's are added once its login is known.
     pub(crate) violations: Violations,
 }
 
 impl Licenses {
-    pub(crate) fn new(db: Db, hasher: Arc<Hasher>, sealing: Arc<SealingKeys>) -> Self {
-        Self {
-            db,
-            hasher,
-            sealing,
-        }
-    }
-
     pub(crate) async fn get(&self, call: &Call, id: &LicenseId) -> Result<License, Error> {
         let license = store::license::read(&self.db, id).await?;
         license.ok_or_else(|| call.not_found(id))
@@ -124,12 +114,12 @@ impl Licenses {
             .map_or(0, |number| i32::try_from(number.get()).unwrap_or(i32::MAX));
         let [account, id] = store::group::key(group);
         let params: [&(dyn ToSql + Sync); 5] = [account, id, &after, &show_deleted, &page.limit];
-        let (sql, from_row) = (store::license::list(), store::license::from_row);
-        self.db.list(call, group, &sql, &params, from_row).await
+        let (sql, from_row) = (store::license::LIST, store::license::from_row);
+        self.db.list(call, group, sql, &params, from_row).await
     }
 
-    /// Gives a licence its user. The password is hashed before the transaction begins, but only once the request has been
-    /// checked without a lock.
+    /// Assigns a user. The password is hashed before the transaction begins, and after the request was checked without a
+    /// lock.
     pub(crate) async fn activate(
         &self,
         call: &Call,
@@ -280,33 +270,33 @@ impl Licenses {
         etag: &str,
         change: impl FnOnce(&mut Held<License>) -> Result<License, Error>,
     ) -> Result<wire::License, Error> {
-        let (lock, key) = (store::license::lock(), store::license::key(id));
+        let (lock, key) = (store::license::LOCK, store::license::key(id));
         let from_row = store::license::from_row;
         self.db
-            .change(call, (id, etag), (&lock, &key), from_row, |held| {
+            .change(call, (id, etag), (lock, &key), from_row, |held| {
                 current(&held.now, &held.row, call)?;
                 change(held)
             })
             .await
     }
 
-    /// What [`Licenses::change`] would find, and whether an address is taken: a hash is too expensive for a request that
-    /// will be refused or was answered before.
+    /// Reads without a lock what [`Licenses::change`] will lock, and whether an address is taken: hashing is too expensive
+    /// for a request that will be refused or is a replay.
     async fn look(
         &self,
         call: &Call,
         id: &LicenseId,
         address: Option<&ActivationEmail>,
     ) -> Result<Option<Row>, Error> {
-        let (sql, address) = (store::license::look(), address.map(ActivationEmail::key));
+        let (sql, address) = (store::license::LOOK, address.map(ActivationEmail::key));
         let [account, group, number] = store::license::key(id);
         let params = [account, group, number, &address];
         let account = id.group.account.as_str();
-        let rows = self.db.look(call, account, &sql, &params).await?;
+        let rows = self.db.look(call, account, sql, &params).await?;
         Ok(rows.into_iter().next())
     }
 
-    /// Puts a password, sealed, beside the event whose mail shows it.
+    /// Attaches a sealed password to the event whose e-mail shows it.
     fn enclose(&self, event: &mut NewEvent, password: &SecretString) -> Result<(), Error> {
         let sealed = self
             .sealing
@@ -316,14 +306,14 @@ impl Licenses {
     }
 }
 
-/// What the licence's group allows, when the licence may be changed now.
+/// The group's status, where the licence may be changed now.
 fn current(license: &License, row: &Row, call: &Call) -> Result<GroupStatus, Error> {
     let group = store::license::group_status(row, call.now)?;
     license.check_current(group)?;
     Ok(group)
 }
 
-/// Saves a licence that has no user any more, and ends all that its user had, if it had one.
+/// Saves a licence without its user, whose usage, sessions and devices end.
 fn end_use(held: &mut Held<License>, after: &License, cause: Cause, used: i32) {
     let (tx, before, at) = (&mut held.tx, &held.now, after.updated_at);
     store::license::save(tx, after, PasswordHash::Void);

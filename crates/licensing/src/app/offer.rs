@@ -1,21 +1,16 @@
-//! Reading what is sold.
+//! The catalogue of offers.
 
-use octroi_platform::{Call, Db, Error, Page};
+use octroi_platform::{Call, Db, Error, Page, ToSql};
 
 use crate::domain::offer::{Offer, OfferId};
 use crate::store;
 
-/// The catalogue.
 #[derive(Clone)]
 pub(crate) struct Offers {
-    db: Db,
+    pub(crate) db: Db,
 }
 
 impl Offers {
-    pub(crate) fn new(db: Db) -> Self {
-        Self { db }
-    }
-
     pub(crate) async fn get(&self, call: &Call, id: &OfferId) -> Result<Offer, Error> {
         let offer = store::offer::read(&self.db, id).await?;
         offer.ok_or_else(|| call.not_found(id))
@@ -23,6 +18,8 @@ impl Offers {
 
     /// A page of the offers, by id.
     pub(crate) async fn list(&self, page: &Page<String>) -> Result<Vec<Offer>, Error> {
-        store::offer::list(&self.db, page).await
+        let params: [&(dyn ToSql + Sync); 2] = [&page.after, &page.limit];
+        let rows = self.db.query(store::offer::LIST, &params).await?;
+        rows.iter().map(store::offer::from_row).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Making, reading and dropping orders. Paying them is in `payment`.
+//! Creating, reading, cancelling and expiring orders. Paying them is in `payment`.
 
 use jiff::Timestamp;
 use octroi_api::event::v1::OrderCreated;
@@ -48,19 +48,14 @@ impl Aggregate for Order {
     }
 }
 
-/// Orders until they are paid.
 #[derive(Clone)]
 pub(crate) struct Orders {
-    db: Db,
-    billing: Billing,
+    pub(crate) db: Db,
+    pub(crate) billing: Billing,
 }
 
 impl Orders {
-    pub(crate) fn new(db: Db, billing: Billing) -> Self {
-        Self { db, billing }
-    }
-
-    /// Checks, quotes and, unless only that is wanted, keeps an order.
+    /// Checks and quotes an order, and stores it unless it is only to be validated.
     pub(crate) async fn create(
         &self,
         call: &Call,
@@ -116,7 +111,7 @@ impl Orders {
         self.db.list(call, account, sql, &params, from_row).await
     }
 
-    /// Drops an order that awaits payment.
+    /// Cancels an order that awaits payment.
     pub(crate) async fn cancel(
         &self,
         call: &Call,
@@ -134,12 +129,12 @@ impl Orders {
             .await
     }
 
-    /// Marks orders that were not paid in time; answers how many.
+    /// Expires orders that were not paid in time; answers how many.
     pub(crate) async fn expire(&self, now: Timestamp) -> Result<u64, Error> {
         each(|after, most| self.expire_some(now, after, most)).await
     }
 
-    /// Marks at most `most`, after the first `after`, in one transaction.
+    /// Expires at most `most`, skipping the first `after`, in one transaction.
     async fn expire_some(&self, now: Timestamp, after: i64, most: i64) -> Result<u64, Error> {
         let call = Call::background(now, "licensing/expire-orders");
         let (mut tx, rows) = self
@@ -157,7 +152,7 @@ impl Orders {
         Ok(rows.len() as u64)
     }
 
-    /// Refuses the ids that keeping the order would find taken.
+    /// Refuses ids that are taken, as storing the order would.
     async fn check_ids(&self, order: &Order) -> Result<(), Error> {
         let taken = store::order::taken(&self.db, order).await?;
         if taken.order {
@@ -169,7 +164,7 @@ impl Orders {
         Ok(())
     }
 
-    /// Refuses what nobody should pay for: unknown or archived offers, and more licences than a group may hold.
+    /// Refuses orders that could not be completed: unknown or archived offers, more licences than a group may hold.
     async fn check(&self, call: &Call, draft: &OrderDraft) -> Result<(), Error> {
         let ids: Vec<_> = draft.lines.iter().map(|line| &line.offer).collect();
         let (offers, group) = tokio::try_join!(
@@ -209,7 +204,7 @@ impl Orders {
     }
 }
 
-/// An order is for a group that takes orders, or for one that does not exist yet.
+/// Checks that an order's group is open, or, where it is to be created, does not exist.
 fn check_group(call: &Call, id: &GroupId, new: bool, group: Option<&Group>) -> Result<(), Error> {
     match group {
         Some(_) if new => Err(id.already_exists()),
@@ -219,7 +214,7 @@ fn check_group(call: &Call, id: &GroupId, new: bool, group: Option<&Group>) -> R
     }
 }
 
-/// An id that another order has, or holds for its new group.
+/// ALREADY_EXISTS where another order has the id, or reserves it for its new group.
 fn taken(error: Error, order: &Order) -> Error {
     if error.violates("license_order_pkey") {
         order.id.already_exists()

@@ -29,8 +29,8 @@ const SPACE: usize = 33 * 1024;
 /// One account has half of them at most: a second's work for two cores, and room for 64 copies of one request.
 const PLACES: usize = CALLS_AT_ONCE / 4;
 
-/// Verified where an address is unknown, so that the answer takes as long. No password gives this hash.
-const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+/// Verified for unknown addresses, so that the answer takes equally long. No password has this hash.
+const DUMMY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// Hashes and verifies with Argon2id, no more at once than there are cores: each takes 19 MiB and a core for some
 /// milliseconds. A call that may hash takes a place before anything else, and is refused as OVERLOADED when there is none:
@@ -38,8 +38,8 @@ const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAA
 /// places read, or wait for a locked row.
 pub(crate) struct Hasher {
     params: Params,
-    /// The hash that is verified where there is none.
-    nobody: &'static str,
+    /// The hash that is verified for unknown addresses.
+    dummy: &'static str,
     cores: Arc<Semaphore>,
     /// How many cores there are.
     size: usize,
@@ -58,7 +58,7 @@ impl Hasher {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         Ok(Self {
             params: Params::new(MEMORY, PASSES, LANES, Some(HASH_BYTES)).map_err(broken)?,
-            nobody: NOBODY,
+            dummy: DUMMY,
             cores: Arc::new(Semaphore::new(cores)),
             size: cores,
             taken: Mutex::default(),
@@ -139,10 +139,10 @@ impl Place {
         password: SecretString,
         hash: Option<String>,
     ) -> Result<bool, Error> {
-        let nobody = self.hasher.nobody;
+        let dummy = self.hasher.dummy;
         self.run(move || {
             let known = hash.is_some();
-            let hash = PasswordHash::new(hash.as_deref().unwrap_or(nobody)).map_err(broken)?;
+            let hash = PasswordHash::new(hash.as_deref().unwrap_or(dummy)).map_err(broken)?;
             let params = Params::try_from(&hash).map_err(broken)?;
             let (Some(salt), Some(hash)) = (hash.salt, hash.hash) else {
                 return Err(broken("a stored password has no salt or no hash"));
@@ -256,23 +256,23 @@ mod tests {
 
     #[test]
     fn what_stands_for_nobody_costs_as_much() {
-        let nobody = PasswordHash::new(NOBODY).unwrap();
-        let params = Params::try_from(&nobody).unwrap();
+        let dummy = PasswordHash::new(DUMMY).unwrap();
+        let params = Params::try_from(&dummy).unwrap();
         assert_eq!(
             (params.m_cost(), params.t_cost(), params.p_cost()),
             (MEMORY, PASSES, LANES)
         );
-        assert_eq!(nobody.hash.unwrap().len(), 32);
+        assert_eq!(dummy.hash.unwrap().len(), 32);
     }
 
     #[tokio::test]
     async fn what_stands_for_nobody_is_verified_and_opens_nothing() {
         let password = SecretString::from("Wooden-Chair-42");
-        let hasher = |nobody| Hasher {
-            nobody,
+        let hasher = |dummy| Hasher {
+            dummy,
             ..Hasher::new().unwrap()
         };
-        let hash = place(hasher(NOBODY)).hash(password.clone()).await.unwrap();
+        let hash = place(hasher(DUMMY)).hash(password.clone()).await.unwrap();
         let known = place(hasher(hash.leak()));
         assert!(!known.verify(password.clone(), None).await.unwrap());
         // A broken hash fails, which shows that the hash is verified at all.

@@ -48,11 +48,11 @@ const METHOD: &str = "octroi.licensing.v1.OrderService/PayOrder";
 
 #[derive(Clone)]
 pub(crate) struct Payments {
-    db: Db,
-    clock: Clock,
-    billing: Billing,
-    /// An attempt of this process got its outcome.
-    settled: Arc<Notify>,
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+    pub(crate) billing: Billing,
+    /// Notified when an attempt of this process ends.
+    pub(crate) settled: Arc<Notify>,
 }
 
 /// What the first step found or did.
@@ -75,15 +75,6 @@ struct Locked {
 }
 
 impl Payments {
-    pub(crate) fn new(db: Db, clock: Clock, billing: Billing) -> Self {
-        Self {
-            db,
-            clock,
-            billing,
-            settled: Arc::new(Notify::new()),
-        }
-    }
-
     pub(crate) async fn pay(
         &self,
         call: &Call,
@@ -187,7 +178,7 @@ impl Payments {
         }
     }
 
-    /// Steps two and three under the attempt's lease, which is renewed meanwhile.
+    /// Steps two and three, while the attempt's lease is renewed.
     async fn settle(
         &self,
         call: &Call,
@@ -411,18 +402,15 @@ fn completed_event(
     )
 }
 
-/// What an attempt's outcome answers.
+/// The answer for an attempt's outcome.
 fn answer(order: Order, outcome: &Outcome) -> Result<Order, Error> {
     match outcome {
         Outcome::Succeeded => Ok(order),
-        Outcome::Declined(reason) if reason == "payment_method_missing" => {
-            Err(refusal::payment_method_missing(&order.id).into())
-        }
         Outcome::Declined(reason) => Err(refusal::payment_declined(&order.id, reason).into()),
     }
 }
 
-/// The refusals that say how an attempt stands.
+/// The refusals that are ordinary outcomes of an attempt.
 const OUTCOMES: [ErrorReason; 3] = [
     ErrorReason::PaymentProcessing,
     ErrorReason::PaymentDeclined,

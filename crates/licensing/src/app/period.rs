@@ -1,4 +1,4 @@
-//! The ends of groups' periods: they renew or end, as of the very instant, however late that is worked off.
+//! The ends of groups' periods: groups renew or terminate with effect from that instant, even if it is processed later.
 
 use jiff::Timestamp;
 use octroi_api::event::v1::license_deactivated::Cause;
@@ -12,22 +12,17 @@ use crate::store::license::Seats;
 
 const BATCH: i64 = 100;
 
-/// The renewals and ends of groups.
 #[derive(Clone)]
 pub(crate) struct Periods {
-    db: Db,
+    pub(crate) db: Db,
 }
 
 impl Periods {
-    pub(crate) fn new(db: Db) -> Self {
-        Self { db }
-    }
-
     /// Renews or ends the groups whose period ended by `now`, the earliest first; answers how many. Groups that fail,
     /// however many, do not hold up the others: each is tried once.
     ///
     /// # Errors
-    /// When there was something to do and none of it worked.
+    /// When every group that was due failed.
     pub(crate) async fn work(&self, now: Timestamp) -> Result<u64, Error> {
         let mut done = 0;
         let mut failed = None;
@@ -42,13 +37,13 @@ impl Periods {
                         tracing::warn!(
                             group = %due.group,
                             error = format!("{error:#}"),
-                            "the end of a period could not be worked off; it is tried again"
+                            "the end of a period could not be processed; it is tried again"
                         );
                         failed = Some(error);
                     }
                 }
             }
-            // Once something was done the rest is for the next round, which begins with the earliest again.
+            // After progress the loop stops: the next run starts again with the earliest.
             last = batch.last().cloned();
             if done > 0 || last.is_none() {
                 break;
@@ -60,7 +55,7 @@ impl Periods {
         }
     }
 
-    /// The earliest instant of work not done yet: nothing before it changes any more.
+    /// The earliest period end not processed yet: events before it are final.
     pub(crate) async fn earliest(&self) -> Result<Option<Timestamp>, Error> {
         store::group::earliest_period_end(&self.db).await
     }

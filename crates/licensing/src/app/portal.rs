@@ -19,15 +19,11 @@ const SWEEP: i64 = 1000;
 /// What users do on the portal.
 #[derive(Clone)]
 pub(crate) struct Portal {
-    pub(super) db: Db,
-    pub(super) hasher: Arc<Hasher>,
+    pub(crate) db: Db,
+    pub(crate) hasher: Arc<Hasher>,
 }
 
 impl Portal {
-    pub(crate) fn new(db: Db, hasher: Arc<Hasher>) -> Self {
-        Self { db, hasher }
-    }
-
     /// An installer for every platform, and the applications that the licence includes.
     pub(crate) async fn list_installers(
         &self,

@@ -26,7 +26,7 @@ const METADATA: &str = "octroi-session";
 pub(crate) struct SignIn {
     pub(crate) address: String,
     pub(crate) password: SecretString,
-    /// Where the user comes from, as [`crate::domain::portal::client`] says it; empty where nobody knows.
+    /// The user's network, as [`crate::domain::portal::client`] writes it; empty when unknown.
     pub(crate) client: String,
 }
 
@@ -44,14 +44,14 @@ pub(crate) struct OwnPasswordChange {
     pub(crate) current: SecretString,
     /// The new one.
     pub(crate) new: SecretString,
-    /// What is wrong with the request so far; only an open session is told.
+    /// The bad fields found so far, reported only to an open session.
     pub(crate) violations: Violations,
 }
 
 /// What a session is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// What is open even while the password must be changed.
+    /// Allowed even while the password must be changed.
     Always,
     /// Everything else.
     Portal,
@@ -98,7 +98,7 @@ impl Portal {
     pub(crate) async fn sign_in(&self, call: &Call, asked: SignIn) -> Result<SignedIn, Error> {
         let address = asked.address.to_ascii_lowercase();
         let bound = call.caller.account.as_deref();
-        // Whose place it takes shows in the token or in what was typed, so that a refusal tells of no login that there is.
+        // The account is taken from the token or the typed address, so that OVERLOADED does not reveal which logins exist.
         let account = bound.unwrap_or_else(|| account_in(&address));
         let place = self.hasher.enter(account)?;
         let exists = match bound {
@@ -133,10 +133,10 @@ impl Portal {
         verified: &str,
         counted: Vec<Subject>,
     ) -> Result<SignedIn, Error> {
-        let sql = store::session::lock_for_sign_in();
+        let sql = store::license::LOCK_FOR_SIGN_IN;
         let (mut tx, rows) = {
             let key = store::license::key(&id);
-            self.db.begin_work(call, &sql, &key).await?
+            self.db.begin_work(call, sql, &key).await?
         };
         let row = rows.first().ok_or_else(refusal::sign_in_failed)?;
         let license = store::license::from_row(row)?;
@@ -174,8 +174,8 @@ impl Portal {
 
     /// Ends the session.
     pub(crate) async fn sign_out(&self, call: &Call, key: &Key) -> Result<(), Error> {
-        let sql = store::session::lock();
-        let (mut tx, rows) = self.db.begin_work(call, &sql, &key.params()).await?;
+        let sql = store::session::LOCK;
+        let (mut tx, rows) = self.db.begin_work(call, sql, &key.params()).await?;
         let visit = rows.first().map(|row| store::session::visit(row, call.now));
         let visit = admit(visit.transpose()?, call.now, Use::Always)?;
         let id = &key.license;
@@ -209,9 +209,9 @@ impl Portal {
         self.verify_own(call, key, &place, asked.current, hash.clone())
             .await?;
         let new = place.hash(asked.new).await?;
-        let sql = store::session::lock_with_password();
+        let sql = store::session::LOCK_WITH_PASSWORD;
         let params = key.params();
-        let (mut tx, rows) = self.db.begin(call, key.account(), &sql, &params).await?;
+        let (mut tx, rows) = self.db.begin(call, key.account(), sql, &params).await?;
         let row = rows.first().ok_or_else(refusal::session_invalid)?;
         let before = admit(
             Some(store::session::visit(row, call.now)?),
@@ -322,7 +322,7 @@ fn of_login(address: &str) -> Subject {
     }
 }
 
-/// Guesses from inside a session are counted apart, so that nobody outside can keep a user from changing a password.
+/// Guesses made inside a session have their own counter, so that outsiders cannot lock a user out of changing a password.
 fn of_own_password(id: &LicenseId) -> Subject {
     Subject {
         throttle: Throttle::Login,

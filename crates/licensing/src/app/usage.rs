@@ -1,4 +1,4 @@
-//! What groups consumed.
+//! Reading the usage of groups.
 
 use octroi_calendar::{Month, Span};
 use octroi_platform::{Call, Db, Error};
@@ -7,18 +7,13 @@ use crate::domain::group::GroupId;
 use crate::domain::usage::{OfferUsage, around, usage};
 use crate::store;
 
-/// Usage, read.
 #[derive(Clone)]
 pub(crate) struct Usages {
-    db: Db,
+    pub(crate) db: Db,
 }
 
 impl Usages {
-    pub(crate) fn new(db: Db) -> Self {
-        Self { db }
-    }
-
-    /// A billing month of a group: its bounds and what each offer was used in it, by offer.
+    /// A billing month of a group: its bounds and its usage by offer.
     pub(crate) async fn query(
         &self,
         call: &Call,

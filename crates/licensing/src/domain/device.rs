@@ -159,7 +159,7 @@ impl NewDevice {
     /// The counters once it is registered.
     ///
     /// # Errors
-    /// DEVICE_LIMIT_REACHED; SHARED_COMPUTER_NOT_ALLOWED where `shared_computers` says that the offer does not allow them.
+    /// DEVICE_LIMIT_REACHED; SHARED_COMPUTER_NOT_ALLOWED where the offer does not allow them (`shared_computers`).
     pub(crate) fn place(
         &self,
         counters: Counters,
@@ -214,7 +214,7 @@ pub(crate) struct Device {
     pub(crate) id: DeviceId,
     pub(crate) device: NewDevice,
     pub(crate) registered_at: Timestamp,
-    /// None while it works.
+    /// None while it is active.
     pub(crate) deactivated_at: Option<Timestamp>,
 }
 

@@ -1,4 +1,4 @@
-//! Groups of licences: what a customer orders, renews and terminates.
+//! Groups of licences, which a customer orders, renews and terminates.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -51,7 +51,7 @@ pub(crate) struct Group {
 pub(crate) enum State {
     /// In use.
     Live {
-        /// Whether nobody can sign in or activate.
+        /// While suspended, users can neither sign in nor be activated.
         suspended: bool,
         /// The termination that is scheduled for the end of the period.
         ending: Option<Termination>,
@@ -148,10 +148,10 @@ impl Seats {
     }
 }
 
-/// What a group's period end brought.
+/// The effect of a period's end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PeriodEnd {
-    /// The next period began; licences marked for it go.
+    /// The next period begins; licences marked for deletion are deleted.
     Renewed(Group),
     /// The group ended.
     Ended(Group),
@@ -185,7 +185,7 @@ impl Group {
         }
     }
 
-    /// It receives the licences of an order that completes, even if it was suspended since.
+    /// Adds the licences of a completed order, even if the group was suspended since.
     pub(crate) fn receive(self, order: &Order, now: Timestamp) -> Self {
         Self {
             next_license_number: after(self.next_license_number, order),
@@ -198,7 +198,7 @@ impl Group {
     ///
     /// # Errors
     /// GROUP_TERMINATED, also when only an order being paid delays the end; GROUP_SUSPENDED, or a conflict while its
-    /// period's end is being worked off.
+    /// period's end is being processed.
     pub(crate) fn check_open(&self, now: Timestamp) -> Result<(), Error> {
         match &self.state {
             State::Terminated(_) => Err(refusal::group_terminated(&self.id).into()),
@@ -213,7 +213,7 @@ impl Group {
     ///
     /// # Errors
     /// GROUP_TERMINATED, also when only an order being paid delays the end, or a conflict while its period's end is
-    /// being worked off.
+    /// being processed.
     pub(crate) fn update(
         self,
         display_name: Option<String>,
@@ -281,7 +281,7 @@ impl Group {
         Ok(Self { state, ..self }.changed(now))
     }
 
-    /// What the end of its period brings, as of that very instant; none before it.
+    /// Renewal or termination, with effect from the period's end; none before it.
     pub(crate) fn at_period_end(self, zones: &Zones, now: Timestamp) -> Option<PeriodEnd> {
         let State::Live { ending, .. } = &self.state else {
             return None;

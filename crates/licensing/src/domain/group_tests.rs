@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 use octroi_calendar::day_start;
-use octroi_platform::Name as _;
+use octroi_platform::name::Name as _;
 use proptest::prelude::*;
 
 use super::*;

@@ -135,7 +135,7 @@ pub(crate) fn user_name(part: &str) -> Result<String, &'static str> {
 pub(crate) enum GroupStatus {
     /// Users may sign in and be added.
     Open,
-    /// Nobody may until it is resumed.
+    /// Users may not sign in or be added until it is resumed.
     Suspended,
     /// Its period has ended and it renews, but background work has not renewed it yet.
     Renewing {
@@ -144,7 +144,7 @@ pub(crate) enum GroupStatus {
     Terminated,
 }
 
-/// What of a group tells its [`GroupStatus`].
+/// The columns of a group from which its [`GroupStatus`] follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GroupState {
     pub(crate) suspended: bool,
@@ -184,8 +184,7 @@ impl License {
     /// a mark set now would be taken for one set before, and usage that ends now would reach into the next period.
     ///
     /// # Errors
-    /// GROUP_TERMINATED, or a conflict until the group is renewed; none for a deleted licence, whose own refusal says
-    /// more.
+    /// GROUP_TERMINATED, or a conflict until the group is renewed. A deleted licence passes: its own refusal is more precise.
     pub(crate) fn check_current(&self, group: GroupStatus) -> Result<(), Error> {
         match (&self.state, group) {
             (State::Deleted { .. }, _) | (_, GroupStatus::Open | GroupStatus::Suspended) => Ok(()),

@@ -1,4 +1,4 @@
-//! What is sold.
+//! Offers: the products that licences are sold for.
 
 use std::fmt::{self, Display};
 

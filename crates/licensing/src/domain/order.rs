@@ -31,7 +31,7 @@ pub(crate) struct Order {
     pub(crate) group: GroupId,
     /// None for an existing group.
     pub(crate) new_group: Option<NewGroup>,
-    /// What is ordered: 1 to 20 lines, each offer once.
+    /// 1 to 20, each with another offer.
     pub(crate) lines: Vec<Line>,
     pub(crate) state: State,
     /// What it costs, frozen.
@@ -98,8 +98,7 @@ pub(crate) struct Line {
     pub(crate) price: String,
 }
 
-/// What an order costs, as billing froze it. Its bytes go back to billing as they came; only what licensing tells
-/// others is read out of them.
+/// What an order costs, as billing quoted it. Billing gets the same bytes back; licensing reads only what it publishes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Quote {
     /// The contract's message.

@@ -1,6 +1,6 @@
 //! The life of an order, by every path.
 
-use octroi_platform::Name as _;
+use octroi_platform::name::Name as _;
 use proptest::prelude::*;
 
 use super::*;

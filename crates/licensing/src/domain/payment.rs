@@ -28,7 +28,7 @@ pub(crate) struct Attempt {
     pub(crate) outcome: Option<Outcome>,
 }
 
-/// What tells a repetition from another request.
+/// The request that began an attempt: the same id and fingerprint are a repetition of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) id: Uuid,

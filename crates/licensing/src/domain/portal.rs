@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv6Addr};
 
 use crate::domain::device::Platform;
 
-/// What failed sign-ins are counted by. Callers whose token is bound to an account have counters of their own, except for
+/// The counters of failed sign-ins. Callers whose token is bound to an account have counters of their own, except for
 /// the logins of that account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Throttle {
@@ -70,7 +70,7 @@ impl Throttle {
     }
 }
 
-/// What a client is counted by: its IPv4 address, or the /64 network of its IPv6 address, which is what one customer of an
+/// The key of a client's counter: its IPv4 address, or the /64 network of its IPv6 address, which is what one customer of an
 /// access provider has. Empty for no address. The error is the rule that the address breaks.
 pub(crate) fn client(address: &str) -> Result<String, &'static str> {
     if address.is_empty() {
@@ -88,7 +88,7 @@ pub(crate) fn client(address: &str) -> Result<String, &'static str> {
     })
 }
 
-/// In which language the user is told what to do.
+/// The language of the installation instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Language {
     /// Also where the account's language is not known yet.

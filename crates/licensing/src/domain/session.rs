@@ -1,4 +1,4 @@
-//! Sessions of the portal: what the token says and what a session opens.
+//! Sessions of the portal and their tokens.
 
 use jiff::{SignedDuration, Timestamp};
 use octroi_platform::name::Name as _;

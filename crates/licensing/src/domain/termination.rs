@@ -12,11 +12,11 @@ pub(crate) struct Termination {
     pub(crate) comment: String,
     /// When it takes or took effect.
     pub(crate) at: Timestamp,
-    /// When it was asked for; none when nobody asked.
+    /// When it was requested; none when the group ended because it does not renew.
     pub(crate) requested_at: Option<Timestamp>,
 }
 
-/// What a customer says when they terminate a group.
+/// A customer's request to terminate a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TerminationRequest {
     /// One or more reasons.
@@ -59,7 +59,7 @@ pub(crate) enum Reason {
     Competitor,
     /// The customer does not want to say.
     NoAnswer,
-    /// Something else, told in the comment.
+    /// Another reason, given in the comment.
     Other,
 }
 

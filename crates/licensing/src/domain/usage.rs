@@ -46,15 +46,15 @@ pub(crate) struct DayUsage {
     pub(crate) seats: i32,
 }
 
-/// An interval cut to what has happened of the month; `end` is none when it goes on beyond that.
+/// An interval clipped to the part of the month that has passed; `end` is none when it continues after that.
 struct Stretch {
     seat: i32,
     start: Timestamp,
     end: Option<Timestamp>,
 }
 
-/// The month's usage by offer, ordered by offer id; offers without any are absent. What lies after `now` counts
-/// nowhere, and what is active at `now` counts as active.
+/// The month's usage by offer, ordered by offer id, without unused offers. What is after `now` is not counted; what is
+/// active at `now` is.
 pub(crate) fn usage(
     intervals: &[Interval],
     month: Month,

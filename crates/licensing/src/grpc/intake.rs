@@ -1,4 +1,4 @@
-//! What billing tells.
+//! The inbox consumer for billing's events.
 
 use octroi_api::event::v1::Event;
 use octroi_api::event::v1::event::Payload;
@@ -7,7 +7,7 @@ use octroi_platform::{AccountId, Applied, Error, Intake, Name as _, Tx};
 use crate::billing::account_of;
 use crate::store;
 
-/// Keeps the snapshots of accounts that billing tells.
+/// Stores the account snapshots that billing publishes.
 pub(crate) struct LicensingIntake;
 
 impl Intake for LicensingIntake {

@@ -9,7 +9,9 @@ use tonic::{Request, Response};
 use crate::app::offer::Offers;
 use crate::domain::offer::{Offer, OfferId};
 
-pub(crate) struct OfferApi(pub(crate) Offers);
+pub(crate) struct OfferApi {
+    pub(crate) offers: Offers,
+}
 
 #[tonic::async_trait]
 impl OfferService for OfferApi {
@@ -17,7 +19,7 @@ impl OfferService for OfferApi {
         let (call, id) = open(request, |it, fields| {
             fields.name::<OfferId>("name", &it.name)
         })?;
-        let offer = self.0.get(&call, &id).await?;
+        let offer = self.offers.get(&call, &id).await?;
         Ok(Response::new((&offer).into()))
     }
 
@@ -26,7 +28,7 @@ impl OfferService for OfferApi {
         request: Request<wire::ListOffersRequest>,
     ) -> Answer<wire::ListOffersResponse> {
         let (_, (), page) = Page::open(request, |_, _| Some(()))?;
-        let offers = self.0.list(&page).await?;
+        let offers = self.offers.list(&page).await?;
         let (offers, next_page_token) =
             page.cut(offers, |it| it.id.as_str().to_owned(), |it| (&it).into());
         Ok(Response::new(wire::ListOffersResponse {

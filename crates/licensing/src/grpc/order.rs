@@ -106,7 +106,7 @@ fn method(given: NewPaymentMethod, violations: &mut Violations) -> Method {
     }
 }
 
-/// What is ordered, whether its group is to be PREPAID, and whether it is only to be checked.
+/// The draft, whether its new group is to be PREPAID, and whether it is only validated.
 fn draft(
     request: wire::CreateOrderRequest,
     fields: &mut Fields<'_>,

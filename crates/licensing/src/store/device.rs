@@ -9,10 +9,14 @@ use crate::domain::device::{Device, DeviceId, NewDevice, Platform};
 use crate::domain::license::LicenseId;
 use crate::store::license;
 
-/// What [`from_row`] reads, of `device d`.
-pub(crate) const COLUMNS: &str = "
-    d.id AS device_id, d.platform, d.display_name AS device_display_name, d.shared_computer, d.registered_at,
-    d.deactivated_at";
+/// The columns that [`from_row`] reads, of `device d`.
+macro_rules! device_columns {
+    () => {
+        "d.id AS device_id, d.platform, d.display_name AS device_display_name, d.shared_computer, d.registered_at,
+         d.deactivated_at"
+    };
+}
+pub(crate) use device_columns;
 
 pub(crate) fn insert(tx: &mut Tx, device: &Device) {
     let DeviceId { license, id } = device.id.clone();
@@ -64,7 +68,7 @@ pub(crate) fn deactivate_all(tx: &mut Tx, id: &LicenseId, at: Timestamp) {
     );
 }
 
-/// A device, from [`COLUMNS`]; none where an outer join found none.
+/// A device, from [`device_columns`]; none where an outer join found none.
 pub(crate) fn from_row(row: &Row) -> Result<Option<Device>, Error> {
     let Some(id) = row_get::<Option<Uuid>>(row, "device_id")? else {
         return Ok(None);

@@ -56,7 +56,7 @@ pub(crate) const READ_OF_ORDER: &str = select!(
        AND g.group_id = (SELECT group_id FROM license_order WHERE account = $1 AND order_id = $2)"
 );
 
-/// One group, locked if nobody else holds it.
+/// One group, locked; no row while another transaction holds the lock.
 pub(crate) const LOCK_FREE: &str = select!(
     "lock_free_group",
     "WHERE g.account = $1 AND g.group_id = $2 FOR UPDATE OF g SKIP LOCKED"
@@ -192,7 +192,7 @@ pub(crate) async fn due(
         .collect()
 }
 
-/// The earliest end of a period that has not been worked off.
+/// The earliest end of a period that has not been processed.
 pub(crate) async fn earliest_period_end(db: &Db) -> Result<Option<jiff::Timestamp>, Error> {
     let row = db
         .query_opt(

@@ -1,4 +1,4 @@
-//! Licences, their addresses, and when they were active.
+//! Licences, their activation addresses and usage intervals.
 
 use jiff::Timestamp;
 use octroi_platform::{Db, Error, Rows, ToSql, Tx, params, row_get};
@@ -15,17 +15,46 @@ use crate::store::group;
 /// Name of the constraint that a second use of an address breaks.
 pub(crate) const ADDRESS_TAKEN: &str = "activation_address_taken";
 
-/// What [`from_row`] reads, of `license l` and `offer o`.
-pub(crate) const COLUMNS: &str = "
-    l.account, l.group_id, l.number, l.offer, l.state, l.first_name, l.last_name, l.activation_email,
-    l.password_change_required, l.activated_at, l.delete_at_renewal, l.computers, l.tablets, l.smartphones,
-    l.created_at, l.updated_at, l.deleted_at, l.version,
-    o.display_name AS offer_display_name, o.computer_limit, o.tablet_limit, o.smartphone_limit";
+/// The columns that [`from_row`] reads, of `license l` and `offer o`.
+macro_rules! license_columns {
+    () => {
+        "l.account, l.group_id, l.number, l.offer, l.state, l.first_name, l.last_name, l.activation_email,
+         l.password_change_required, l.activated_at, l.delete_at_renewal, l.computers, l.tablets, l.smartphones,
+         l.created_at, l.updated_at, l.deleted_at, l.version,
+         o.display_name AS offer_display_name, o.computer_limit, o.tablet_limit, o.smartphone_limit"
+    };
+}
 
-/// The group's part of a read, for [`group_status`].
-pub(crate) const GROUP_COLUMNS: &str = "
-    g.state AS group_state, g.auto_renew AND g.termination_at IS NULL AS group_renews,
-    g.period_end AS group_period_end";
+/// The columns that [`group_status`] reads, of `license_group g`.
+macro_rules! group_columns {
+    () => {
+        "g.state AS group_state, g.auto_renew AND g.termination_at IS NULL AS group_renews,
+         g.period_end AS group_period_end"
+    };
+}
+pub(crate) use {group_columns, license_columns};
+
+/// One licence ($1 account, $2 group, $3 number) with its group.
+macro_rules! select {
+    ($name:literal, $more:literal, $lock:literal) => {
+        concat!(
+            "-- ",
+            $name,
+            "
+            SELECT ",
+            license_columns!(),
+            ", ",
+            group_columns!(),
+            $more,
+            "
+            FROM license_group g
+            JOIN license l ON l.account = g.account AND l.group_id = g.group_id
+            JOIN offer o ON o.offer = l.offer
+            WHERE g.account = $1 AND g.group_id = $2 AND l.number = $3 ",
+            $lock
+        )
+    };
+}
 
 /// The parameters that find one licence.
 pub(crate) fn key(id: &LicenseId) -> [&(dyn ToSql + Sync); 3] {
@@ -33,61 +62,55 @@ pub(crate) fn key(id: &LicenseId) -> [&(dyn ToSql + Sync); 3] {
 }
 
 pub(crate) async fn read(db: &Db, id: &LicenseId) -> Result<Option<License>, Error> {
-    let sql = format!(
+    const SQL: &str = concat!(
         "-- read_license
-         SELECT {COLUMNS}
+         SELECT ",
+        license_columns!(),
+        "
          FROM license l JOIN offer o ON o.offer = l.offer
          WHERE l.account = $1 AND l.group_id = $2 AND l.number = $3"
     );
-    let row = db.query_opt(&sql, &key(id)).await?;
+    let row = db.query_opt(SQL, &key(id)).await?;
     row.as_ref().map(from_row).transpose()
 }
 
 /// A page of a group's licences by number, with those that are deleted or without.
-pub(crate) fn list() -> String {
-    format!(
-        "-- list_licenses
-         SELECT {COLUMNS}
-         FROM license_group g
-         LEFT JOIN LATERAL (
-             SELECT * FROM license
-             WHERE account = g.account AND group_id = g.group_id AND number > $3 AND ($4 OR state <> 'DELETED')
-             ORDER BY number
-             LIMIT $5
-         ) l ON true
-         LEFT JOIN offer o ON o.offer = l.offer
-         WHERE g.account = $1 AND g.group_id = $2
-         ORDER BY l.number"
-    )
-}
+pub(crate) const LIST: &str = concat!(
+    "-- list_licenses
+     SELECT ",
+    license_columns!(),
+    "
+     FROM license_group g
+     LEFT JOIN LATERAL (
+         SELECT * FROM license
+         WHERE account = g.account AND group_id = g.group_id AND number > $3 AND ($4 OR state <> 'DELETED')
+         ORDER BY number
+         LIMIT $5
+     ) l ON true
+     LEFT JOIN offer o ON o.offer = l.offer
+     WHERE g.account = $1 AND g.group_id = $2
+     ORDER BY l.number"
+);
 
-/// The locking read of a command on one licence ($1 account, $2 group, $3 number): the group before the licence.
-pub(crate) fn lock() -> String {
-    format!(
-        "-- lock_license
-         SELECT {COLUMNS}, {GROUP_COLUMNS}
-         FROM license_group g
-         JOIN license l ON l.account = g.account AND l.group_id = g.group_id
-         JOIN offer o ON o.offer = l.offer
-         WHERE g.account = $1 AND g.group_id = $2 AND l.number = $3
-         FOR SHARE OF g FOR NO KEY UPDATE OF l"
-    )
-}
+/// The locking read of a command on one licence: the group before the licence.
+pub(crate) const LOCK: &str = select!("lock_license", "", "FOR SHARE OF g FOR NO KEY UPDATE OF l");
 
-/// What [`lock`] reads, without a lock, and whether an address ($4, null for none) is taken.
-pub(crate) fn look() -> String {
-    format!(
-        "-- look_at_license
-         SELECT {COLUMNS}, {GROUP_COLUMNS},
-                EXISTS (SELECT FROM activation_address WHERE address = $4) AS address_taken
-         FROM license_group g
-         JOIN license l ON l.account = g.account AND l.group_id = g.group_id
-         JOIN offer o ON o.offer = l.offer
-         WHERE g.account = $1 AND g.group_id = $2 AND l.number = $3"
-    )
-}
+/// The locking read of a sign-in: the licence stays as it is until the session is there, so that whatever takes the user
+/// away ends that session too.
+pub(crate) const LOCK_FOR_SIGN_IN: &str = select!(
+    "lock_license_for_sign_in",
+    ", l.password_hash",
+    "FOR SHARE OF g, l"
+);
 
-/// What the group allows, from [`GROUP_COLUMNS`].
+/// What [`LOCK`] reads, without a lock, and whether an address ($4, null for none) is taken.
+pub(crate) const LOOK: &str = select!(
+    "look_at_license",
+    ", EXISTS (SELECT FROM activation_address WHERE address = $4) AS address_taken",
+    ""
+);
+
+/// What the group allows, from [`group_columns`].
 pub(crate) fn group_status(row: &Row, now: Timestamp) -> Result<GroupStatus, Error> {
     let state: &str = row_get(row, "group_state")?;
     let group = GroupState {
@@ -102,15 +125,15 @@ pub(crate) fn group_status(row: &Row, now: Timestamp) -> Result<GroupStatus, Err
 /// What becomes of a licence's password.
 #[derive(Clone)]
 pub(crate) enum PasswordHash {
-    /// It stays.
+    /// Unchanged.
     Kept,
     /// The PHC string of a new one.
     Set(String),
-    /// It is removed.
+    /// Removed.
     Void,
 }
 
-/// Writes a licence's next version over the one before it.
+/// Queues a licence's next version.
 pub(crate) fn save(tx: &mut Tx, license: &License, password: PasswordHash) {
     let (assignment, deleted_at) = match &license.state {
         State::Unassigned => (None, None),
@@ -330,7 +353,7 @@ pub(crate) fn id(row: &Row) -> Result<LicenseId, Error> {
     })
 }
 
-/// A licence, from [`COLUMNS`].
+/// A licence, from [`license_columns`].
 pub(crate) fn from_row(row: &Row) -> Result<License, Error> {
     let id = id(row)?;
     Ok(License {

@@ -1,6 +1,6 @@
 //! Rows of `offer`.
 
-use octroi_platform::{Db, Error, Page, row_get};
+use octroi_platform::{Db, Error, row_get};
 use tokio_postgres::Row;
 
 use crate::domain::offer::{Offer, OfferId};
@@ -41,18 +41,10 @@ pub(crate) async fn read_all(db: &Db, offers: &[&OfferId]) -> Result<Vec<Offer>,
 }
 
 /// A page of the offers, by id.
-pub(crate) async fn list(db: &Db, page: &Page<String>) -> Result<Vec<Offer>, Error> {
-    let rows = db
-        .query(
-            select!(
-                "list_offers",
-                "WHERE $1::text IS NULL OR offer > $1 ORDER BY offer LIMIT $2"
-            ),
-            &[&page.after, &page.limit],
-        )
-        .await?;
-    rows.iter().map(from_row).collect()
-}
+pub(crate) const LIST: &str = select!(
+    "list_offers",
+    "WHERE $1::text IS NULL OR offer > $1 ORDER BY offer LIMIT $2"
+);
 
 pub(crate) fn from_row(row: &Row) -> Result<Offer, Error> {
     let id: OfferId = row_get(row, "offer")?;

@@ -79,8 +79,7 @@ pub(crate) async fn read(db: &Db, id: &OrderId) -> Result<Option<Order>, Error> 
     row.as_ref().map(from_row).transpose()
 }
 
-/// Orders whose time is over at `$1`, locked: at most `$3` after the first `$2`. Those that someone else works on are left
-/// out.
+/// Orders expired at `$1`, locked: at most `$3` after the first `$2`. Those locked by others are skipped.
 pub(crate) const LOCK_OVERDUE: &str = select!(
     "lock_overdue_orders",
     "WHERE o.state = 'AWAITING_PAYMENT' AND o.expires_at <= $1 ORDER BY o.expires_at
@@ -93,7 +92,7 @@ pub(crate) struct Taken {
     pub(crate) group: bool,
 }
 
-/// Which ids of a new order are taken.
+/// Whether the ids of a new order are taken.
 pub(crate) async fn taken(db: &Db, order: &Order) -> Result<Taken, Error> {
     let rows = db
         .query(
@@ -182,7 +181,7 @@ pub(crate) fn update(tx: &mut Tx, order: &Order) {
     );
 }
 
-/// Cancels orders that await payment and whose locks are held.
+/// Cancels orders that await payment; the caller holds their locks.
 pub(crate) fn cancel_unpaid(tx: &mut Tx, group: &GroupId, orders: &[OrderId]) {
     let now = tx.call().now;
     let orders: Vec<_> = orders.iter().map(|order| order.id.clone()).collect();

@@ -20,7 +20,7 @@ macro_rules! attempt_columns {
     };
 }
 
-/// The attempt that a request began, in whatever order; none for a request without an id.
+/// The attempt that a request began, for this order or another; none for a request without an id.
 pub(crate) const READ_OF_REQUEST: &str = concat!(
     "-- read_attempt_of_request
      SELECT ",
@@ -146,7 +146,7 @@ pub(crate) fn create_licenses(tx: &mut Tx, order: &Order, first: i32) {
     }
 }
 
-/// Inserts an attempt, leased to its maker.
+/// Inserts an attempt with its first lease.
 pub(crate) fn insert(tx: &mut Tx, attempt: &Attempt, lease: Uuid, lease_for: Duration) {
     let method = attempt.method.as_ref();
     tx.write(
@@ -227,7 +227,7 @@ pub(crate) async fn claim(
     row.as_ref().map(from_row).transpose()
 }
 
-/// Renews a lease, unless somebody else has taken it since.
+/// Renews a lease, unless it has been lost.
 pub(crate) async fn renew(
     db: &Db,
     attempt: &Attempt,

@@ -1,7 +1,7 @@
 //! Sessions of the portal.
 
 use jiff::Timestamp;
-use octroi_platform::{AccountId, Db, Error, Rows, Tx, params, row_get};
+use octroi_platform::{AccountId, Db, Error, Page, Rows, Tx, params, row_get};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -9,13 +9,39 @@ use uuid::Uuid;
 use crate::domain::device::Device;
 use crate::domain::license::{GroupStatus, License, LicenseId};
 use crate::domain::session::Session;
-use crate::store::{device, license};
+use crate::store::device::{self, device_columns};
+use crate::store::license::{self, group_columns, license_columns};
 
-const COLUMNS: &str = "
-    s.id AS session_id, s.created_at AS session_created_at, s.expires_at AS session_expires_at,
-    s.revoked_at AS session_revoked_at, o.shared_computer_activation";
+/// A session ($1 account, $2 group, $3 number, $4 session, $5 SHA-256 of its secret) with its licence and group, as
+/// [`visit`] reads them.
+macro_rules! select {
+    ($name:literal, $more:expr, $join:literal, $rest:literal) => {
+        concat!(
+            "-- ",
+            $name,
+            "
+            SELECT ",
+            license_columns!(),
+            ", ",
+            group_columns!(),
+            ",
+                   s.id AS session_id, s.created_at AS session_created_at, s.expires_at AS session_expires_at,
+                   s.revoked_at AS session_revoked_at, o.shared_computer_activation",
+            $more,
+            "
+            FROM license_group g
+            JOIN license l ON l.account = g.account AND l.group_id = g.group_id
+            JOIN offer o ON o.offer = l.offer
+            JOIN session s ON s.account = l.account AND s.group_id = l.group_id AND s.number = l.number ",
+            $join,
+            "
+            WHERE g.account = $1 AND g.group_id = $2 AND l.number = $3 AND s.id = $4 AND s.token_hash = $5 ",
+            $rest
+        )
+    };
+}
 
-/// What finds a session: whose, which, and the SHA-256 of its secret.
+/// Identifies and authenticates a session: licence, id, SHA-256 of the secret.
 pub(crate) struct Key {
     pub(crate) license: LicenseId,
     pub(crate) session: Uuid,
@@ -35,7 +61,7 @@ impl Key {
     }
 }
 
-/// A session and what it belongs to.
+/// A session with its licence and group.
 pub(crate) struct Visit {
     pub(crate) session: Session,
     pub(crate) license: License,
@@ -43,7 +69,6 @@ pub(crate) struct Visit {
     pub(crate) shared_computers: bool,
 }
 
-/// A session, from [`COLUMNS`] and the licence's and group's.
 pub(crate) fn visit(row: &Row, now: Timestamp) -> Result<Visit, Error> {
     Ok(Visit {
         session: Session {
@@ -58,74 +83,44 @@ pub(crate) fn visit(row: &Row, now: Timestamp) -> Result<Visit, Error> {
     })
 }
 
-const OF_SESSION: &str = "
-    FROM license_group g
-    JOIN license l ON l.account = g.account AND l.group_id = g.group_id
-    JOIN offer o ON o.offer = l.offer
-    JOIN session s ON s.account = l.account AND s.group_id = l.group_id AND s.number = l.number";
-
-const THIS_SESSION: &str = "
-    WHERE g.account = $1 AND g.group_id = $2 AND l.number = $3 AND s.id = $4 AND s.token_hash = $5";
-
 /// The locking read of a session's command: the group before the licence before the session.
-pub(crate) fn lock() -> String {
-    format!(
-        "-- lock_session
-         SELECT {}, {}, {COLUMNS} {OF_SESSION} {THIS_SESSION}
-         FOR SHARE OF g FOR NO KEY UPDATE OF l, s",
-        license::COLUMNS,
-        license::GROUP_COLUMNS,
-    )
-}
+pub(crate) const LOCK: &str = select!(
+    "lock_session",
+    "",
+    "",
+    "FOR SHARE OF g FOR NO KEY UPDATE OF l, s"
+);
 
-/// The same with the licence's password.
-pub(crate) fn lock_with_password() -> String {
-    format!(
-        "-- lock_session_with_password
-         SELECT {}, {}, {COLUMNS}, l.password_hash {OF_SESSION} {THIS_SESSION}
-         FOR SHARE OF g FOR NO KEY UPDATE OF l, s",
-        license::COLUMNS,
-        license::GROUP_COLUMNS,
-    )
-}
+/// [`LOCK`] with the licence's password.
+pub(crate) const LOCK_WITH_PASSWORD: &str = select!(
+    "lock_session_with_password",
+    ", l.password_hash",
+    "",
+    "FOR SHARE OF g FOR NO KEY UPDATE OF l, s"
+);
 
-/// The locking read of a sign-in ($1 account, $2 group, $3 number): the licence stays as it is until the session is
-/// there, so that whatever takes the user away ends that session too.
-pub(crate) fn lock_for_sign_in() -> String {
-    format!(
-        "-- lock_license_for_sign_in
-         SELECT {}, {}, l.password_hash
-         FROM license_group g
-         JOIN license l ON l.account = g.account AND l.group_id = g.group_id
-         JOIN offer o ON o.offer = l.offer
-         WHERE g.account = $1 AND g.group_id = $2 AND l.number = $3
-         FOR SHARE OF g, l",
-        license::COLUMNS,
-        license::GROUP_COLUMNS,
-    )
-}
-
-/// The same with one of the licence's devices ($6), if it has it: one registered by the present user. The device is
-/// locked as well, so that after a wait it is seen as the one before left it.
-pub(crate) fn lock_with_device() -> String {
-    format!(
-        "-- lock_session_with_device
-         WITH held AS MATERIALIZED (
-             SELECT {}, {}, {COLUMNS} {OF_SESSION} {THIS_SESSION}
-             FOR SHARE OF g FOR NO KEY UPDATE OF l, s
-         ), found AS MATERIALIZED (
-             SELECT {}
-             FROM held h
-             JOIN device d ON d.account = h.account AND d.group_id = h.group_id AND d.number = h.number
-                 AND d.id = $6 AND d.registered_at >= h.activated_at
-             FOR NO KEY UPDATE OF d
-         )
-         SELECT * FROM held LEFT JOIN found ON true",
-        license::COLUMNS,
-        license::GROUP_COLUMNS,
-        device::COLUMNS,
-    )
-}
+/// [`LOCK`] with one of the licence's devices ($6), if it has it: one registered by the present user. The device is locked
+/// too, so that its state is current after a wait for the lock.
+pub(crate) const LOCK_WITH_DEVICE: &str = concat!(
+    "-- lock_session_with_device
+     WITH held AS MATERIALIZED (",
+    select!(
+        "held_session",
+        "",
+        "",
+        "FOR SHARE OF g FOR NO KEY UPDATE OF l, s"
+    ),
+    "), found AS MATERIALIZED (
+         SELECT ",
+    device_columns!(),
+    "
+         FROM held h
+         JOIN device d ON d.account = h.account AND d.group_id = h.group_id AND d.number = h.number
+             AND d.id = $6 AND d.registered_at >= h.activated_at
+         FOR NO KEY UPDATE OF d
+     )
+     SELECT * FROM held LEFT JOIN found ON true"
+);
 
 /// A session with the licence's password, for a change of it.
 pub(crate) async fn with_password(
@@ -133,13 +128,8 @@ pub(crate) async fn with_password(
     key: &Key,
     now: Timestamp,
 ) -> Result<Option<(Visit, Option<String>)>, Error> {
-    let sql = format!(
-        "-- get_session_with_password
-         SELECT {}, {}, {COLUMNS}, l.password_hash {OF_SESSION} {THIS_SESSION}",
-        license::COLUMNS,
-        license::GROUP_COLUMNS,
-    );
-    let row = db.query_opt(&sql, &key.params()).await?;
+    let sql = select!("get_session_with_password", ", l.password_hash", "", "");
+    let row = db.query_opt(sql, &key.params()).await?;
     row.map(|row| Ok((visit(&row, now)?, row_get(&row, "password_hash")?)))
         .transpose()
 }
@@ -150,14 +140,13 @@ pub(crate) async fn with_applications(
     key: &Key,
     now: Timestamp,
 ) -> Result<Option<(Visit, Vec<String>, Option<String>)>, Error> {
-    let sql = format!(
-        "-- get_session_with_applications
-         SELECT {}, {}, {COLUMNS}, o.applications, a.locale {OF_SESSION}
-         LEFT JOIN account a ON a.account = l.account {THIS_SESSION}",
-        license::COLUMNS,
-        license::GROUP_COLUMNS,
+    let sql = select!(
+        "get_session_with_applications",
+        ", o.applications, a.locale",
+        "LEFT JOIN account a ON a.account = l.account",
+        ""
     );
-    let row = db.query_opt(&sql, &key.params()).await?;
+    let row = db.query_opt(sql, &key.params()).await?;
     row.map(|row| {
         Ok((
             visit(&row, now)?,
@@ -168,34 +157,31 @@ pub(crate) async fn with_applications(
     .transpose()
 }
 
-/// A session with at most so many of the devices that its user registered, by id after one.
+/// A session with a page of the devices that its user registered, by id.
 pub(crate) async fn with_devices(
     db: &Db,
     key: &Key,
     show_deactivated: bool,
-    (after, limit): (Uuid, i64),
+    page: &Page<Uuid>,
     now: Timestamp,
 ) -> Result<Option<(Visit, Vec<Device>)>, Error> {
-    let sql = format!(
-        "-- list_own_devices
-         SELECT {}, {}, {COLUMNS}, {} {OF_SESSION}
-         LEFT JOIN LATERAL (
+    let sql = select!(
+        "list_own_devices",
+        concat!(", ", device_columns!()),
+        "LEFT JOIN LATERAL (
              SELECT * FROM device
              WHERE account = l.account AND group_id = l.group_id AND number = l.number AND id > $6
                  AND registered_at >= l.activated_at AND ($7 OR state = 'ACTIVE')
              ORDER BY id
              LIMIT $8
-         ) d ON true
-         {THIS_SESSION}
-         ORDER BY d.id",
-        license::COLUMNS,
-        license::GROUP_COLUMNS,
-        device::COLUMNS,
+         ) d ON true",
+        "ORDER BY d.id"
     );
     let [account, group, number, session, hash] = key.params();
+    let after = page.after.unwrap_or_default();
     let rows = db
         .query(
-            &sql,
+            sql,
             &[
                 account,
                 group,
@@ -204,7 +190,7 @@ pub(crate) async fn with_devices(
                 hash,
                 &after,
                 &show_deactivated,
-                &limit,
+                &page.limit,
             ],
         )
         .await?;

@@ -1,4 +1,4 @@
-//! The sign-ins that failed, counted. Machine time: the database's clock, which every instance shares.
+//! Counters of failed sign-ins. They use machine time: the database's clock, which every instance shares.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(crate) struct Subject {
     pub(crate) subject: Vec<u8>,
 }
 
-/// What an address leads to when someone tries to sign in with it.
+/// An attempt to sign in, counted and looked up.
 pub(crate) struct Attempt {
     /// How long to wait, when a throttle is closed; nothing was counted then.
     pub(crate) wait: Option<Duration>,

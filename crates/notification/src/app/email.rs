@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::app::PASSWORD;
 use crate::domain::email::{Email, EmailId, Secret};
 use crate::domain::message::{Branding, Message, PasswordView, render, render_subject};
-use crate::store::email::{GET, LIST, from_row};
+use crate::store::email::{LIST, READ, from_row};
 
 /// The scope that lets a caller see passwords.
 const SECRETS_SCOPE: &str = "notification.secrets.read";
@@ -44,7 +44,7 @@ pub struct RenderedEmail {
 impl Emails {
     /// One e-mail in the full view. One round trip.
     pub async fn get(&self, call: &Call, id: &EmailId) -> Result<RenderedEmail, Error> {
-        let row = self.db.query_opt(GET, &[&id.account, &id.id]).await?;
+        let row = self.db.query_opt(READ, &[&id.account, &id.id]).await?;
         let email = from_row(&row.ok_or_else(|| call.not_found(id))?)?;
         self.render(call, email, View::Full)
     }

@@ -83,7 +83,7 @@ pub fn insert(tx: &mut Tx, email: &Email) -> Result<(), Error> {
 }
 
 /// One e-mail.
-pub const GET: &str = select_email!("email::get", "WHERE e.account = $1 AND e.id = $2");
+pub const READ: &str = select_email!("email::get", "WHERE e.account = $1 AND e.id = $2");
 
 /// An account's e-mails before `$2` by id (all where that is null), newest first, at most `$3`. An account that has
 /// e-mails exists, even if its own events have not arrived.

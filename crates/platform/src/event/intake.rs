@@ -1,4 +1,5 @@
-//! Takes other services' events: each in one transaction with its inbox row, in its aggregate's sequence, once.
+//! The inbox: applies other services' events, each exactly once, in the order of its aggregate, in one transaction with its
+//! inbox row.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -45,7 +46,7 @@ pub trait Intake: Send + Sync + 'static {
         secret: Option<&[u8]>,
     ) -> impl Future<Output = Result<Applied, Error>> + Send;
 
-    /// Told after events were applied and committed, to wake work that they gave rise to.
+    /// Called after events were applied and committed, to wake the work that they cause.
     fn applied(&self) {}
 }
 
@@ -192,7 +193,7 @@ impl<I: Intake> IntakeApi<I> {
         let Some(payload) = known.filter(|it| it.event_type().name == event.r#type) else {
             return Ok(outcome(Outcome::Waiting, "its type is not known here"));
         };
-        // Its own facts beside it are good, so the call is not refused.
+        // Only this event is refused: the source's own events in the same call are good.
         if payload.event_type().source != source {
             tracing::warn!(
                 source,
@@ -280,8 +281,8 @@ impl<I: Intake> IntakeApi<I> {
     }
 }
 
-/// What is to become of an event: whoever had its aggregate's events through `had` applies it when the last one that was
-/// for them, `previous`, is among those and it is not. Who names none sends every event to everyone.
+/// Whether to apply an event of an aggregate whose events through `had` were applied: it must be later than those, and its
+/// predecessor for this subscriber, `previous`, among them. Senders without routing give no predecessor.
 fn place(had: i64, previous: Option<i64>, sequence: i64) -> Outcome {
     let previous = previous.unwrap_or_else(|| sequence.saturating_sub(1));
     if sequence <= had {

@@ -1,4 +1,4 @@
-//! The event log: what is listed of it, delivered to its subscribers, and taken from others.
+//! The event log (outbox), its delivery to subscribers, and the inbox.
 
 pub mod check;
 pub mod event_service;

@@ -1,4 +1,4 @@
-//! How far a service has told another one everything.
+//! Up to which instant all events were delivered to a subscriber.
 
 use std::sync::Arc;
 
@@ -10,24 +10,23 @@ use crate::db::{Db, row_get};
 use crate::error::Error;
 use crate::intake::MOST_HELD;
 
-/// How far `complete_through` trails the clock: twice the age at which a command refuses its final write.
-const TRAIL: SignedDuration = SignedDuration::from_secs(60);
+/// How far `complete_through` lags behind the clock: twice the age at which a command refuses its final write.
+const LAG: SignedDuration = SignedDuration::from_secs(60);
 
 /// The earliest instant of scheduled work that is not done yet: `complete_through` stays before it.
 pub type Horizon =
     Arc<dyn Fn() -> BoxFuture<'static, Result<Option<Timestamp>, Error>> + Send + Sync>;
 
-/// Nothing that took effect at or before this instant is undelivered, but for events of these accounts, of which some
-/// are dead letters. An account that is held is judged by all that waits of it, which is what lies behind its dead
-/// letters and what will be delivered again.
+/// The instant up to which every event was delivered, but for those of the returned accounts, which have dead letters. An
+/// account counts as held with everything that it has pending: what waits behind its dead letters, and what is retried.
 pub(crate) async fn complete_through(
     db: &Db,
     subscriber: &str,
     horizon: Option<&Horizon>,
 ) -> Result<(Timestamp, Vec<String>), Error> {
     let tick = SignedDuration::from_micros(1);
-    // The clock is read first: what commits while we look took effect later than the trail.
-    let mut complete = db.clock.now() - TRAIL;
+    // The clock is read first: what commits during the query took effect after the lag.
+    let mut complete = db.clock.now() - LAG;
     if let Some(horizon) = horizon
         && let Some(due) = horizon().await?
     {

@@ -20,7 +20,7 @@ pub const AUDIENCE: &str = "octroi";
 const SERVICE_TOKEN: i64 = 600;
 /// How far, in seconds, an issuer's clock may be ahead of ours.
 const SKEW: i64 = 30;
-/// What a token says beside its issuer and its audience.
+/// A token's claims beside issuer and audience.
 #[derive(Serialize, Deserialize)]
 struct Claims {
     /// Who it is about: "operator", "service:licensing", and so on.
@@ -176,7 +176,7 @@ impl Verifier {
     /// The caller that a token stands for.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`], with words that a stranger learns nothing from.
+    /// [`Error::Unauthenticated`], with a message that reveals nothing.
     pub fn verify(&self, token: &str) -> Result<Caller, Error> {
         self.check(token).ok_or_else(|| {
             Error::Unauthenticated("the token is malformed, expired or not trusted".to_owned())

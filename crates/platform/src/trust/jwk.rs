@@ -1,4 +1,4 @@
-//! Signing keys: read from PKCS#8 in PEM, told to others as a JWK.
+//! Signing keys: read from PKCS#8 in PEM, published as a JWK.
 
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};

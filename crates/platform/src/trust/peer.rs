@@ -42,7 +42,7 @@ impl Interceptor for Credentials {
 /// A channel to `url`, connected when it is first used and again whenever it broke.
 ///
 /// # Errors
-/// [`Error::Internal`] when the URL is none.
+/// [`Error::Internal`] when the URL is not valid.
 pub fn peer(url: &str, token: Arc<ServiceToken>) -> Result<Peer, Error> {
     let endpoint = Endpoint::from_shared(url.to_owned())
         .map_err(|error| Error::Internal(error.into()))?

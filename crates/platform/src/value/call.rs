@@ -17,12 +17,12 @@ use crate::name::{AccountId, Name, may_be_id};
 /// The scope that Octroi's own services alone hold.
 pub const SERVICE_SCOPE: &str = "service";
 
-/// How soon a service that follows accounts usually knows one that is there.
+/// The delay after which a service usually knows an account that billing has created.
 const ACCOUNTS_FOLLOW_WITHIN: Duration = Duration::from_secs(1);
 
 pub(crate) const REQUEST_ID_RULE: &str = "must be a UUID, written as 8-4-4-4-12 hexadecimal digits";
 
-/// Who background work says it is, in the audit. No token's subject may be it.
+/// The audit's caller for background work. No token may have this subject.
 pub(crate) const SYSTEM: &str = "system";
 
 /// Who calls.
@@ -47,7 +47,7 @@ tokio::task_local! {
     pub static TRACEPARENT: String;
 }
 
-/// What a call turns out to be about, for the access log. Each is told once.
+/// Facts about a call for the access log, each set once.
 #[derive(Debug, Default)]
 pub struct About {
     /// Subject of the caller.
@@ -59,7 +59,7 @@ pub struct About {
 }
 
 impl About {
-    /// Notes who calls, and the account that the token is bound to.
+    /// Sets the caller, and the account that the token is bound to.
     pub fn called_by(&self, caller: &Caller) {
         let _ = self.caller.set(caller.subject.clone());
         if let Some(account) = &caller.account {
@@ -95,7 +95,7 @@ pub struct Call {
     /// Whether the service learns of accounts from another one, and so may know them a little later.
     pub follows_accounts: bool,
     pub(crate) started: Instant,
-    /// Whether nobody calls.
+    /// Whether it is background work.
     pub(crate) background: bool,
     pub(crate) repeatable: Option<(Uuid, Vec<u8>)>,
     /// Whether the method's request ids are known for ever.
@@ -121,8 +121,8 @@ pub struct IdempotencyKey {
 }
 
 impl Call {
-    /// Takes a request apart. The shell has put the call into its extensions. To a token that is bound to an account,
-    /// `accounts/-` means that account.
+    /// Splits a request into its call, which the shell has put into the extensions, and its message. For a token that is
+    /// bound to an account, `accounts/-` means that account.
     ///
     /// # Errors
     /// [`Error::Internal`] when the request did not come through the shell.
@@ -163,7 +163,7 @@ impl Call {
         }
     }
 
-    /// A call by nobody, for background work that took effect at `now`.
+    /// The call of background work that takes effect at `now`.
     pub fn background(now: Timestamp, method: &'static str) -> Self {
         Self {
             now,
@@ -190,7 +190,7 @@ impl Call {
     /// what the message does not say, such as the session's licence.
     ///
     /// # Errors
-    /// [`Error::Internal`] when there is no key for fingerprints: nobody's call is repeatable.
+    /// [`Error::Internal`] when there is no key for fingerprints, as in background work.
     pub(crate) fn make_repeatable<M: prost::Message>(
         &mut self,
         request_id: Uuid,
@@ -221,7 +221,7 @@ impl Call {
             })
     }
 
-    /// The failure of what is not there, or may not be seen: a stranger learns which from neither.
+    /// The error for what does not exist and for what the caller may not see: the two are not distinguishable.
     pub fn not_found<N: Name>(&self, name: &N) -> Error {
         Error::NotFound {
             kind: N::KIND,
@@ -230,7 +230,7 @@ impl Call {
         }
     }
 
-    /// The failure of a list: an account whose list is not there yet may be known a little later.
+    /// The error of a list, with a retry delay where the service may not know the account yet.
     pub(crate) fn no_list(&self, mut failure: Error) -> Error {
         if let Error::NotFound {
             kind, retry_after, ..
@@ -243,7 +243,7 @@ impl Call {
         failure
     }
 
-    /// Notes for the access log of which account the call is, where no name in it says so.
+    /// Sets the access log's account where the request names none.
     pub fn note_account(&self, account: &str) {
         let _ = self.about.account.set(account.to_owned());
     }

@@ -1,4 +1,4 @@
-//! What can go wrong in any service, and how it is said on the wire.
+//! The errors of every service, and their statuses on the wire.
 
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ pub enum Error {
     /// The service's own refusal.
     #[error("{0}")]
     Refused(#[from] Refusal),
-    /// No failure, but the way out of a command that the same request did before: its answer, encoded, which
-    /// [`answer`](crate::request::answer) gives.
+    /// Not a failure: the same request was answered before. This is its encoded answer, which
+    /// [`answer`](crate::request::answer) gives again.
     #[error("the same request was answered before")]
     Replayed(Vec<u8>),
     /// Bad fields, every one of them.
@@ -41,7 +41,7 @@ pub enum Error {
         kind: &'static str,
         /// Its resource name, as asked for.
         name: String,
-        /// When it may be there, if another service is to tell of it first.
+        /// When to retry, if the service may not have received the event of its creation.
         retry_after: Option<Duration>,
     },
     /// The id is taken.
@@ -92,7 +92,7 @@ pub enum Error {
         /// Key of the row.
         id: String,
     },
-    /// The database refused. Its own words would quote the row.
+    /// The database refused. Its own message is not shown, as it may quote the row.
     #[error("the database refused: {}", said(.0))]
     Database(tokio_postgres::Error),
     /// Anything else that is our own fault.

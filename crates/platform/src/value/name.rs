@@ -35,7 +35,7 @@ pub trait Name: Sized + Display {
         segments.next().is_none().then(|| Self::of(&ids))?
     }
 
-    /// How it is written, for people.
+    /// The rule that a name of this type must keep, for people.
     fn rule() -> String {
         let shape: Vec<_> = Self::COLLECTIONS
             .iter()
@@ -44,7 +44,7 @@ pub trait Name: Sized + Display {
         format!("must be a name such as {}", shape.join("/"))
     }
 
-    /// The failure of what is there already.
+    /// ALREADY_EXISTS for this name.
     fn already_exists(&self) -> Error {
         Error::AlreadyExists {
             kind: Self::KIND,

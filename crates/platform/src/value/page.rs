@@ -32,7 +32,7 @@ pub struct Page<K> {
     pub limit: i64,
     /// Key of the last row of the page before; none for the first.
     pub after: Option<K>,
-    /// Tells the list from every other.
+    /// Hash that identifies the list.
     list: Vec<u8>,
 }
 
@@ -47,7 +47,7 @@ struct Token {
 }
 
 impl<K: FromStr> Page<K> {
-    /// Reads a request for a page of a list; `read` takes the rest of it apart.
+    /// Reads a request for a page of a list; `read` converts the rest of it.
     ///
     /// # Errors
     /// As [`request::open`](crate::request::open).
@@ -177,7 +177,7 @@ fn open(token: &str, query: &[u8]) -> Option<String> {
     ours.then_some(token.after)
 }
 
-/// Tells a list from every other: by its method, and by what of the request is not about the page.
+/// Identifies a list: by its method and by the request without its paging fields.
 pub(crate) fn hash(method: &str, list: &[u8]) -> Vec<u8> {
     let list = [method.as_bytes(), b" ", list].concat();
     digest::digest(&digest::SHA256, &list).as_ref()[..8].to_vec()

@@ -5,16 +5,16 @@ use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
 
-/// One round of a loop. A panic in it is a failure like any other, and not the loop's end.
+/// Turns a panic into an error, so that a loop survives it.
 ///
 /// # Errors
-/// The work's, or what a panic said.
+/// The work's, or the panic's message.
 pub async fn caught<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let ended = AssertUnwindSafe(work).catch_unwind().await;
     ended.unwrap_or_else(|panic| Err(message_of(&*panic)))
 }
 
-/// What a panic said.
+/// A panic's message.
 pub fn message_of(panic: &(dyn Any + Send)) -> anyhow::Error {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));

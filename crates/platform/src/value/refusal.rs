@@ -1,4 +1,4 @@
-//! What is wrong with a request, put into words that every client can read.
+//! Refusals and bad fields, as statuses that every client can read.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -14,7 +14,7 @@ pub const DOMAIN: &str = "octroi";
 /// The most that a refusal weighs as it is sent: its headers' names and values, the details in base64. Stock clients
 /// take 8 KiB of headers, and one that gets more loses the refusal, or the whole connection.
 const HEAVIEST: usize = 6 * 1024;
-/// How many bad fields are named, and how many bytes are said of each, of a value, and in all to people.
+/// Limits: bad fields named, bytes of each text, bytes of the message.
 const MOST_VIOLATIONS: usize = 20;
 const LONGEST_TEXT: usize = 200;
 const LONGEST_MESSAGE: usize = 512;
@@ -81,8 +81,8 @@ impl Display for Violations {
     }
 }
 
-/// A refusal, in words: a Status with `google.rpc` details, which every client can read whatever a caller sent. Whatever it
-/// echoes is cut here, where no method gets round it.
+/// A refusal: a Status with `google.rpc` details. Values that it echoes are truncated here, so that every client can read it
+/// whatever a caller sent.
 #[derive(Debug)]
 pub struct Refusal(Box<Parts>);
 
@@ -166,22 +166,22 @@ impl Refusal {
         self
     }
 
-    /// The status to answer. What is too heavy goes, the last bad fields first.
+    /// The status to answer, cut to the size that clients take: the last bad fields are dropped first.
     pub fn status(mut self) -> Status {
-        let mut status = self.said();
+        let mut status = self.full_status();
         while weight(&status) > HEAVIEST {
             if self.0.violations.first.pop().is_some() {
                 self.0.violations.more += 1;
             } else {
                 (self.0.details, self.0.metadata) = Default::default();
-                return self.said();
+                return self.full_status();
             }
-            status = self.said();
+            status = self.full_status();
         }
         status
     }
 
-    fn said(&self) -> Status {
+    fn full_status(&self) -> Status {
         let (mut details, mut metadata) = (self.0.details.clone(), self.0.metadata.clone());
         for (field, rule) in &self.0.violations.first {
             details.add_bad_request_violation(field, rule);
@@ -195,7 +195,6 @@ impl Refusal {
     }
 }
 
-/// What it says to people.
 impl Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0.message)
@@ -204,14 +203,14 @@ impl Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Refusals are the same when they have the same reason and say the same.
+/// Refusals are equal when reason and message are.
 impl PartialEq for Refusal {
     fn eq(&self, other: &Self) -> bool {
         (self.0.reason, &self.0.message) == (other.0.reason, &other.0.message)
     }
 }
 
-/// What a status weighs in an answer's headers.
+/// The size of a status in an answer's headers.
 fn weight(status: &Status) -> usize {
     let mut headers = http::HeaderMap::new();
     match status.add_header(&mut headers) {
@@ -223,7 +222,7 @@ fn weight(status: &Status) -> usize {
     }
 }
 
-/// A reason as it is told, of the name that its enum gives it: "CONFLICT" of "ERROR_REASON_CONFLICT".
+/// A reason on the wire, from its enum's name: "CONFLICT" from "ERROR_REASON_CONFLICT".
 pub fn plain(reason: &str) -> &str {
     reason.trim_start_matches("ERROR_REASON_")
 }

@@ -1,5 +1,4 @@
-//! A request is read whole in one go: its fields, with every bad one noted, and the names in it, which are handed out
-//! only to callers who may see what they name.
+//! Reading requests: every bad field is reported, and names are given only to callers who may see what they name.
 
 use std::ops::{Deref, DerefMut};
 
@@ -16,11 +15,11 @@ use crate::refusal::Violations;
 /// What a method answers.
 pub type Answer<T> = Result<Response<T>, Status>;
 
-/// A request's fields while they are read: notes what is wrong with them, and hands out names.
+/// Reads a request's fields: collects the bad ones, and gives out names that the caller may see.
 pub struct Fields<'a> {
     call: &'a Call,
     violations: Violations,
-    /// The first name that the caller may not see, which is told only when every field is good.
+    /// NOT_FOUND for the first name that the caller may not see; answered only when every field is good.
     hidden: Option<Error>,
 }
 
@@ -66,11 +65,11 @@ impl Fields<'_> {
         paths.to_vec()
     }
 
-    /// Reads a part whose bad fields are told by themselves, and do not keep the others from being read.
+    /// Reads a part of the request whose bad fields are an error of their own, and not the request's.
     ///
     /// # Errors
     /// As [`open`].
-    pub fn apart<T>(&self, read: impl FnOnce(&mut Fields<'_>) -> Option<T>) -> Result<T, Error> {
+    pub fn part<T>(&self, read: impl FnOnce(&mut Fields<'_>) -> Option<T>) -> Result<T, Error> {
         fields(self.call, read)
     }
 
@@ -97,7 +96,7 @@ impl DerefMut for Fields<'_> {
     }
 }
 
-/// Reads a request. `read` takes it apart; where it gives nothing it has noted why.
+/// Reads a request with `read`, which returns none only where it has added a violation.
 ///
 /// # Errors
 /// [`Error::Invalid`] with every bad field; [`Error::NotFound`] for a name that the caller may not see.

@@ -2,9 +2,9 @@
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
 
-/// Whether a character is none that a text shows: a control, a line or paragraph separator, or what changes how others
-/// are shown, as bidirectional overrides do. It would begin a line of its own in a letter, or make a text look like
-/// another one. What joins or parts letters (U+200C, U+200D) is how some languages are written.
+/// Whether a character is invisible: a control, a line or paragraph separator, or a format character such as a
+/// bidirectional override. It could start a new line in an e-mail, or make a text look like another. Zero-width joiners
+/// (U+200C, U+200D) are allowed: some languages need them.
 pub fn is_unseen(character: char) -> bool {
     let category = character.general_category();
     matches!(

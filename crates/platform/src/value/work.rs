@@ -1,15 +1,15 @@
-//! Work that is due, worked off in transactions.
+//! Processes due work in transactions.
 
 use crate::error::Error;
 
-/// How many things one transaction of [`each`] works off.
+/// How many items one transaction of [`each`] processes.
 const BATCH: i64 = 100;
 
-/// Works off what is due, together, or one by one where that fails: what cannot be worked off holds up nothing else.
-/// `some` works off at most so many, after the first ones, in one transaction; how many it was.
+/// Processes due items in one transaction, or one by one where that fails, so that one that fails does not block the others.
+/// `some` processes at most so many, after skipping some, in one transaction, and answers how many.
 ///
 /// # Errors
-/// When the database is away, or when something was due and none of it could be worked off.
+/// When the database is away, or when every due item failed.
 pub async fn each<Fut>(some: impl Fn(i64, i64) -> Fut) -> Result<u64, Error>
 where
     Fut: Future<Output = Result<u64, Error>>,
