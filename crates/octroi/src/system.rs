@@ -14,7 +14,8 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use octroi_notification::MailSettings;
-use octroi_platform::{Error, migrate};
+use octroi_platform::Error;
+use octroi_platform::migrate::{self, SchemaError};
 use octroi_server::settings::Database;
 use octroi_server::{Running, Service, Settings, StartError};
 use tokio::task::JoinHandle;
@@ -61,7 +62,7 @@ pub enum SystemError {
     Admin(SocketAddr, #[source] io::Error),
     /// A schema could not be brought up to date.
     #[error("cannot migrate the schema {0}")]
-    Migrate(ServiceName, #[source] Error),
+    Migrate(ServiceName, #[source] SchemaError),
     /// A service did not start.
     #[error("{0} did not start")]
     Start(ServiceName, #[source] StartError),
@@ -79,6 +80,7 @@ impl SystemError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Listen { .. } | Self::Admin(..) => 69,
+            Self::Migrate(_, SchemaError::Version { .. }) => 78,
             Self::Migrate(..) | Self::NotReady(_) | Self::Ended(..) => 70,
             Self::Start(_, error) => error.exit_code(),
         }

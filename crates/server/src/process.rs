@@ -58,7 +58,7 @@ where
         Task::Migrate(schema) => {
             migrate::migrate(&schema.database_url.0, service.name, service.migrations)
                 .await
-                .map_err(StartError::Database)
+                .map_err(StartError::from)
         }
         Task::Serve(settings) => serve(start(*settings, until_signal())).await,
     };

@@ -17,7 +17,7 @@ use octroi_platform::db::Db;
 use octroi_platform::error::Error;
 use octroi_platform::event_service::EventsApi;
 use octroi_platform::intake::{Intake, IntakeApi};
-use octroi_platform::migrate;
+use octroi_platform::migrate::{self, SchemaError};
 use octroi_platform::peer::{Peer, peer};
 use octroi_platform::relay::{Relay, RelayHandle};
 use octroi_platform::seal::SealingKeys;
@@ -56,7 +56,7 @@ pub struct Service {
     pub port: u16,
     /// The port of its metrics and health by default.
     pub admin_port: u16,
-    /// Its migrations: file name and text, oldest first. Its schema must have them all; a newer one is fine.
+    /// Its migrations: file name and text, oldest first. Its schema must have these and no others.
     pub migrations: &'static [(&'static str, &'static str)],
     /// Why it needs the keys that seal passwords; none when it never sees one.
     pub seals: Option<&'static str>,
@@ -71,20 +71,9 @@ pub enum StartError {
     /// The address is taken or not ours.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, #[source] std::io::Error),
-    /// The schema is older than the program.
-    #[error(
-        "the schema {schema} is at version {found} of {history}, and {needed} is needed: run the migrations"
-    )]
-    Schema {
-        /// The schema.
-        schema: &'static str,
-        /// The table of the migrations that it lacks: the platform's or the service's own.
-        history: &'static str,
-        /// Its version.
-        found: u32,
-        /// The version needed.
-        needed: u32,
-    },
+    /// The schema is an earlier or a later release's.
+    #[error(transparent)]
+    Schema(SchemaError),
     /// The database cannot be reached or refuses.
     #[error("the database: {0}")]
     Database(#[source] Error),
@@ -101,7 +90,16 @@ impl StartError {
             Self::Settings(_) => 64,
             Self::Listen(..) | Self::Database(_) => 69,
             Self::Internal(_) => 70,
-            Self::Schema { .. } => 78,
+            Self::Schema(_) => 78,
+        }
+    }
+}
+
+impl From<SchemaError> for StartError {
+    fn from(error: SchemaError) -> Self {
+        match error {
+            SchemaError::Version { .. } => Self::Schema(error),
+            SchemaError::Database(error) => Self::Database(error),
         }
     }
 }
@@ -167,17 +165,7 @@ impl Shell {
         let admin = Arc::new(Admin::new(service.name));
         let admin_task = tell(&admin, service.admin_port, settings)?;
         let config = &settings.database_url.0;
-        let lacks = migrate::lacks(config, service.name, service.migrations.len())
-            .await
-            .map_err(StartError::Database)?;
-        if let Some((history, found, needed)) = lacks {
-            return Err(StartError::Schema {
-                schema: service.name,
-                history,
-                found,
-                needed,
-            });
-        }
+        migrate::check(config, service.name, service.migrations.len()).await?;
         let offset = read_offset(config, service.name)
             .await
             .map_err(StartError::Database)?;

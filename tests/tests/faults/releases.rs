@@ -1,5 +1,7 @@
 //! Two releases side by side: what the older one does with what the newer one writes.
 
+use std::error::Error as _;
+
 use octroi_api::event::v1::delivery_outcome::Result as Outcome;
 use octroi_api::event::v1::{DeliverEventsRequest, Delivery, Event};
 use octroi_api::licensing::v1::ReleaseLicenseRequest;
@@ -111,57 +113,51 @@ async fn delivered_by_hand(octroi: &Installation, event: &[u8]) {
     }
 }
 
-/// A newer release has migrated: its tables are wider and its history longer. The older one migrates nothing, starts
-/// and serves.
+/// A schema is one release's: an earlier or a later one neither serves it nor migrates it back. The service's tables and
+/// the platform's have a history each.
 #[tokio::test]
-async fn a_newer_schema_is_good_enough() {
-    let mut octroi = Installation::start().await;
-    let newer = "
-        INSERT INTO licensing.service_migration SELECT 900, 'newer', applied_on, '1'
-            FROM licensing.service_migration LIMIT 1;
-        INSERT INTO billing.service_migration SELECT 900, 'newer', applied_on, '1'
-            FROM billing.service_migration LIMIT 1;
-        INSERT INTO notification.service_migration SELECT 900, 'newer', applied_on, '1'
-            FROM notification.service_migration LIMIT 1;
-        ALTER TABLE licensing.license ADD COLUMN newer text;
-        ALTER TABLE billing.account ADD COLUMN newer text NOT NULL DEFAULT '';
-        ALTER TABLE notification.email ADD COLUMN newer int;";
-    octroi.sql.batch_execute(newer).await.unwrap();
-    octroi.plan().migrate().await.unwrap();
-    for service in ServiceName::ALL {
-        octroi.restart(service).await;
-    }
-    let acme = octroi.customer("acme").await;
-    acme.buys("office", &[(BUSINESS, 1)]).await;
-    acme.activates("office", 1, "sales").await;
-    acme.receives("license-activated", 1).await;
-    octroi.finish().await;
-}
-
-/// A program that needs more of a schema than there is does not start: the service's tables and the platform's have a
-/// history each.
-#[tokio::test]
-async fn an_older_schema_is_not() {
+async fn a_schema_of_another_release_is_refused() {
     let octroi = Installation::start().await;
     for history in ["service_migration", "platform_migration"] {
         let table = format!("licensing.{history}");
-        let older =
+        let count = format!("SELECT count(*) FROM {table}");
+        let needed: i64 = octroi.sql.query_one(&count, &[]).await.unwrap().get(0);
+        let later = format!(
+            "INSERT INTO {table} SELECT version + 1, 'later', applied_on, '1' FROM {table} ORDER BY version DESC LIMIT 1"
+        );
+        let back = format!("DELETE FROM {table} WHERE name = 'later'");
+        let earlier =
             format!("DELETE FROM {table} WHERE version = (SELECT max(version) FROM {table})");
-        assert_eq!(octroi.sql.execute(&older, &[]).await.unwrap(), 1);
-        let settings = octroi_licensing::Settings {
-            platform: octroi.plan().settings(ServiceName::Licensing, None),
-            activation_domain: "users.octroi.example".to_owned(),
-            download_url: "https://download.octroi.example".to_owned(),
-        };
-        let started = octroi_licensing::start(settings, CancellationToken::new()).await;
-        let Err(refused @ StartError::Schema { .. }) = started else {
-            panic!(
-                "it started, or refused for another reason: {:?}",
-                started.err()
-            );
-        };
-        assert_eq!(refused.exit_code(), 78);
-        assert!(refused.to_string().contains(history), "{refused}");
+        octroi.sql.batch_execute(&later).await.unwrap();
+        refuses(&octroi, history, [needed + 1, needed], "a later release").await;
+        let migrated = octroi.plan().migrate().await.unwrap_err();
+        assert_eq!(migrated.exit_code(), 78);
+        let why = migrated.source().unwrap().to_string();
+        assert!(why.contains("a later release"), "{why}");
+        assert_eq!(octroi.sql.execute(&back, &[]).await.unwrap(), 1);
+        assert_eq!(octroi.sql.execute(&earlier, &[]).await.unwrap(), 1);
+        refuses(&octroi, history, [needed - 1, needed], "run its migrations").await;
     }
     octroi.finish().await;
+}
+
+/// Licensing does not start, and says which schema it found and which it needs.
+async fn refuses(octroi: &Installation, history: &str, versions: [i64; 2], what: &str) {
+    let settings = octroi_licensing::Settings {
+        platform: octroi.plan().settings(ServiceName::Licensing, None),
+        activation_domain: "users.octroi.example".to_owned(),
+        download_url: "https://download.octroi.example".to_owned(),
+    };
+    let started = octroi_licensing::start(settings, CancellationToken::new()).await;
+    let Err(refused @ StartError::Schema { .. }) = started else {
+        panic!(
+            "it started, or refused for another reason: {:?}",
+            started.err()
+        );
+    };
+    assert_eq!(refused.exit_code(), 78);
+    let [found, needed] = versions;
+    let told = format!("licensing is at version {found} of {history}, and this release needs {needed}:");
+    let refused = refused.to_string();
+    assert!(refused.contains(&told) && refused.contains(what), "{refused}");
 }

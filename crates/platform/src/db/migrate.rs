@@ -38,6 +38,25 @@ const OWN: [(&str, &str); 6] = [
     ),
 ];
 
+/// Why a schema cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// It is another release's.
+    #[error(
+        "the schema {schema} is at version {found} of {history}, and this release needs {needed}: {}",
+        if found < needed { "run its migrations" } else { "a later release has migrated it; run that one" }
+    )]
+    Version {
+        schema: String,
+        /// The table of migrations that differs: the platform's or the service's own.
+        history: &'static str,
+        found: u32,
+        needed: u32,
+    },
+    #[error("the database: {0}")]
+    Database(#[from] Error),
+}
+
 /// A migration from its file's name and text.
 ///
 /// # Errors
@@ -50,17 +69,21 @@ pub fn migration(name: &str, sql: &str) -> Result<Migration, Error> {
 /// Brings a service's schema up to date. Safe to run from several processes at once.
 ///
 /// # Errors
-/// The database's, or a history that differs from the files.
-pub async fn migrate(config: &Config, schema: &str, files: &[(&str, &str)]) -> Result<(), Error> {
+/// The database's, a history that differs from the files, and [`SchemaError::Version`] of a later release's schema, which
+/// stays as it is.
+pub async fn migrate(
+    config: &Config,
+    schema: &str,
+    files: &[(&str, &str)],
+) -> Result<(), SchemaError> {
     let mut client = connect(config, schema).await?;
-    client
-        .execute("SELECT pg_advisory_lock($1)", &[&LOCK])
-        .await?;
+    // The connection's end unlocks it.
+    let lock = client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]);
+    lock.await.map_err(Error::from)?;
+    let is_later = |found, needed| found > needed;
+    refuse_if(is_later, &client, schema, files.len()).await?;
     run(&mut client, PLATFORM_HISTORY, &OWN).await?;
     run(&mut client, SERVICE_HISTORY, files).await?;
-    client
-        .execute("SELECT pg_advisory_unlock($1)", &[&LOCK])
-        .await?;
     Ok(())
 }
 
@@ -69,10 +92,7 @@ async fn run(client: &mut Client, history: &str, files: &[(&str, &str)]) -> Resu
         .iter()
         .map(|(name, sql)| migration(name, sql))
         .collect::<Result<Vec<_>, _>>()?;
-    let mut runner = Runner::new(&migrations)
-        .set_grouped(true)
-        // A newer release may have migrated already: its files are not missing, only not ours.
-        .set_abort_missing(false);
+    let mut runner = Runner::new(&migrations).set_grouped(true);
     runner.set_migration_table_name(history);
     runner
         .run_async(client)
@@ -81,27 +101,38 @@ async fn run(client: &mut Client, history: &str, files: &[(&str, &str)]) -> Resu
     Ok(())
 }
 
-/// What a schema lacks for a program with so many migrations of its own beside the platform's: whose history, its version
-/// (0 when it was never migrated) and the version needed.
+/// Checks that a schema is exactly what a release with so many migrations of its own, beside the platform's, has made.
 ///
 /// # Errors
-/// The database's.
-pub async fn lacks(
-    config: &Config,
-    schema: &str,
-    migrations: usize,
-) -> Result<Option<(&'static str, u32, u32)>, Error> {
+/// [`SchemaError::Version`] when it is an earlier or a later release's.
+pub async fn check(config: &Config, schema: &str, migrations: usize) -> Result<(), SchemaError> {
     let client = connect(config, schema).await?;
-    for (history, needed) in [(PLATFORM_HISTORY, OWN.len()), (SERVICE_HISTORY, migrations)] {
-        let needed = u32::try_from(needed).unwrap_or(u32::MAX);
-        let found = version(&client, schema, history).await?;
-        if found < needed {
-            return Ok(Some((history, found, needed)));
-        }
-    }
-    Ok(None)
+    refuse_if(|found, needed| found != needed, &client, schema, migrations).await
 }
 
+async fn refuse_if(
+    differs: impl Fn(u32, u32) -> bool,
+    client: &Client,
+    schema: &str,
+    migrations: usize,
+) -> Result<(), SchemaError> {
+    for (history, needed) in [(PLATFORM_HISTORY, OWN.len()), (SERVICE_HISTORY, migrations)] {
+        let needed = u32::try_from(needed).unwrap_or(u32::MAX);
+        let found = version(client, schema, history).await?;
+        if differs(found, needed) {
+            let schema = schema.to_owned();
+            return Err(SchemaError::Version {
+                schema,
+                history,
+                found,
+                needed,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The version of a schema; 0 when it was never migrated.
 async fn version(client: &Client, schema: &str, history: &str) -> Result<u32, Error> {
     let table = format!("{schema}.{history}");
     let exists = client
