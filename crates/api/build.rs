@@ -24,8 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .open_files(&files)?;
 
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    // The encoding is protox's own: decoding it through prost would drop the scope option, and
-    // tonic's own writer is not asked to, since it would leave out the comments that reflection shows.
+    // protox's own encoding: decoding it through prost would drop our options, and tonic's writer drops the comments
+    // that reflection shows.
     fs::write(
         out.join("descriptors.bin"),
         compiler.encode_file_descriptor_set(),
@@ -105,8 +105,8 @@ fn methods(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
     ))
 }
 
-/// Writes where each method's request holds names of resources: in its own fields and in those of the resource that it
-/// brings.
+/// Writes where each method's request has resource names: in its own fields and in those of the resource that it
+/// contains.
 fn requests(pool: &DescriptorPool) -> Result<String, std::fmt::Error> {
     const NAMES: [&str; 3] = ["parent", "name", "license_group"];
     let methods = pool
@@ -223,7 +223,7 @@ fn event_types(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
     ))
 }
 
-/// The messages that have a field whose value is not to be printed.
+/// The messages that have a field marked `debug_redact`.
 fn messages_with_secrets(pool: &DescriptorPool) -> Vec<MessageDescriptor> {
     pool.all_messages()
         .filter(|message| message.fields().any(|field| is_secret(&field)))
@@ -238,7 +238,8 @@ fn is_secret(field: &FieldDescriptor) -> bool {
     redact.unwrap_or_default()
 }
 
-/// Writes the Debug output of messages with secrets: what is derived elsewhere, but for the fields marked `debug_redact`.
+/// Writes the Debug implementation of messages with secrets: as derived, but without the values of fields marked
+/// `debug_redact`.
 fn redacted(messages: &[MessageDescriptor]) -> Result<String, Box<dyn Error>> {
     let mut source = String::new();
     for message in messages {

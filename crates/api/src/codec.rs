@@ -1,5 +1,5 @@
-//! The codec of every service: prost's, but what cannot be decoded keeps the reason as the status' source, from which
-//! the server makes its refusal. A client's answer that cannot be decoded stays INTERNAL.
+//! The codec of every service: prost's, but a decoding error stays the status' source, from which the server makes its
+//! refusal. For a client's response it stays INTERNAL.
 
 use std::marker::PhantomData;
 use std::sync::Arc;

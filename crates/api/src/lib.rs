@@ -20,13 +20,13 @@ pub struct Method {
     pub scope: &'static str,
     /// What a token that is bound to an account may do with it.
     pub reach: Reach,
-    /// Which of Octroi's own services may call it; none for people's methods.
+    /// Which of Octroi's own services may call it; empty unless the scope is "service".
     pub callers: &'static [&'static str],
     /// Whether its request ids are known for ever.
     pub lasting: bool,
     /// Whether its request is a stream of messages.
     pub client_streaming: bool,
-    /// Whether its answer is.
+    /// Whether its response is a stream of messages.
     pub server_streaming: bool,
 }
 
@@ -71,23 +71,23 @@ include!(concat!(env!("OUT_DIR"), "/redacted.rs"));
 
 /// A method's request.
 pub trait Request: prost::Message {
-    /// Gives each name of a resource that it holds, in its own fields and in those of the resource that it brings.
+    /// Calls back with each resource name in its fields, and in those of the resource that it contains.
     fn names(&mut self, found: impl FnMut(&mut String));
 }
 
 /// A request that changes something: it has a `request_id`.
 pub trait Mutation: Request {
-    /// Takes its request id out, without which it tells what is asked for from everything else.
+    /// Takes its request id out; the rest identifies what is asked for.
     fn take_request_id(&mut self) -> String;
 }
 
 /// A request for a page of a list.
 pub trait Listing: Request {
-    /// Takes out which page is asked for, without which it tells the list from every other.
+    /// Takes out the page that is asked for; the rest identifies the list.
     fn take_paging(&mut self) -> Paging;
 }
 
-/// Which page of a list is asked for, and the two fields that every list has to choose and to order its rows.
+/// The page of a list that is asked for, and the list's filter and order.
 #[derive(Debug)]
 pub struct Paging {
     pub size: i32,

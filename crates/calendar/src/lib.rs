@@ -18,7 +18,7 @@ pub struct Month {
 }
 
 impl Month {
-    /// The month that a date lies in.
+    /// The month of a date.
     pub fn of(date: Date) -> Self {
         Self {
             year: date.year(),
@@ -66,7 +66,7 @@ impl fmt::Display for Month {
     }
 }
 
-/// A text is not a month.
+/// The text is not a month.
 #[derive(Debug, thiserror::Error)]
 #[error("must be a month such as \"2026-11\", from 1970-01 to 9990-12")]
 pub struct NotAMonth;
@@ -89,7 +89,7 @@ impl FromStr for Month {
     }
 }
 
-/// A history of zones that makes no calendar.
+/// Why a history of zones makes no calendar.
 #[derive(Debug, thiserror::Error)]
 pub enum NoCalendar {
     /// It names no zone.
@@ -100,7 +100,7 @@ pub enum NoCalendar {
     Unknown(#[from] jiff::Error),
 }
 
-/// A half-open stretch of time.
+/// A half-open interval of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// The first instant.
@@ -185,7 +185,7 @@ impl Zones {
         }
     }
 
-    /// The month that an instant lies in.
+    /// The month of an instant.
     pub fn month_at(&self, at: Timestamp) -> Month {
         let mut month = Month::of(at.to_zoned(TimeZone::UTC).date()).next();
         // A local month starts at most a day from the UTC one, and a zone change moves it by as little.

@@ -24,10 +24,10 @@ use crate::system::{Plan, ServiceName};
 /// How long a call may take; moving a test clock by a month is the slowest.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A channel that carries a token with every call.
+/// A channel that adds a token to every call.
 pub type Carrier = InterceptedService<Channel, Bearer>;
 
-/// Puts a token on every call.
+/// Adds a token to every call.
 #[derive(Clone)]
 pub struct Bearer(MetadataValue<Ascii>);
 
@@ -59,7 +59,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// Clients that connect when they are first used.
+    /// Clients that connect on first use.
     ///
     /// # Errors
     /// When an address is no URL or the token no header.

@@ -1,5 +1,4 @@
-//! The database, its three roles and their schemas, on any PostgreSQL that an
-//! administrator's connection reaches.
+//! Creates the database, its three roles and their schemas, through an administrator's connection to any PostgreSQL.
 
 mod rights;
 
@@ -18,14 +17,14 @@ use crate::cluster::MINIMUM_MAJOR;
 
 /// The database, unless the caller or the administrator's URL names another.
 pub const DATABASE: &str = "octroi";
-/// The advisory lock of this work: the letters `octroi`.
+/// Key of the advisory lock that bootstraps take: "octroi" in ASCII.
 const LOCK: i64 = 0x6f63_7472_6f69;
-/// Roles belong to the whole server but an advisory lock to one database, so
-/// two databases' bootstraps may collide, and then try again.
+/// Roles are the server's but advisory locks one database's, so the bootstraps of two databases may collide; they
+/// retry.
 const TRIES: u32 = 10;
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// PostgreSQL cuts longer names off.
+/// PostgreSQL truncates longer names.
 const NAME_MAX: usize = 63;
 
 /// Why the database could not be prepared.
@@ -39,15 +38,15 @@ pub enum BootstrapError {
     Connect {
         /// The database.
         database: String,
-        /// The server's or the system's answer.
+        /// The server's or the system's error.
         source: Error,
     },
-    /// The administrator may not do what it takes.
+    /// The administrator lacks a privilege.
     #[error("may not {what}: --database-url must name a role that may create databases and roles")]
     Rights {
         /// What was being done.
         what: &'static str,
-        /// The server's answer.
+        /// The server's error.
         source: Error,
     },
     /// A statement failed.
@@ -55,7 +54,7 @@ pub enum BootstrapError {
     Sql {
         /// What was being done.
         what: &'static str,
-        /// The server's answer.
+        /// The server's error.
         source: Error,
     },
     /// The database's name is empty or longer than PostgreSQL keeps.
@@ -75,7 +74,7 @@ pub enum BootstrapError {
         /// Its encoding.
         encoding: String,
     },
-    /// A schema of ours is somebody else's.
+    /// A schema of one of our names belongs to another role.
     #[error(
         "the schema {schema} of the database {database:?} belongs to {owner}: name a database of \
          Octroi's own"
@@ -85,11 +84,10 @@ pub enum BootstrapError {
         database: String,
         /// The schema.
         schema: String,
-        /// Whose it is.
+        /// Its owner.
         owner: String,
     },
-    /// The database was born with a test clock and is opened without, or the
-    /// other way round.
+    /// The database was created with a test clock and is opened without, or the other way round.
     #[error(
         "the database {database:?} was born {} a test clock and stays so: {}, or use another one",
         if *.born_with { "with" } else { "without" },
@@ -114,7 +112,6 @@ pub struct Passwords {
     pub notification: SecretString,
 }
 
-/// What the bootstrap is to make.
 #[derive(Clone, Debug)]
 pub struct BootstrapOptions {
     /// The database; without it the one that the administrator's
@@ -126,7 +123,7 @@ pub struct BootstrapOptions {
     pub test_clock: bool,
 }
 
-/// How to connect to one database in each capacity.
+/// Connection settings of the administrator and the services for one database.
 #[derive(Clone, Debug)]
 pub struct Databases {
     /// The database's name.
@@ -171,10 +168,8 @@ impl Databases {
     }
 }
 
-/// Makes the database, the three roles and their schemas where they are
-/// missing, and gives the roles their passwords. Safe to run again and at the
-/// same time as another. The database is taken to be Octroi's own: everyone
-/// else loses the right to connect to it.
+/// Creates the database, the three roles and their schemas where they are missing, and sets the roles' passwords. Safe
+/// to repeat, also concurrently. The database is taken to be Octroi's own: other roles lose the right to connect to it.
 ///
 /// # Errors
 ///
@@ -213,8 +208,8 @@ pub async fn bootstrap(
     }
 }
 
-/// What the server stores of a password. It is made here, so that no
-/// statement, and no log of statements, carries the password itself.
+/// SCRAM verifiers of the passwords. They are computed here, so that no statement, and no log of statements, has a
+/// password in it.
 struct Verifiers([(&'static str, String); 3]);
 
 impl Verifiers {
@@ -242,12 +237,12 @@ async fn connect(config: &Config, database: &str) -> Result<Client, BootstrapErr
                 database: database.to_owned(),
                 source,
             })?;
-    // It ends with the client; its error reaches whatever statement is waiting.
+    // It ends with the client; the pending statement returns its error.
     tokio::spawn(connection);
     Ok(client)
 }
 
-/// Creates the database from the server's own one.
+/// Creates the database, while connected to the server's default one.
 async fn create_database(admin: &Config, name: &str) -> Result<(), BootstrapError> {
     let mut maintenance = admin.clone();
     maintenance.dbname("postgres");
@@ -264,7 +259,7 @@ async fn create_database(admin: &Config, name: &str) -> Result<(), BootstrapErro
     }
 }
 
-/// Whether the statement failed only because another did the same just then.
+/// Whether the statement failed because a concurrent bootstrap did the same.
 fn collided(error: &Error) -> bool {
     let Some(answer) = error.as_db_error() else {
         return false;
@@ -277,11 +272,11 @@ fn collided(error: &Error) -> bool {
         SqlState::T_R_DEADLOCK_DETECTED,
     ]
     .contains(code)
-        // Two writers of one catalog row; the code says no more than "internal".
+        // Concurrent updates of a catalog row have no code of their own.
         || (*code == SqlState::INTERNAL_ERROR && answer.message().contains("concurrently"))
 }
 
-/// Prepares the database in one transaction: it is whole or as it was.
+/// Prepares the database in one transaction.
 async fn prepare(
     client: &mut Client,
     database: &str,
@@ -303,7 +298,7 @@ async fn prepare(
     let born = check_schemas(&schemas, database, test_clock)?;
     let mut script = String::new();
     if superuser {
-        // A failing statement must not bring what it carries into the log.
+        // Keeps the verifiers of a failing statement out of the server's log.
         script.push_str("SET LOCAL log_min_error_statement = panic;");
     }
     let roles = roles(&tx).await?;
@@ -322,8 +317,7 @@ async fn prepare(
         .map_err(sql("commit the roles and their schemas"))
 }
 
-/// Refuses a server or database that cannot serve; tells whether the
-/// administrator is a superuser.
+/// Refuses a server or database that cannot be used; returns whether the administrator is a superuser.
 async fn check_server(tx: &Transaction<'_>, database: &str) -> Result<bool, BootstrapError> {
     let row = tx
         .query_one(
@@ -349,7 +343,7 @@ async fn check_server(tx: &Transaction<'_>, database: &str) -> Result<bool, Boot
         .map_err(sql("read the administrator's rights"))
 }
 
-/// The schemas that matter here, and their owners.
+/// Our schemas and `public`, where they exist, with their owners.
 async fn schemas(tx: &Transaction<'_>) -> Result<Vec<(String, String)>, BootstrapError> {
     let names = [&SERVICES[..], &["testing", "public"]].concat();
     let rows = tx
@@ -366,7 +360,7 @@ async fn schemas(tx: &Transaction<'_>) -> Result<Vec<(String, String)>, Bootstra
         .map_err(sql("read the schemas"))
 }
 
-/// The roles of ours that the server has.
+/// Which of our roles exist.
 async fn roles(tx: &Transaction<'_>) -> Result<Vec<String>, BootstrapError> {
     let names = SERVICES.map(role);
     let rows = tx
@@ -382,8 +376,8 @@ async fn roles(tx: &Transaction<'_>) -> Result<Vec<String>, BootstrapError> {
         .map_err(sql("read the roles"))
 }
 
-/// Tells whether the database is one of ours already. All its schemas are made
-/// in one transaction, so `testing` is there from birth or never.
+/// Whether the database was bootstrapped before. All its schemas are created in one transaction, so `testing` exists
+/// from the beginning or never.
 fn check_schemas(
     schemas: &[(String, String)],
     database: &str,

@@ -34,7 +34,7 @@ enum Command {
     /// Starts everything and serves until Ctrl-C.
     #[command(after_help = EXIT_CODES)]
     Serve(Box<ServeArgs>),
-    /// Plays a customer's whole life on a test clock, in a temporary directory, and tells it.
+    /// Plays a customer's whole life on a test clock, in a temporary directory, and prints it.
     #[command(after_help = EXIT_CODES)]
     Demo(demo::DemoArgs),
     /// Checks the invariants of the stored data across the three services, also while Octroi serves.
@@ -69,7 +69,7 @@ pub fn run() -> ExitCode {
             Command::Replay(args) => replay::replay(&args).await,
         }
     });
-    // A thread that is still blocked, in a name look-up perhaps, is not waited for.
+    // Not waiting for threads that still block, as in a DNS look-up.
     runtime.shutdown_background();
     ended.unwrap_or_else(|failure| refused(&failure))
 }
@@ -78,7 +78,7 @@ fn refused(failure: &Failure) -> ExitCode {
     if failure.reason.is::<Unread>() {
         return ExitCode::SUCCESS;
     }
-    output::complain(&failure.reason);
+    output::print_error(&failure.reason);
     ExitCode::from(failure.code)
 }
 

@@ -25,8 +25,7 @@ impl FromStr for TestClock {
 }
 
 impl TestClock {
-    /// Starts the clock of a database that was just born with one; a clock that runs already keeps its time. Answers
-    /// the time that it shows.
+    /// Starts the clock of a new database; one that runs already keeps its time. Returns the clock's time.
     pub async fn begin(self, admin: &Config) -> anyhow::Result<Timestamp> {
         let (client, connection) = admin.connect(NoTls).await?;
         tokio::spawn(connection);

@@ -1,4 +1,4 @@
-//! Why a command ended, with the exit code that tells it to a script.
+//! Why a command failed, with the exit code for scripts.
 
 use tokio_postgres::error::SqlState;
 
@@ -18,12 +18,12 @@ Exit codes:
   73  a file or directory cannot be made, or is open to others
   75  the data directory is in use
   77  the database refuses the password, or what its administrator is to do
-  78  the database or a key cannot be used: too old, another encoding, somebody else's";
+  78  the database or a key cannot be used: another release's schema, too old, another encoding, somebody else's";
 
 /// Something broke (sysexits.h, EX_SOFTWARE).
 const EX_SOFTWARE: u8 = 70;
 
-/// Why a command ended.
+/// Why a command failed.
 #[derive(Debug)]
 pub struct Failure {
     /// The process's exit code.
@@ -82,7 +82,7 @@ impl From<BootstrapError> for Failure {
     }
 }
 
-/// Whether the server answered, and does not let this user in.
+/// Whether the server rejected the user or the password.
 fn refuses(error: &tokio_postgres::Error) -> bool {
     let refusals = [
         SqlState::INVALID_PASSWORD,

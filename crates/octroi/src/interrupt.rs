@@ -1,4 +1,4 @@
-//! What interrupts a command, and what that does to a start that is under way.
+//! The signals that end a command, and what they do to a start that is under way.
 
 use std::fs;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-/// How long a start may go on after the interrupt: cut short in the middle it leaves half of its work behind.
+/// How long a start may go on after the signal, rather than leave half of its work behind.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// A token that SIGINT and SIGTERM cancel, and SIGHUP, which comes when the terminal is closed.
@@ -18,16 +18,16 @@ pub(crate) fn until_interrupted() -> CancellationToken {
     if !hangup_is_ignored()
         && let Ok(mut hangup) = signal(SignalKind::hangup())
     {
-        let told = interrupt.clone();
+        let token = interrupt.clone();
         tokio::spawn(async move {
             hangup.recv().await;
-            told.cancel();
+            token.cancel();
         });
     }
     interrupt
 }
 
-/// Whether we were started to outlive the terminal, as by nohup; where the system does not tell, that is left as it is.
+/// Whether SIGHUP is ignored, as nohup arranges; assumed where there is no /proc.
 fn hangup_is_ignored() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status
@@ -38,8 +38,8 @@ fn hangup_is_ignored() -> bool {
     ignored.is_none_or(|mask| mask & 1 == 1)
 }
 
-/// Waits for the work, and gives it up some time after the interrupt; none if that came before its end. The terminal
-/// interrupts the programs that the work runs as well, so its failure then says nothing.
+/// Runs the work, and abandons it [`GRACE`] after the signal; `None` when it did not complete. The terminal also
+/// signals the programs that the work runs, so a failure after the signal is not reported.
 pub(crate) async fn unless_interrupted<T, E>(
     interrupt: &CancellationToken,
     work: impl Future<Output = Result<T, E>>,

@@ -1,4 +1,4 @@
-//! The installation's keys and passwords, made once in the data directory and read again at every start.
+//! The installation's keys and passwords, generated once in the data directory and read at every start.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -24,7 +24,7 @@ pub const ISSUER: &str = "octroi";
 const TOKEN_VALID: i64 = 365 * 24 * 60 * 60;
 const OPERATOR: &str = "operator";
 
-/// Why the keys could not be made or read.
+/// Why the keys could not be created or read.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// The system refused an operation.
@@ -32,9 +32,9 @@ pub enum KeysError {
     Io {
         /// What was being done.
         what: &'static str,
-        /// To which file.
+        /// The file or directory.
         path: PathBuf,
-        /// The system's answer.
+        /// The operating system's error.
         source: io::Error,
     },
     /// Others than the owner may read the keys.
@@ -54,7 +54,7 @@ pub enum KeysError {
 }
 
 impl KeysError {
-    /// The process's exit code that tells this error, after `sysexits.h`.
+    /// The exit code for this error (sysexits.h).
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -73,7 +73,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Reads the keys of a data directory; the first time it makes them, all or none.
+    /// Reads the keys of a data directory; the first time they are generated, atomically.
     ///
     /// # Errors
     /// See [`KeysError`].
@@ -106,7 +106,7 @@ impl Keys {
         &self.passwords
     }
 
-    /// The public keys of everyone whose tokens are believed.
+    /// The public keys of everyone whose tokens are accepted.
     #[must_use]
     pub fn jwks(&self) -> PathBuf {
         self.dir.join("jwks.json")
@@ -150,7 +150,7 @@ impl Keys {
     }
 }
 
-/// The tokens that lie in a data directory for people and for the portal.
+/// The tokens in a data directory, for operators and for the portal.
 #[derive(Clone, Debug)]
 pub struct Tokens {
     /// The file with the operator's token: every scope but the services'.
@@ -162,7 +162,7 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Signs the tokens anew and writes them, each readable by the owner alone.
+    /// Signs new tokens and writes them, each readable by the owner alone.
     ///
     /// # Errors
     /// See [`KeysError`].
@@ -181,7 +181,7 @@ impl Tokens {
     }
 }
 
-/// Writes a file that only its owner may read; a reader finds the old text or the new one, never half of it.
+/// Replaces a file atomically; only its owner may read it.
 pub(crate) fn replace_private(path: &Path, text: &str) -> Result<(), KeysError> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
@@ -196,7 +196,7 @@ pub(crate) fn replace_private(path: &Path, text: &str) -> Result<(), KeysError> 
     fs::rename(&new, path).map_err(failed("replace", path))
 }
 
-/// Makes the directory of the keys under another name first: it is there whole or not at all.
+/// Generates the keys in a temporary directory, which is renamed when it is complete.
 fn make(data_dir: &Path, dir: &Path) -> Result<(), KeysError> {
     let unfinished = data_dir.join("keys.new");
     match fs::remove_dir_all(&unfinished) {
@@ -269,7 +269,7 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), KeysError> {
     write().map_err(failed("write", path))
 }
 
-/// Makes the names in a directory last through a power cut.
+/// Syncs a directory, so that new names in it survive a power failure.
 fn sync(dir: &Path) -> Result<(), KeysError> {
     File::open(dir)
         .and_then(|dir| dir.sync_all())

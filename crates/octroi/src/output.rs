@@ -1,4 +1,4 @@
-//! What the commands print for people.
+//! What the commands print.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -32,8 +32,8 @@ fn print_to(out: &mut impl io::Write, text: &impl fmt::Display) -> anyhow::Resul
     }
 }
 
-/// Says on standard error why a command ended; if nobody reads that either, the exit code remains.
-pub(crate) fn complain(reason: &anyhow::Error) {
+/// Prints to standard error why a command failed; where that fails too, the exit code remains.
+pub(crate) fn print_error(reason: &anyhow::Error) {
     let _ = writeln!(io::stderr(), "octroi: {reason:#}");
 }
 

@@ -1,4 +1,4 @@
-//! Where an installation lies: its data directory, and the server that holds its database.
+//! An installation's data directory, and the server of its database.
 
 use std::fs;
 use std::future::pending;
@@ -15,10 +15,9 @@ use crate::cluster::{Cluster, ClusterError, ClusterOptions, DataDir};
 use crate::failure::Failure;
 use crate::keys::replace_private;
 
-/// The file that tells how the administrator connects to the private database while it runs.
+/// The file with the administrator's connection string, there while a private server runs.
 const CONNINFO: &str = "database.conninfo";
 
-/// Where an installation lies.
 #[derive(Clone, Debug, Args)]
 pub struct PlaceArgs {
     /// Directory of the database, the keys, the operator's token and the mail; made when it is missing.
@@ -43,17 +42,17 @@ pub struct PlaceArgs {
     pub database_url: Option<Database>,
 }
 
-/// An installation's place, opened: nobody else uses its data directory, and its server runs.
+/// An installation that was opened: its data directory is locked, and its server runs.
 #[derive(Debug)]
 pub enum Place {
     /// A private cluster in the data directory.
     Private(Cluster),
-    /// A server that others run.
+    /// An existing server.
     Shared(DataDir, Config),
 }
 
 impl Place {
-    /// Opens the place, made first if there is none.
+    /// Opens the installation, creating it the first time.
     ///
     /// # Errors
     /// The cluster's, each with what to do.
@@ -78,7 +77,7 @@ impl Place {
         }
     }
 
-    /// How the administrator connects; a private cluster leaves the database open.
+    /// The administrator's connection settings; a private cluster's are without a database.
     #[must_use]
     pub fn admin(&self) -> Config {
         match self {
@@ -87,7 +86,7 @@ impl Place {
         }
     }
 
-    /// Where the database really lies, for people.
+    /// Where the database is, for display.
     #[must_use]
     pub fn location(&self) -> String {
         match self {
@@ -96,11 +95,11 @@ impl Place {
         }
     }
 
-    /// Writes down how the administrator connects, for `verify` and for psql, while a private database runs.
+    /// Writes the administrator's connection string to the data directory of a private server, for `verify` and psql.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn tell_connection(&self, admin: &Config) -> Result<(), Failure> {
+    pub fn write_connection(&self, admin: &Config) -> Result<(), Failure> {
         if let Self::Private(_) = self
             && let Some(text) = conninfo(admin)
         {
@@ -109,7 +108,7 @@ impl Place {
         Ok(())
     }
 
-    /// Waits until the private server ends by itself, which it should not; for ever with another's server.
+    /// Waits until the private server exits on its own, which is an error; never returns for an existing server.
     pub async fn ended(&self) -> ClusterError {
         match self {
             Self::Private(cluster) => cluster.ended().await,
@@ -124,7 +123,7 @@ impl Place {
     pub async fn close(self) -> Result<(), ClusterError> {
         match self {
             Self::Private(cluster) => {
-                // A crash leaves it as well; whoever reads it tries the connection.
+                // After a crash it stays; its readers try whether the connection works.
                 let _ = fs::remove_file(cluster.data_dir().join(CONNINFO));
                 cluster.stop().await
             }
@@ -133,8 +132,8 @@ impl Place {
     }
 }
 
-/// How the administrator of a place connects to its database, and the server to stop afterwards if it had to be
-/// started for that.
+/// The administrator's connection to an installation's database, and the installation to close afterwards if its server
+/// had to be started.
 ///
 /// # Errors
 /// When there is no installation, or its server cannot be started.
@@ -159,7 +158,7 @@ pub async fn find_admin(args: &PlaceArgs) -> Result<(Config, Option<Place>), Fai
     Ok((named(&place.admin()), Some(place)))
 }
 
-/// The connection that a running Octroi wrote down, if it works.
+/// The connection string that a running Octroi wrote, if it works.
 async fn running(data_dir: &Path) -> Option<Config> {
     let text = fs::read_to_string(data_dir.join(CONNINFO)).ok()?;
     let admin: Config = text.trim_end().parse().ok()?;
@@ -169,7 +168,7 @@ async fn running(data_dir: &Path) -> Option<Config> {
     Some(admin)
 }
 
-/// The configuration with Octroi's database, unless it names one.
+/// The settings with the default database where they name none.
 fn named(admin: &Config) -> Config {
     let mut admin = admin.clone();
     if admin.get_dbname().is_none() {

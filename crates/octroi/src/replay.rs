@@ -1,4 +1,4 @@
-//! `octroi replay`: delivers dead letters again, once what refused them is repaired.
+//! `octroi replay`: delivers dead letters again, once their cause is repaired.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use crate::interrupt::unless_interrupted;
 use crate::place::{PlaceArgs, find_admin};
 use crate::system::ServiceName;
 
-/// Takes the dead letters up again and prints them.
+/// Makes the dead letters due again and prints them.
 ///
 /// # Errors
 /// When there is no installation or its database cannot be reached.
@@ -32,9 +32,8 @@ pub async fn replay(args: &PlaceArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Takes the dead letters of the database that the administrator's connection names up again: the services that run,
-/// or the next that start, deliver them with what waits behind. Gives each by its source, subscriber, resource and
-/// sequence, with what was said of it last.
+/// Makes all dead letters due again: the services, now or when they next start, deliver them and what waits behind
+/// them. Returns each one's source, subscriber, resource, sequence and last error.
 pub async fn run(admin: &Config) -> anyhow::Result<Vec<String>> {
     let (client, connection) = admin
         .connect(NoTls)

@@ -22,7 +22,7 @@ use crate::output;
 use crate::place::{Place, PlaceArgs};
 use crate::system::{AdminListeners, Listeners, POOL, Plan, ServiceName, System};
 
-/// What e-mails of a specimen say of the portal and of their sender.
+/// The portal and the sender of e-mails, where none are configured.
 const PORTAL_URL: &str = "https://portal.octroi.example/";
 const MAIL_FROM: &str = "Octroi <no-reply@octroi.example>";
 
@@ -48,7 +48,7 @@ pub struct ServeArgs {
     /// Port of notification.
     #[arg(long, env = "OCTROI_NOTIFICATION_PORT", value_name = "PORT", default_value_t = ServiceName::Notification.port())]
     notification_port: u16,
-    /// First of three ports of this machine on which licensing, billing and notification tell their metrics and health
+    /// First of three ports of this machine on which licensing, billing and notification serve their metrics and health
     /// in plain HTTP; 0 for none.
     #[arg(
         long,
@@ -140,14 +140,14 @@ async fn run(
         system.stop().await;
         failed.map_or(Ok(()), Err)
     };
-    // Without the database nothing can be answered any more, so nothing is waited for.
+    // Without its database nothing can be answered, so nothing is drained.
     tokio::select! {
         error = place.ended() => Err(error.into()),
         served = served => served,
     }
 }
 
-/// Prepares the database and the keys and starts the services; answers the time of the test clock too.
+/// Prepares the database and the keys and starts the services; also returns the time of the test clock.
 async fn start(
     args: &ServeArgs,
     place: &Place,
@@ -161,7 +161,7 @@ async fn start(
         test_clock: args.test_clock.is_some(),
     };
     let databases = bootstrap(&place.admin(), &options).await?;
-    place.tell_connection(&databases.admin)?;
+    place.write_connection(&databases.admin)?;
     let time = match args.test_clock {
         Some(clock) => Some(clock.begin(&databases.admin).await?),
         None => None,
@@ -179,7 +179,7 @@ async fn start(
     Ok((system, tokens, time))
 }
 
-/// The mail settings, with files in the data directory and specimens' names where nothing was said.
+/// Completes the mail settings: without a server, e-mails go to files in the data directory; addresses have defaults.
 #[must_use]
 pub fn complete_mail(mut mail: MailSettings, data_dir: &Path) -> MailSettings {
     if mail.mail_directory.is_none() && mail.smtp_host.is_none() {

@@ -1,7 +1,6 @@
 //! The three services in this process, each on its own socket, over one database.
 //!
-//! [`Plan`] says what they share and gives each service's settings; [`System`] starts them from it, one by one or
-//! together, and stops them so.
+//! [`Plan`] is their common configuration; [`System`] starts and stops them, one by one or together.
 
 mod listen;
 
@@ -34,14 +33,14 @@ pub use self::listen::{AdminListeners, Listeners, ServiceName};
 
 /// Connections to the database that each service holds at most, unless the plan says otherwise.
 pub const POOL: usize = 8;
-/// Where a specimen's logins and installers lie.
+/// Defaults that the all-in-one has no flags for.
 const ACTIVATION_DOMAIN: &str = "users.octroi.example";
 const DOWNLOAD_URL: &str = "https://downloads.octroi.example";
-/// How long a service may take to answer SERVING.
+/// How long a service may take to be SERVING.
 const READY: Duration = Duration::from_secs(30);
 const READY_POLL: Duration = Duration::from_millis(10);
 
-/// Why the services do not run.
+/// Why the services could not start or run on.
 #[derive(Debug, thiserror::Error)]
 pub enum SystemError {
     /// An address is taken, or not ours.
@@ -50,11 +49,11 @@ pub enum SystemError {
         if source.kind() == io::ErrorKind::AddrInUse { "end the program that uses it, or " } else { "" }
     )]
     Listen {
-        /// Whose address it was to be.
+        /// The service that was to listen there.
         service: ServiceName,
         /// The address.
         address: SocketAddr,
-        /// The system's answer.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The address of a service's metrics and health is taken.
@@ -66,16 +65,16 @@ pub enum SystemError {
     /// A service did not start.
     #[error("{0} did not start")]
     Start(ServiceName, #[source] StartError),
-    /// A service does not say that it is ready.
+    /// A service is not ready in time.
     #[error("{0} did not become ready within {seconds} s", seconds = READY.as_secs())]
     NotReady(ServiceName),
-    /// A service ended by itself, which it should not.
+    /// A service ended on its own.
     #[error("{0} ended by itself")]
     Ended(ServiceName, #[source] Option<Error>),
 }
 
 impl SystemError {
-    /// The process's exit code that tells this error, after `sysexits.h`.
+    /// The exit code for this error (sysexits.h).
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -90,7 +89,7 @@ impl SystemError {
 /// What the services share.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// How each service reaches the database, which has been bootstrapped.
+    /// The bootstrapped database.
     pub databases: Databases,
     /// Their keys.
     pub keys: Keys,
@@ -102,12 +101,12 @@ pub struct Plan {
     pub mail: MailSettings,
     /// Connections to the database that each service holds at most.
     pub pool_size: usize,
-    /// Where each tells its metrics and health, if anywhere.
+    /// Where each serves its metrics and health, if at all.
     pub admin: AdminListeners,
 }
 
 impl Plan {
-    /// The addresses of a plan whose listeners are not known yet.
+    /// Placeholder until the listeners are bound.
     pub const NOWHERE: [SocketAddr; 3] = [SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0); 3];
 
     /// Where a service listens.
@@ -211,7 +210,7 @@ struct Member {
     task: JoinHandle<Result<(), Error>>,
 }
 
-/// The services, running. Dropped without [`System::stop`] they are told to stop and not waited for.
+/// The running services. Dropping this stops them without waiting for them, unlike [`System::stop`].
 #[derive(Debug)]
 pub struct System {
     plan: Plan,
@@ -232,7 +231,7 @@ impl System {
             members: [None, None, None],
         };
         let [licensing, billing, notification] = listeners.0;
-        // Whoever cancels this start leaves nothing running.
+        // A start that is cancelled leaves nothing running.
         let all = CancellationToken::new();
         let given_up = all.clone().drop_guard();
         let shutdowns = [(); 3].map(|()| all.child_token());
@@ -308,20 +307,20 @@ impl System {
     pub async fn stop_service(&mut self, service: ServiceName) {
         if let Some(member) = self.members[service.index()].take() {
             member.shutdown.cancel();
-            report(service, member.task.await);
+            log_end(service, member.task.await);
             tracing::debug!(%service, "stopped");
         }
     }
 
     /// Drains every service and waits for them.
     pub async fn stop(mut self) {
-        // Licensing goes first: the orders that it is paying still find billing.
+        // Licensing goes first: the orders that it is paying still need billing.
         for service in ServiceName::ALL {
             self.stop_service(service).await;
         }
     }
 
-    /// Waits until a service ends by itself, which it should not, and tells which.
+    /// Waits until a service ends on its own, which is an error.
     pub async fn ended(&mut self) -> SystemError {
         poll_fn(|context| {
             for service in ServiceName::ALL {
@@ -338,7 +337,7 @@ impl System {
         .await
     }
 
-    /// Waits until a service says that it is SERVING.
+    /// Polls a service's health until it is SERVING.
     async fn ready(&self, service: ServiceName) -> Result<(), SystemError> {
         let not_ready = || SystemError::NotReady(service);
         let channel = Endpoint::from_shared(self.plan.url(service))
@@ -379,7 +378,7 @@ impl Member {
     }
 }
 
-/// An address that listens on every interface is reached on this machine's own.
+/// The address to connect to: the loopback one of a service that listens on every interface.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
@@ -393,7 +392,7 @@ fn outcome(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(
     ended.unwrap_or_else(|error| Err(Error::Internal(error.into())))
 }
 
-fn report(service: ServiceName, ended: Result<Result<(), Error>, tokio::task::JoinError>) {
+fn log_end(service: ServiceName, ended: Result<Result<(), Error>, tokio::task::JoinError>) {
     if let Err(error) = outcome(ended) {
         let error = format!("{:#}", anyhow::Error::new(error));
         tracing::error!(%service, error, "the service did not end well");

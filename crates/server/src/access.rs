@@ -1,4 +1,4 @@
-//! One call from its arrival to its answer's last byte: counted, and told in one line of the access log.
+//! A call's span, metrics and line of the access log, from its arrival to its answer's last byte.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::admin::Admin;
 
 pub(crate) struct Access {
     pub(crate) about: Arc<About>,
-    /// How it ended; a call whose caller left before its answer's end was cancelled.
+    /// Its status. Cancelled until another is known: then the caller left before the answer's end.
     pub(crate) code: Code,
     pub(crate) span: Span,
     admin: Arc<Admin>,
@@ -36,14 +36,14 @@ impl Access {
             span: tracing::info_span!("call", %id, method, traceparent = Empty),
             admin: Arc::clone(admin),
             method,
-            // Services talk of events without a pause.
+            // Deliveries of events are too many to log at info.
             quiet: declared
                 .is_some_and(|method| method.scope == "service" && method.area() == "event"),
             began: Instant::now(),
         }
     }
 
-    /// Takes the status of an answer's head or end, if it is there.
+    /// Takes the status from an answer's headers or trailers, if they have one.
     pub(crate) fn note(&mut self, headers: &HeaderMap) {
         if let Some(code) = headers.get(Status::GRPC_STATUS) {
             self.code = Code::from_bytes(code.as_bytes());

@@ -1,5 +1,5 @@
-//! What an operator's machines ask, in plain HTTP on a port of its own: metrics and health. It answers while the service
-//! starts and while it drains.
+//! Metrics and health in plain HTTP on a port of their own, for an operator's monitoring. They are served while the
+//! service starts and while it drains, too.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use tokio::time::timeout;
 use crate::connection::accept;
 use crate::metrics::Metrics;
 
-/// How many questions at once, and how long each may take.
+/// How many requests at once, and how long each may take.
 const AT_ONCE: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Admin {
     pub(crate) metrics: Metrics,
-    /// Whether calls are to come here: neither before the service serves nor from when it is told to stop.
+    /// Whether calls may be sent here: not before the service has started, nor once it is draining.
     pub(crate) ready: AtomicBool,
 }
 
@@ -39,7 +39,7 @@ impl Admin {
         }
     }
 
-    /// Answers one question a connection, for ever.
+    /// Answers one request a connection, until it is dropped.
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
         let room = Arc::new(Semaphore::new(AT_ONCE));
         loop {

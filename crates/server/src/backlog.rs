@@ -1,4 +1,4 @@
-//! What is still to be delivered, as metrics show it.
+//! The metrics of undelivered events.
 
 use octroi_platform::db::{Db, row_get};
 use octroi_platform::error::Error;
@@ -16,7 +16,7 @@ pub(crate) const GAUGES: [(&str, &str); 3] = [
     ),
 ];
 
-/// What they show, by subscriber.
+/// Name and description of each gauge; they are labelled by subscriber.
 pub(crate) async fn read(db: &Db, subscribers: &[&str]) -> Result<Vec<(String, Vec<i64>)>, Error> {
     let rows = db
         .query_briefly(BACKLOG, &[(&subscribers, Type::TEXT_ARRAY)])

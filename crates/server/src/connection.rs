@@ -1,6 +1,6 @@
-//! Connections: how many there may be, what each may open, and how it ends. One that is of no use, too old, or in the way
-//! of a stop is told so (GOAWAY), and ends when it has answered what was begun: its caller begins the next call on another
-//! connection and notices nothing.
+//! Connections: how many there may be, how many streams each may open, and how they end. One that is idle or too old,
+//! or open when the service stops, is shut down gracefully: a GOAWAY, then the answers to the calls under way. Its
+//! caller opens another connection for the next call.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -23,23 +23,22 @@ use tower::{Service, ServiceExt as _};
 
 /// Moving a test clock by months works through every day.
 pub(crate) const CLOCK_DEADLINE: Duration = Duration::from_secs(900);
-/// How long to wait when the system has no room for another connection.
-const NO_ROOM: Duration = Duration::from_millis(100);
+/// How long to wait after a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many connections there may be, and how long each may last.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
     /// At most at once; a further one is accepted when another ends.
     connections: usize,
-    /// Until the first call, the handshake included.
+    /// Time until the first call, the handshake included.
     first_call: Duration,
-    /// After the last call. Pings are no calls.
+    /// Time after the last call; pings do not count.
     idle: Duration,
-    /// In all.
+    /// Time in all.
     age: Duration,
-    /// Without a call, from when it is told to end.
+    /// Time without a call after the GOAWAY.
     grace: Duration,
-    /// With calls, from when it is told to end.
+    /// Time with calls after the GOAWAY.
     calls: Duration,
 }
 
@@ -53,8 +52,8 @@ pub(crate) const LIMITS: Limits = Limits {
     calls: CLOCK_DEADLINE,
 };
 
-/// Serves the connections of a listener until told to stop; then it listens no more, and waits until all have ended.
-/// Dropped, it cuts them off.
+/// Serves a listener's connections until `stop`; then it closes the listener and waits until all have ended. Dropping
+/// it aborts them.
 pub(crate) async fn serve<S>(
     listener: TcpListener,
     service: S,
@@ -89,12 +88,12 @@ pub(crate) async fn serve<S>(
     while open.join_next().await.is_some() {}
 }
 
-/// The next connection, its caller's address and the place that it takes.
+/// Waits for a place among the connections and accepts the next one; also returns its caller's address.
 pub(crate) async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
 ) -> (TcpStream, IpAddr, Option<OwnedSemaphorePermit>) {
-    // It is never closed.
+    // The semaphore is never closed.
     let place = Arc::clone(room).acquire_owned().await.ok();
     loop {
         match listener.accept().await {
@@ -104,7 +103,7 @@ pub(crate) async fn accept(
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
-                sleep(NO_ROOM).await;
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -135,7 +134,7 @@ async fn converse<S>(
             () = leave.cancelled() => {}
         }
     };
-    let said = async {
+    let grace_over = async {
         sleep(limits.grace).await;
         link.without_calls(Duration::ZERO, limits.grace).await;
     };
@@ -148,20 +147,20 @@ async fn converse<S>(
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     _ = connection => {}
-                    () = said => {}
+                    () = grace_over => {}
                     () = sleep(limits.calls) => {}
                 }
             }
         }
     }
-    // Closed over something that was not read, the last words would be lost on their way.
+    // Closing a socket with unread data resets it, and the last frames would be lost.
     if socket.shutdown().await.is_ok() {
         let rest = async { while socket.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {} };
         let _ = timeout(limits.grace, rest).await;
     }
 }
 
-/// What a connection may open. The pings find callers who are gone.
+/// HTTP/2 with its limits. The pings detect callers that are gone.
 fn http2_server() -> http2::Builder<TokioExecutor> {
     let mut server = http2::Builder::new(TokioExecutor::new());
     server
@@ -175,7 +174,7 @@ fn http2_server() -> http2::Builder<TokioExecutor> {
     server
 }
 
-/// What a connection and its calls know of each other.
+/// What a connection and its calls share.
 #[derive(Clone)]
 pub(crate) struct Link {
     /// The caller's address.
@@ -191,7 +190,7 @@ struct Calls {
     last: Option<Instant>,
 }
 
-/// A call under way.
+/// Counts as a call under way until it is dropped.
 pub(crate) struct Busy(Link);
 
 impl Link {
@@ -203,20 +202,20 @@ impl Link {
         }
     }
 
-    /// Keeps the connection for as long as the call is under way.
+    /// Keeps the connection open until the call has ended.
     pub(crate) fn begin(&self) -> Busy {
         self.calls().open += 1;
         Busy(self.clone())
     }
 
-    /// Waits until there has been no call for too long: for this long since the beginning, or since the last.
+    /// Waits until the connection is idle: for `first` since its beginning, or for `later` since its last call.
     async fn without_calls(&self, first: Duration, later: Duration) {
         while let Some(until) = self.stays(Instant::now(), first, later) {
             sleep_until(until).await;
         }
     }
 
-    /// When to look again; none when it has been without a call for too long.
+    /// When to check again; none when it has been idle for too long.
     pub(crate) fn stays(&self, now: Instant, first: Duration, later: Duration) -> Option<Instant> {
         let calls = self.calls();
         let until = match calls.last {
@@ -248,7 +247,7 @@ mod tests {
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
     const FAR: Duration = Duration::from_secs(3600);
-    /// Nothing ends by itself.
+    /// No limit is reached.
     const NEVER: Limits = Limits {
         connections: 512,
         first_call: FAR,
@@ -263,7 +262,7 @@ mod tests {
     const PING: u8 = 6;
     const GOAWAY: u8 = 7;
     const ACK: u8 = 1;
-    /// More than any stream's number: those that come meanwhile are taken.
+    /// The first GOAWAY's last stream: those that arrive meanwhile are accepted.
     const ANY: u32 = (1 << 31) - 1;
 
     /// A server that answers a call as soon as `free` has a place for it.
@@ -300,11 +299,11 @@ mod tests {
         }
     }
 
-    /// A caller, frame by frame.
+    /// A client that reads and writes frames.
     struct Caller(TcpStream);
 
     impl Caller {
-        /// One that has shaken hands.
+        /// Connects and completes the handshake.
         async fn of(server: &Server) -> Self {
             let mut caller = Self(TcpStream::connect(server.address).await.unwrap());
             let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -324,13 +323,13 @@ mod tests {
             self.0.write_all(&frame).await.unwrap();
         }
 
-        /// Begins a call: a POST of nothing.
+        /// Begins a call: an empty POST.
         async fn call(&mut self, stream: u32) {
             let post = [0x83, 0x86, 0x84, 0x41, 1, b'a'];
             self.send(HEADERS, 5, stream, &post).await;
         }
 
-        /// The next frame's kind, flags, stream and payload; none at the connection's end.
+        /// The next frame's type, flags, stream and payload; none at the connection's end.
         async fn hear(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
             let mut head = [0; 9];
             self.0.read_exact(&mut head).await.ok()?;
@@ -341,8 +340,8 @@ mod tests {
             Some((kind, flags, u32::from_be_bytes(stream), payload))
         }
 
-        /// Waits until it is told that the connection is to end; up to which stream it was heard.
-        async fn told(&mut self) -> u32 {
+        /// Waits for a GOAWAY and returns its last stream.
+        async fn goaway(&mut self) -> u32 {
             loop {
                 let frame = self.hear().await.expect("closed without a word");
                 if let (GOAWAY, _, _, payload) = frame {
@@ -351,18 +350,18 @@ mod tests {
             }
         }
 
-        /// Goes on to the end as every client does: what it is told last, and which calls were answered.
+        /// Reads to the end as any client does: the last GOAWAY's last stream, and which calls were answered.
         async fn end(mut self) -> (Option<u32>, Vec<u32>) {
-            let (mut told, mut answered) = (None, Vec::new());
+            let (mut last_stream, mut answered) = (None, Vec::new());
             while let Some((kind, flags, stream, payload)) = self.hear().await {
                 match kind {
                     PING if flags & ACK == 0 => self.send(PING, ACK, 0, &payload).await,
-                    GOAWAY => told = Some(last(&payload)),
+                    GOAWAY => last_stream = Some(last(&payload)),
                     HEADERS => answered.push(stream),
                     _ => {}
                 }
             }
-            (told, answered)
+            (last_stream, answered)
         }
     }
 
@@ -371,7 +370,7 @@ mod tests {
         u32::from_be_bytes(goaway[..4].try_into().unwrap())
     }
 
-    /// What is sent before its caller knows that the connection ends is answered: here after the first word.
+    /// A call that is sent before its caller has the final GOAWAY is answered: here one after the first GOAWAY.
     #[tokio::test]
     async fn a_call_on_a_connection_that_ends_is_answered() {
         for limits in [
@@ -386,13 +385,13 @@ mod tests {
         ] {
             let server = Server::start(limits).await;
             let mut caller = Caller::of(&server).await;
-            assert_eq!(caller.told().await, ANY);
+            assert_eq!(caller.goaway().await, ANY);
             caller.call(1).await;
             caller.call(3).await;
             server.free.add_permits(2);
-            let (told, mut answered) = caller.end().await;
+            let (last_stream, mut answered) = caller.end().await;
             answered.sort_unstable();
-            assert_eq!((told, answered), (Some(3), vec![1, 3]));
+            assert_eq!((last_stream, answered), (Some(3), vec![1, 3]));
         }
     }
 
@@ -409,13 +408,13 @@ mod tests {
                 break stream;
             }
         };
-        let told = timeout(4 * idle, caller.told()).await;
-        assert!(told.is_err(), "it ends amid a call: {told:?}");
+        let goaway = timeout(4 * idle, caller.goaway()).await;
+        assert!(goaway.is_err(), "it ends amid a call: {goaway:?}");
         server.free.add_permits(1);
         assert_eq!(caller.end().await, (Some(3), vec![4 - first]));
     }
 
-    /// Who never says a word, or does not answer, is not waited for.
+    /// A client that sends nothing, or does not acknowledge, is not waited for.
     #[tokio::test]
     async fn a_silent_connection_ends() {
         let limits = Limits {
@@ -437,7 +436,7 @@ mod tests {
         let mut caller = Caller::of(&server).await;
         caller.call(1).await;
         server.stop.cancel();
-        assert_eq!(caller.told().await, ANY);
+        assert_eq!(caller.goaway().await, ANY);
         let refused = TcpStream::connect(server.address).await;
         assert!(refused.is_err(), "it listens on");
         assert!((&mut server.serving).now_or_never().is_none());

@@ -15,9 +15,9 @@ use crate::settings::Settings;
 
 /// The keys of a service.
 pub struct Keys {
-    /// Whose tokens are believed.
+    /// Verifies callers' tokens.
     pub(crate) verifier: Verifier,
-    /// Our own tokens.
+    /// Signs our own tokens.
     pub(crate) token: Arc<ServiceToken>,
     /// For request fingerprints.
     pub(crate) fingerprint: Arc<hmac::Key>,
@@ -26,7 +26,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Reads every key file; each that is bad is named. `seals` says why a service needs sealing keys.
+    /// Reads every key file; the error names each bad one. `seals` says why a service needs sealing keys.
     pub(crate) fn read(
         settings: &Settings,
         service: &str,
@@ -69,7 +69,7 @@ impl Keys {
     }
 }
 
-/// What a file holds, or a note of what is wrong with it.
+/// Reads a file, and adds what is wrong with it to the list.
 fn read<T>(
     flag: &str,
     file: &Path,

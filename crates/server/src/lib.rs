@@ -1,9 +1,9 @@
-//! The process of a service: its settings, its listener, the gate that every call goes through, its drain.
+//! The process of a service: settings, listener, the gate that every call goes through, draining.
 //!
-//! Charter: here is what runs a service and what its `main` and `start` are written with: flags and keys, connections
-//! and messages on the wire, the gate, the loops of background work, the test clock, metrics and health. What the code
-//! of a service is written with, from `grpc/` to `store/`, lies below, in `octroi-platform`, which knows nothing of this
-//! crate; and no noun of the business has a place in either.
+//! This crate runs a service, and its `main` and `start` use it: flags and keys, connections and messages on the wire,
+//! the gate, loops of background work, the test clock, metrics and health. What a service's code from `grpc/` to
+//! `store/` uses is in `octroi-platform`, which does not depend on this crate. Neither has a noun of the business in
+//! it.
 
 mod access;
 mod admin;

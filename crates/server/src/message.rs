@@ -1,5 +1,5 @@
-//! A call's one message on the wire: five bytes before it, gzip where its sender likes. Behind the gate messages are
-//! plain, and whatever is none is refused in our own words.
+//! Messages on the wire: a prefix of five bytes, and gzip if the sender chose it. Behind the gate they are
+//! uncompressed, and a malformed one is refused with our own status.
 
 use std::io::{self, Write};
 
@@ -22,9 +22,9 @@ use tonic::{Code, Status};
 
 use crate::held::{Held, late};
 
-/// What the wire puts before a message: whether it is compressed, and its length.
+/// The prefix of a message: whether it is compressed, and its length.
 pub(crate) const PREFIX: usize = 5;
-/// The smallest answer worth compressing: one that goes in a packet or three gains nothing.
+/// The smallest answer worth compressing: below it, it takes a few packets anyway.
 const WORTHWHILE: usize = 4096;
 
 pub(crate) const ENCODING: &str = "grpc-encoding";
@@ -53,15 +53,14 @@ pub(crate) fn may_be_compressed(headers: &HeaderMap) -> Result<bool, Status> {
     }
 }
 
-/// Whether a caller takes an answer that is compressed.
+/// Whether a caller accepts a compressed answer.
 pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(ACCEPT_ENCODING);
     let mut accepted = accepted.iter().filter_map(|value| value.to_str().ok());
     accepted.any(|value| value.split(',').any(|each| each.trim() == GZIP))
 }
 
-/// A request's messages, one after the other, as they come: what is compressed stays small for as long as its sender
-/// likes to wait.
+/// A request's messages, read one after the other. A compressed one is kept compressed until it has arrived in full.
 struct Messages {
     body: Body,
     may_be_compressed: bool,
@@ -70,7 +69,7 @@ struct Messages {
 }
 
 impl Messages {
-    /// The next message behind its prefix; none at the request's end.
+    /// The next message with its prefix; none at the request's end.
     async fn next(&mut self, held: &mut Held) -> Result<Option<Vec<u8>>, Status> {
         loop {
             if let Some(length) = self.length()?
@@ -88,7 +87,7 @@ impl Messages {
         }
     }
 
-    /// How long the message that comes is, with its prefix; none before that has come.
+    /// The length of the next message with its prefix; none until the prefix has arrived.
     fn length(&self) -> Result<Option<usize>, Status> {
         let Some(([compressed, length @ ..], _)) = self.came.split_first_chunk::<PREFIX>() else {
             return Ok(None);
@@ -105,7 +104,7 @@ impl Messages {
         }
     }
 
-    /// Takes in some more, unless the request has ended.
+    /// Reads the next frame; false at the request's end.
     async fn more(&mut self, held: &mut Held) -> Result<bool, Status> {
         let Some(frame) = self.body.frame().await else {
             return Ok(false);
@@ -119,7 +118,7 @@ impl Messages {
     }
 }
 
-/// Reads a request of one message to its end, and gives the message behind its prefix, as it came.
+/// Reads a request of one message to its end, and returns the message with its prefix, as it was sent.
 pub(crate) async fn read(
     body: Body,
     may_be_compressed: bool,
@@ -142,7 +141,8 @@ pub(crate) async fn read(
     Err(no_message("is longer than it says"))
 }
 
-/// A request that streams: each message is admitted when the method asks for it, and held until it asks for the next.
+/// The body of a streaming request: each message is read when the method asks for it, and its memory counted until it
+/// asks for the next.
 pub(crate) fn stream(
     body: Body,
     may_be_compressed: bool,
@@ -174,7 +174,7 @@ pub(crate) fn stream(
     Body::new(StreamBody::new(admitted))
 }
 
-/// A message that was read, behind the prefix of one that is not compressed.
+/// A message as an uncompressed one, with its prefix.
 pub(crate) fn plain(framed: Vec<u8>, limit: usize, held: &mut Held) -> Result<Bytes, Status> {
     let Some((&[1, ..], message)) = framed.split_first_chunk::<PREFIX>() else {
         return Ok(framed.into());
@@ -199,7 +199,7 @@ pub(crate) fn plain(framed: Vec<u8>, limit: usize, held: &mut Held) -> Result<By
     Ok(framed.into())
 }
 
-/// Takes in what comes out of a message, for as long as there is room.
+/// Decompresses a message within the limits.
 struct Bounded<'a> {
     framed: Vec<u8>,
     limit: usize,
@@ -241,20 +241,20 @@ fn no_message(what: &str) -> Status {
     .status()
 }
 
-/// What is sent of an answer: our own refusal where the request's bytes were no message of the method, and gzip where
-/// the caller takes it and it is worth it.
+/// The answer to send: our own status where the request could not be decoded, and compressed if the caller accepts it
+/// and it is large enough.
 pub(crate) async fn answer(answer: Response<Body>, gzip: bool) -> Response<Body> {
     if let Some(refusal) = answer.extensions().get().and_then(no_such_message) {
         return refusal.into_http();
     }
-    // Compressed in the call's own task: the connection's serves the other calls.
+    // Compressed in the call's own task: the connection's task serves other calls.
     match (gzip, answer.headers().contains_key(Status::GRPC_STATUS)) {
         (true, false) => compressed(answer).await.unwrap_or_else(Status::into_http),
         _ => answer,
     }
 }
 
-/// The refusal of what the framework could not read, which it refuses in its own words.
+/// Our status in place of the framework's for a request that it could not decode.
 pub(crate) fn unreadable(status: &Status) -> Status {
     no_such_message(status).unwrap_or_else(|| no_message("cannot be read"))
 }
@@ -264,7 +264,7 @@ fn no_such_message(status: &Status) -> Option<Status> {
     source.downcast_ref::<DecodeError>().map(undecodable)
 }
 
-/// The refusal of bytes that could not be decoded, naming the field where that is known.
+/// The refusal of a message that cannot be decoded, naming the field where it is known.
 pub(crate) fn undecodable(error: &DecodeError) -> Status {
     let field = field(error);
     if field.is_empty() {
@@ -275,18 +275,18 @@ pub(crate) fn undecodable(error: &DecodeError) -> Status {
     Error::Invalid(violations).into()
 }
 
-/// The end of an answer that was begun.
+/// The trailers that end an answer with a status.
 pub(crate) fn trailers(status: &Status) -> Result<Frame<Bytes>, Status> {
     let mut trailers = HeaderMap::new();
     status.add_header(&mut trailers)?;
     Ok(Frame::trailers(trailers))
 }
 
-/// The path of the field that could not be decoded. prost tells it in words alone, the innermost field first:
-/// "failed to decode Protobuf message: Inner.field: Outer.field: why".
+/// The path of the field that could not be decoded. prost gives it in the error's text alone, the innermost field
+/// first: "failed to decode Protobuf message: Inner.field: Outer.field: why".
 fn field(error: &DecodeError) -> String {
-    let said = error.to_string();
-    let names = said.split(": ").skip(1).map_while(|part| {
+    let text = error.to_string();
+    let names = text.split(": ").skip(1).map_while(|part| {
         let (message, field) = part.split_once('.')?;
         let named = |name: &str| {
             name.bytes()
@@ -313,7 +313,7 @@ async fn compressed(answer: Response<Body>) -> Result<Response<Body>, Status> {
     Ok(Response::from_parts(head, Body::new(body)))
 }
 
-/// The same answer compressed, unless that is no smaller.
+/// The answer compressed, unless that is no smaller.
 fn squeezed(mut head: response::Parts, plain: Bytes) -> (response::Parts, Bytes) {
     let Ok(squeezed) = gzip(plain.slice(PREFIX..)) else {
         return (head, plain);
@@ -368,7 +368,7 @@ mod tests {
         plain.map_err(|status| status.code())
     }
 
-    /// It is read in little room, and then there is none for what comes out of it.
+    /// The compressed message fits into the memory, and the decompressed one does not.
     #[tokio::test]
     async fn what_comes_out_is_held_too() {
         let sent = gzip(vec![7; MESSAGE].into()).unwrap();
@@ -436,7 +436,7 @@ mod tests {
         }
     }
 
-    /// Together they are more than there is room for: each is held until the next is asked for.
+    /// Together they exceed the memory: each counts only until the next is asked for.
     #[tokio::test]
     async fn a_stream_is_held_message_by_message() {
         let message = vec![7; MESSAGE];
@@ -471,7 +471,7 @@ mod tests {
         assert_eq!(refused.code(), Code::DeadlineExceeded);
     }
 
-    /// As far as prost knows it: inside of a list it does not say where.
+    /// prost does not give the index within a list.
     #[test]
     fn the_field_that_cannot_be_decoded_is_named() {
         for (sent, named) in [

@@ -1,5 +1,5 @@
-//! What a service counts, for Prometheus. Every label has a bound: methods are those that are declared, codes the 17 of
-//! gRPC, and what a service reads at a scrape is labelled by its own few words.
+//! A service's metrics for Prometheus. Every label is bounded: declared methods, the 17 codes of gRPC, and for gauges
+//! read at a scrape a few fixed values.
 
 use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,17 +18,17 @@ use prometheus_client::registry::{Metric, Registry};
 use tokio::time::timeout;
 use tonic::Code;
 
-/// From a read in memory to a deadline, in seconds.
+/// Buckets in seconds, from an answer out of memory to a call's deadline.
 const BUCKETS: [f64; 11] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
 ];
-/// How long a scrape waits for what is read at it.
+/// How long a scrape waits for the gauges that it reads.
 const READ: Duration = Duration::from_secs(2);
 
 type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
 type Gauges = Family<Labels<1>, Gauge>;
 
-/// What a scrape reads.
+/// The values of gauges that are read at a scrape.
 pub type Reading = BoxFuture<'static, Result<Vec<Shown>, Error>>;
 
 struct Source {
@@ -37,12 +37,12 @@ struct Source {
     read: Box<dyn Fn() -> Reading + Send + Sync>,
 }
 
-/// What one service counts.
+/// The metrics of one service.
 pub(crate) struct Metrics {
     registry: Mutex<Registry>,
     sources: Mutex<Vec<Source>>,
-    /// Held by the one scrape under way: its gauges are its own until they are written out, and scrapes take no more
-    /// connections than one reads by.
+    /// Held by the scrape under way, so that no other sets the gauges before they are encoded, and scrapes use no more
+    /// connections than one needs.
     scraping: tokio::sync::Mutex<()>,
     handled: Family<Labels<2>, Counter>,
     took: Family<Labels<1>, Histogram, fn() -> Histogram>,
@@ -75,7 +75,7 @@ impl Metrics {
         own(&self.registry).register(name, help, metric);
     }
 
-    /// Gauges, each with its name and what it says, that are read at every scrape.
+    /// Registers gauges, by name and description, that are read at every scrape.
     pub(crate) fn at_scrape(
         &self,
         label: &'static str,
@@ -95,7 +95,7 @@ impl Metrics {
         });
     }
 
-    /// The pool's connections, and how long they are waited for.
+    /// Registers the pool's connections and the waits for one.
     pub(crate) fn watch_pool(&self, db: &Db) {
         let help = "How long a database connection was waited for";
         self.register("db_wait_seconds", help, db.waits().clone());
@@ -134,7 +134,7 @@ impl Metrics {
         self.handled.get_or_create(&[method, code]).inc();
     }
 
-    /// All of it, in the text format. What cannot be read in time is left out.
+    /// All metrics in the text format. Gauges that cannot be read in time are left out.
     pub(crate) async fn scrape(&self) -> anyhow::Result<String> {
         let one = timeout(READ, self.scraping.lock()).await;
         let _one = one.context("other scrapes are under way")?;

@@ -1,4 +1,4 @@
-//! What a service's `main` shares: settings, logs, signals and exit codes.
+//! What the services' `main`s share: settings, logs, signals and exit codes.
 
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
@@ -89,7 +89,7 @@ fn serving_by_default(mut args: Vec<OsString>) -> Vec<OsString> {
     args
 }
 
-/// Parses flags and environment; a bad one is printed and ends the process's start with 64.
+/// Parses flags and environment. An error is printed.
 ///
 /// # Errors
 /// The exit code to end with: 0 after help or version.
@@ -97,7 +97,7 @@ pub fn parse<P: Parser>() -> Result<P, ExitCode> {
     P::try_parse().map_err(bad_usage)
 }
 
-/// Prints an error without the value that is bad, which may hold a password, and gives the code to end with.
+/// Prints an error without the bad value, which may contain a password, and returns the exit code.
 fn bad_usage(mut error: clap::Error) -> ExitCode {
     if error.get(ContextKind::InvalidValue).is_some() {
         let hidden = ContextValue::String("…".to_owned());
@@ -127,7 +127,7 @@ pub fn log_from(level: &str) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        // It would say on standard error that it cannot write to standard error, and panic.
+        // It would report on standard error that it cannot write to standard error, and panic.
         .log_internal_errors(false);
     if std::env::var_os("OCTROI_LOG_FORMAT").is_some_and(|format| format == "json") {
         logs.json().init();
@@ -139,7 +139,7 @@ pub fn log_from(level: &str) {
 /// A token that SIGINT or SIGTERM cancels.
 pub fn until_signal() -> CancellationToken {
     let shutdown = CancellationToken::new();
-    let told = shutdown.clone();
+    let token = shutdown.clone();
     tokio::spawn(async move {
         use tokio::signal::unix::{SignalKind, signal};
         let Ok(mut terminate) = signal(SignalKind::terminate()) else {
@@ -149,12 +149,12 @@ pub fn until_signal() -> CancellationToken {
             _ = tokio::signal::ctrl_c() => {}
             _ = terminate.recv() => {}
         }
-        told.cancel();
+        token.cancel();
     });
     shutdown
 }
 
-/// Prints why a service did not start, and the code to end with.
+/// Prints why a service did not start, and returns the exit code.
 pub fn refused(error: &StartError) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "{error}");
     ExitCode::from(error.exit_code())

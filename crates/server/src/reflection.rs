@@ -1,4 +1,4 @@
-//! Reflection, from which grpcurl learns the contracts: v1, and v1alpha for older clients.
+//! Server reflection for clients such as grpcurl: v1, and v1alpha for older ones.
 
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
@@ -12,7 +12,7 @@ use tonic_reflection::server::{Builder, Error};
 
 use crate::message::{self, PREFIX};
 
-/// Every contract that a service may show: ours, and those of what it serves and answers besides.
+/// Descriptors of all contracts: ours, those of health and reflection, and those of error details.
 const CONTRACTS: [&[u8]; 5] = [
     octroi_api::DESCRIPTORS,
     tonic_types::pb::FILE_DESCRIPTOR_SET,
@@ -21,7 +21,7 @@ const CONTRACTS: [&[u8]; 5] = [
     tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
 ];
 
-/// Adds reflection to a service's routes; `names` are the gRPC services that it tells of, its own reflection aside.
+/// Adds reflection to a service's routes; `names` are the gRPC services that it lists beside its own.
 pub(crate) fn add_reflection(routes: Routes, names: &[&str]) -> Result<Routes, Error> {
     let own =
         ["v1", "v1alpha"].map(|version| format!("grpc.reflection.{version}.ServerReflection"));
@@ -37,7 +37,7 @@ pub(crate) fn add_reflection(routes: Routes, names: &[&str]) -> Result<Routes, E
         .add_service(builder().build_v1alpha()?.send_compressed(Gzip)))
 }
 
-/// The messages of a request to reflection, which are the same in both versions, up to the first that cannot be read.
+/// The messages of a reflection request, the same in both versions, up to the first that cannot be decoded.
 pub(crate) fn readable(body: Body) -> Body {
     Body::new(StreamBody::new(body.into_data_stream().map(|message| {
         let message = message?;

@@ -1,5 +1,5 @@
-//! An answer on its way, until its last byte has left or its caller has: it keeps to its call's deadline, and a panic in
-//! a stream is told as any other of the call's.
+//! An answer while it is sent, until its last byte or until its caller leaves. It keeps its call's deadline, and a
+//! panic in a stream is answered and logged as one in a method is.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -26,7 +26,7 @@ pub(crate) struct Sending {
     call: (Uuid, &'static str),
     until: Pin<Box<Sleep>>,
     access: Access,
-    /// Dropped with the body, it tells whoever keeps something for as long.
+    /// Dropped with the body, it releases what the call holds.
     _gone: oneshot::Sender<()>,
 }
 
@@ -65,7 +65,7 @@ impl Sending {
     }
 }
 
-/// A body that ends as the wire format wants, whatever goes wrong: with a status.
+/// A body that ends with a status, whatever goes wrong.
 impl HttpBody for Sending {
     type Data = Bytes;
     type Error = Status;
@@ -105,7 +105,7 @@ impl HttpBody for Sending {
     }
 }
 
-/// Logs a panic, and answers the call's id.
+/// Logs a panic; the status has the call's id.
 pub(crate) fn panicked(method: &str, panic: &anyhow::Error) -> Status {
     let call = CALL_ID.try_with(ToString::to_string).unwrap_or_default();
     tracing::error!(call, method, error = %panic, "a call panicked");
@@ -173,7 +173,7 @@ mod tests {
 
     type Given = Result<Frame<Bytes>, Status>;
 
-    /// A method that streams what it is given, for as long as somebody may give more.
+    /// A method that streams the frames it is given, until their sender is dropped.
     fn streaming(
         given: mpsc::UnboundedReceiver<Given>,
     ) -> impl tower::Service<
@@ -190,7 +190,7 @@ mod tests {
         })
     }
 
-    /// A call of a server-streaming method that takes at most so long, in which it gave one message so far.
+    /// A call of a server-streaming method with this deadline, which has sent one message so far.
     async fn call(
         gate: &Gate,
         within: Duration,
@@ -245,7 +245,7 @@ mod tests {
         }
     }
 
-    /// Also for a caller who does not read.
+    /// Also when the caller does not read.
     #[tokio::test]
     async fn a_stream_ends_at_its_deadline() {
         let commands = TaskTracker::new();
@@ -284,18 +284,18 @@ mod tests {
         assert!(Status::from_header_map(answer.await.headers()).is_none());
     }
 
-    /// The method has the first message before the second is sent.
+    /// The method gets the first message before the second is sent.
     #[tokio::test]
     async fn a_stream_of_requests_is_admitted_message_by_message() {
         let gate = gate(TaskTracker::new());
         let (sending, sent) = mpsc::unbounded_channel::<Given>();
-        let (telling, mut told) = mpsc::unbounded_channel();
+        let (received, mut messages_read) = mpsc::unbounded_channel();
         let reads = tower::service_fn(move |request: Request<Body>| {
-            let telling = telling.clone();
+            let received = received.clone();
             async move {
                 let mut messages = request.into_body().into_data_stream();
                 while let Some(message) = messages.next().await {
-                    telling.send(message.unwrap()).unwrap();
+                    received.send(message.unwrap()).unwrap();
                 }
                 Ok::<_, Infallible>(Status::ok("").into_http())
             }
@@ -310,12 +310,12 @@ mod tests {
         let served = gate.serve(reads, (call, &method), request, until, kept);
         let talk = async {
             for message in [&b"\0\0\0\0\x02ab"[..], b"\0\0\0\0\0"] {
-                // In pieces, as the network likes.
+                // In pieces, as the network may deliver it.
                 let (head, tail) = message.split_at(3);
                 for piece in [head, tail] {
                     sending.send(Ok(Frame::data(piece.into()))).unwrap();
                 }
-                assert_eq!(told.recv().await.unwrap(), message);
+                assert_eq!(messages_read.recv().await.unwrap(), message);
             }
             drop(sending);
         };
@@ -323,7 +323,7 @@ mod tests {
         assert_eq!(status(answer).await.code(), Code::Ok);
     }
 
-    /// Takes what is logged.
+    /// Collects log lines.
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -337,7 +337,7 @@ mod tests {
         }
     }
 
-    /// Whether the method panics or, later, its stream.
+    /// In the method, or later in its stream.
     #[tokio::test]
     async fn a_panic_answers_the_id_that_the_log_has() {
         for in_the_stream in [false, true] {
@@ -353,7 +353,7 @@ mod tests {
             .with_writer(move || writer.clone())
             .finish();
         let _logging = tracing::subscriber::set_default(subscriber);
-        // Were it the only one, a line that another test's thread logs first would be off in this one too.
+        // With a single subscriber, a call site that another test's thread reaches first is disabled here too.
         let _another = tracing::Dispatch::new(tracing_subscriber::registry());
         let commands = TaskTracker::new();
         let gate = gate(commands.clone());
@@ -384,8 +384,8 @@ mod tests {
         commands.wait().await;
         assert_eq!(gate.streams.available_permits(), free);
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        let told = |line: &str| line.contains(" access: ") && line.contains("code=\"Internal\"");
-        assert!(log.lines().any(told), "{log}");
+        let logged = |line: &str| line.contains(" access: ") && line.contains("code=\"Internal\"");
+        assert!(log.lines().any(logged), "{log}");
         let lines = log.lines().filter(|line| line.contains(&id.to_string()));
         assert!(
             lines.clone().any(|line| line.contains("a call panicked")),

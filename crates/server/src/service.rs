@@ -1,5 +1,5 @@
-//! The shell of a service: opens what it needs, runs its background work, serves its methods until told to stop, and
-//! drains.
+//! The shell of a service: opens the database and the ports, runs background work, serves the methods until shutdown,
+//! and drains.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -44,10 +44,10 @@ use crate::work::BackgroundWork;
 
 /// How long a draining service waits for calls under way.
 const DRAIN: Duration = Duration::from_secs(20);
-/// How often old request ids are looked for.
+/// How often expired request ids are deleted.
 const FORGETTING: Duration = Duration::from_secs(3600);
 
-/// What a service is.
+/// The constants of a service.
 #[derive(Debug)]
 pub struct Service {
     /// Its name, which is also its schema's: "licensing".
@@ -65,7 +65,7 @@ pub struct Service {
 /// Why a service did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Settings that cannot be, each named.
+    /// Bad settings, each named.
     #[error("bad settings:\n  {}", .0.join("\n  "))]
     Settings(Vec<String>),
     /// The address is taken or not ours.
@@ -74,7 +74,7 @@ pub enum StartError {
     /// The schema is an earlier or a later release's.
     #[error(transparent)]
     Schema(SchemaError),
-    /// The database cannot be reached or refuses.
+    /// The database cannot be reached or refuses us.
     #[error("the database: {0}")]
     Database(#[source] Error),
     /// Anything else.
@@ -83,8 +83,8 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// The process's exit code: 64 bad settings, 69 an address or a database that is not there, 78 a schema that does
-    /// not fit, 70 anything else (sysexits.h).
+    /// The exit code (sysexits.h): 64 bad settings, 69 an address or the database is unavailable, 78 another release's
+    /// schema, 70 anything else.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Settings(_) => 64,
@@ -107,11 +107,9 @@ impl From<SchemaError> for StartError {
 /// What a service's parts share.
 #[derive(Clone)]
 pub struct Shell {
-    /// The database.
     pub db: Db,
     /// Business time.
     pub clock: Clock,
-    /// Keys.
     pub keys: Arc<Keys>,
     /// Cancelled when the service is to stop.
     pub shutdown: CancellationToken,
@@ -144,8 +142,8 @@ impl Running {
 }
 
 impl Shell {
-    /// Reads the keys, opens the database, and checks that the schema and the clock fit. What a service made of its
-    /// `own` settings is given back, or what it found wrong with them is told together with the rest.
+    /// Reads the keys, opens the database, and checks the schema and the clock. Takes the result of parsing a service's
+    /// `own` settings, so that all bad settings are reported together, and returns it.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -163,7 +161,7 @@ impl Shell {
             }
         };
         let admin = Arc::new(Admin::new(service.name));
-        let admin_task = tell(&admin, service.admin_port, settings)?;
+        let admin_task = serve_admin(&admin, service.admin_port, settings)?;
         let config = &settings.database_url.0;
         migrate::check(config, service.name, service.migrations.len()).await?;
         let offset = read_offset(config, service.name)
@@ -209,18 +207,18 @@ impl Shell {
         self.keys.sealing.clone().ok_or_else(|| internal(none()))
     }
 
-    /// A channel to another service, by its name.
+    /// A client channel to another service, by its name.
     ///
     /// # Errors
-    /// [`StartError::Settings`] when its URL is none.
+    /// [`StartError::Settings`] when its URL is malformed.
     pub fn peer(&self, name: &str) -> Result<Peer, StartError> {
         let url = self.settings.url(name).unwrap_or_default();
         peer(url, Arc::clone(&self.keys.token))
             .map_err(|error| StartError::Settings(vec![format!("--{name}-url {url}: {error}")]))
     }
 
-    /// Shows gauges, each with its name and what it says, that are read whenever metrics are asked for: one for each
-    /// value of `label`, of which there must be few.
+    /// Registers gauges, by name and description, that `read` reads at every scrape: one series for each value of
+    /// `label`, of which there must be few.
     pub fn gauges(
         &self,
         label: &'static str,
@@ -230,8 +228,8 @@ impl Shell {
         self.admin.metrics.at_scrape(label, gauges, read);
     }
 
-    /// Runs `work` now, at every interval, after each [`Notify`] and at each step of a test clock, with business time;
-    /// again at once while it says that it did something. Errors are logged and tried again.
+    /// Runs `work` with business time: now, at every interval, after each [`Notify`] and at each step of a test clock,
+    /// and again at once while it returns more than 0. Errors are logged and retried.
     pub fn spawn_work<F, Fut>(&self, name: &'static str, every: Duration, work: F) -> Arc<Notify>
     where
         F: Fn(jiff::Timestamp) -> Fut + Send + Sync + 'static,
@@ -240,8 +238,8 @@ impl Shell {
         self.works.spawn(name, every, work)
     }
 
-    /// Serves until shutdown: the service's routes, its intake and facts, the test clock where there is one, reflection
-    /// and health. Health says SERVING once the listener is bound.
+    /// Serves until shutdown: the service's routes, its events and their intake, the test clock where there is one,
+    /// reflection and health.
     ///
     /// # Errors
     /// [`StartError::Listen`].
@@ -285,7 +283,7 @@ impl Shell {
         }
         let names = self.service_names();
         let (reporter, health) = tonic_health::server::health_reporter();
-        report(&reporter, &names, ServingStatus::Serving).await;
+        set_health(&reporter, &names, ServingStatus::Serving).await;
         let shown = [&names[..], &["grpc.health.v1.Health"]].concat();
         let routes = add_reflection(routes.add_service(health), &shown).map_err(internal)?;
 
@@ -302,7 +300,7 @@ impl Shell {
         let draining = async move {
             shutdown.cancelled().await;
             admin.ready.store(false, Ordering::Relaxed);
-            report(&reporter, &names, ServingStatus::NotServing).await;
+            set_health(&reporter, &names, ServingStatus::NotServing).await;
         };
         self.admin.ready.store(true, Ordering::Relaxed);
         let gated = GateLayer(gate).layer(routes.prepare());
@@ -354,7 +352,7 @@ impl Shell {
         Ok(handles)
     }
 
-    /// Full names of the gRPC services that this process serves.
+    /// Full names of the gRPC services that this process serves, health and reflection aside.
     fn service_names(&self) -> Vec<&'static str> {
         let mut names: Vec<_> = METHODS
             .iter()
@@ -370,8 +368,8 @@ impl Shell {
     }
 }
 
-/// Tells metrics and health, where that is wanted, until the task is dropped.
-fn tell(
+/// Serves metrics and health, if a port is set, until the task is dropped.
+fn serve_admin(
     admin: &Arc<Admin>,
     port: u16,
     settings: &Settings,
@@ -408,8 +406,8 @@ fn internal(error: impl Into<anyhow::Error>) -> StartError {
     StartError::Internal(Error::Internal(error.into()))
 }
 
-/// Tells health of the whole and of each gRPC service.
-async fn report(reporter: &HealthReporter, names: &[&str], status: ServingStatus) {
+/// Sets the health of the process and of each gRPC service.
+async fn set_health(reporter: &HealthReporter, names: &[&str], status: ServingStatus) {
     for name in names.iter().chain(&[""]) {
         reporter.set_service_status(*name, status).await;
     }

@@ -1,6 +1,5 @@
-//! The services of an installation.
+//! The services of an installation: their names and default ports.
 
-/// How a service is known to the others.
 #[derive(Debug, Clone, Copy)]
 pub struct Known {
     /// Its name, which is also its schema's.
@@ -29,12 +28,12 @@ const fn known(name: &'static str, port: u16, admin_port: u16) -> Known {
 }
 
 impl Known {
-    /// The service of a name.
+    /// The service with this name.
     pub fn named(name: &str) -> Option<Self> {
         SERVICES.into_iter().find(|known| known.name == name)
     }
 
-    /// Where it answers on a machine that runs all of them.
+    /// Its URL on a machine that runs all of them.
     pub(crate) fn local_url(self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }

@@ -1,4 +1,4 @@
-//! The settings that every service has, from flags and environment. Each is documented once, here.
+//! The settings that every service has, from flags and environment.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +11,7 @@ use tonic::transport::Uri;
 
 use crate::services::{BILLING, LICENSING, NOTIFICATION, SERVICES};
 
-/// Connections that a service may be allowed.
+/// The range of `--pool-size`.
 const POOL_MAX: usize = 1000;
 
 /// A PostgreSQL connection, from a URL or from libpq's key=value form.
@@ -48,7 +48,7 @@ pub struct Settings {
     /// Connections to the database, at most.
     #[arg(long, env = "OCTROI_POOL_SIZE", default_value_t = DEFAULT_POOL, value_parser = pool_size)]
     pub pool_size: usize,
-    /// JWKS document with the public keys of everyone whose tokens are believed.
+    /// JWKS document with the public keys of everyone whose tokens are accepted.
     #[arg(long, env = "OCTROI_JWKS_FILE")]
     pub jwks_file: PathBuf,
     /// Issuer of every token.
@@ -90,7 +90,7 @@ pub struct Settings {
     /// Port of metrics and health, in plain HTTP; 0 for none; 9050, 9051 or 9052 by default.
     #[arg(long, env = "OCTROI_ADMIN_PORT")]
     pub admin_port: Option<u16>,
-    /// Address that they are answered on.
+    /// Address of metrics and health.
     #[arg(long, env = "OCTROI_ADMIN_HOST", default_value = "127.0.0.1")]
     pub admin_host: IpAddr,
     /// Serve a database that was born with a test clock. Never in production.

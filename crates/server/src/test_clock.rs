@@ -1,5 +1,5 @@
-//! The test clock: an offset in a schema of its own that every service follows. Moving it goes a day at a time, and
-//! each day ends when every service has seen it, run its due work, and delivered its events.
+//! The test clock: an offset in a schema of its own that every service follows. It moves a day at a time, and a day
+//! ends when every service has seen it, run its due work, and delivered its events.
 
 use std::time::Duration;
 
@@ -23,14 +23,14 @@ use tonic::{Code, Request, Response, Status};
 use crate::work::BackgroundWork;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
-/// How far the clock is moved at once: a day at a time takes a while.
+/// How far one call may move the clock: each day takes a while.
 const FARTHEST: SignedDuration = SignedDuration::from_hours(10 * 366 * 24);
 /// How long one day may take before the call gives up; the clock then stays where it is.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(4);
 const IDLE_LOOK: Duration = Duration::from_millis(25);
 
-/// The stored offset in microseconds; none when the database was born without a test clock.
+/// The stored offset in microseconds; none when the database has no test clock.
 pub(crate) async fn read_offset(
     config: &tokio_postgres::Config,
     schema: &str,
@@ -51,7 +51,7 @@ pub(crate) async fn read_offset(
     row.map(|row| row_get(&row, "offset_micros")).transpose()
 }
 
-/// What is stored of the clock.
+/// The stored clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stored {
     offset: i64,
@@ -114,12 +114,12 @@ impl Follower {
         }
     }
 
-    /// One round: run what is due, deliver everything, tell the subscribers how far, and report.
+    /// One round: runs due work, delivers everything, sends the subscribers the new `complete_through`, and reports.
     async fn settle(&self, at: Stored) -> anyhow::Result<()> {
         self.works.run_due().await;
         let pending = self.drain().await?;
         if at.round > 0 {
-            self.tell().await;
+            self.announce().await;
         }
         let emitted = self.count("-- emitted\nSELECT count(*) FROM event").await?;
         self.db
@@ -140,11 +140,12 @@ impl Follower {
         row.map_or(Ok(0), |row| row_get(&row, "count"))
     }
 
-    /// Waits, with a limit, until nothing is undelivered; what still is after it.
+    /// Waits, with a limit, until nothing is undelivered; returns how much still is.
     async fn drain(&self) -> Result<i64, Error> {
         let deadline = tokio::time::Instant::now() + PATIENCE / 4;
         loop {
-            // What a subscriber has put off for long, an event of an unknown type above all, does not hold up the clock.
+            // Deliveries that have been backed off for long, such as events of an unknown type, do not hold up the
+            // clock.
             let pending = self
                 .count(
                     "-- pending
@@ -161,8 +162,8 @@ impl Follower {
         }
     }
 
-    /// Lets every subscriber know that all is delivered up to the clock's new time.
-    async fn tell(&self) {
+    /// Sends every subscriber the clock's new time as `complete_through`.
+    async fn announce(&self) {
         let now = self.clock.now();
         for relay in &self.relays {
             let mut told = relay.told.clone();
@@ -171,7 +172,7 @@ impl Follower {
                 told.is_some_and(|told| now.duration_since(told) < behind)
             };
             relay.nudge.notify_one();
-            // A subscriber that is down, or due work of the far past, must not hold up the clock.
+            // A subscriber that is down, or due work of long ago, must not hold up the clock.
             let _ = tokio::time::timeout(Duration::from_secs(2), told.wait_for(reached)).await;
         }
     }
@@ -289,7 +290,7 @@ impl ClockApi {
         Ok(())
     }
 
-    /// Every service's report of a round: name, undelivered events, events made so far.
+    /// Every service's report of a round: name, undelivered events, events recorded so far.
     async fn reports(
         &self,
         step: i64,

@@ -1,4 +1,4 @@
-//! Background work: loops that run at intervals, on hints, and, with a test clock, at each of its steps.
+//! Background work: loops that run at intervals, when notified, and at each step of a test clock.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +18,7 @@ pub(crate) struct BackgroundWork {
     clock: Clock,
     shutdown: CancellationToken,
     tracker: TaskTracker,
-    /// One per loop: asks it to run until idle and to say how much it did.
+    /// One per loop: asks it to run until it is idle and to return how much it did.
     requests: Arc<Mutex<Vec<mpsc::Sender<oneshot::Sender<u64>>>>>,
 }
 
@@ -55,7 +55,7 @@ impl BackgroundWork {
         hint
     }
 
-    /// Runs every loop until it is idle; how much was done in all.
+    /// Runs every loop until it is idle; returns how much was done in all.
     pub(crate) async fn run_due(&self) -> u64 {
         let requests = self
             .requests
@@ -106,7 +106,7 @@ where
             } else {
                 0
             };
-            // A failing loop waits longer each time, and a hint does not shorten that.
+            // A failing loop backs off, also when it is notified.
             let pause = self.every.max(Duration::from_millis(100)) * (1 << failures.min(5));
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -154,11 +154,11 @@ mod tests {
         let shutdown = CancellationToken::new();
         let works = BackgroundWork::new(Clock::system(), shutdown.clone(), tracker.clone());
         let rounds = Arc::new(AtomicU32::new(0));
-        let (done, mut told) = mpsc::channel(1);
+        let (done, mut ran) = mpsc::channel(1);
         let played = Arc::clone(&rounds);
         works.spawn("panicking", Duration::ZERO, move |_| {
             let round = played.fetch_add(1, Ordering::Relaxed);
-            // Both where the work is made and where it runs.
+            // Once when the future is made and once when it is polled.
             assert_ne!(round, 0, "the first round");
             let done = done.clone();
             async move {
@@ -167,7 +167,7 @@ mod tests {
                 Ok(0)
             }
         });
-        assert_eq!(told.recv().await, Some(()));
+        assert_eq!(ran.recv().await, Some(()));
         // A loop that has ended would not answer.
         assert_eq!(works.run_due().await, 0);
         assert!(rounds.load(Ordering::Relaxed) >= 3);

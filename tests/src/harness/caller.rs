@@ -1,4 +1,4 @@
-//! Somebody who calls: a token, perhaps a user's session, and a client for each service.
+//! A caller of the API: a token, perhaps a user's session, and a client for each service.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -28,13 +28,12 @@ use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::transport::{Channel, Endpoint, Error};
 
-/// No call of a test waits longer.
+/// The deadline of every call.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Which methods answered something else than a refusal.
+/// The methods that were answered without a refusal.
 pub(crate) type Called = Arc<Mutex<BTreeSet<String>>>;
 
-/// Somebody who calls.
 #[derive(Clone)]
 pub struct Caller {
     channels: [Channel; 3],
@@ -43,7 +42,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Somebody without a token, to three services at these URLs.
+    /// A caller without a token, of three services at these URLs.
     pub(crate) fn stranger(urls: [String; 3], called: Called) -> Self {
         let channel = |url| {
             Endpoint::from_shared(url)
@@ -59,25 +58,22 @@ impl Caller {
         }
     }
 
-    /// Somebody with a token, to licensing, billing and notification at URLs that no installation of the harness has.
+    /// A caller with a token, of licensing, billing and notification outside the harness.
     #[must_use]
     pub fn elsewhere(urls: [String; 3], token: &str) -> Self {
         Self::stranger(urls, Called::default()).with_token(token)
     }
 
-    /// The same with a token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
         self.with("authorization", &format!("Bearer {token}"))
     }
 
-    /// The same in a user's session.
     #[must_use]
     pub fn with_session(&self, session: &str) -> Self {
         self.with("octroi-session", session)
     }
 
-    /// The same with a trace context.
     #[must_use]
     pub fn with_trace(&self, traceparent: &str) -> Self {
         self.with("traceparent", traceparent)
@@ -89,7 +85,7 @@ impl Caller {
         same
     }
 
-    /// The way to a service, for any client.
+    /// A service's channel, for any client.
     #[must_use]
     pub fn line(&self, service: ServiceName) -> Line {
         let at = match service {
@@ -135,20 +131,18 @@ clients! {
 }
 
 impl Caller {
-    /// The facts of a service.
     #[must_use]
     pub fn events(&self, service: ServiceName) -> EventServiceClient<Line> {
         EventServiceClient::new(self.line(service))
     }
 
-    /// The intake of a service.
     #[must_use]
     pub fn intake(&self, service: ServiceName) -> EventIntakeServiceClient<Line> {
         EventIntakeServiceClient::new(self.line(service))
     }
 }
 
-/// A channel that adds the caller's headers and remembers what was called.
+/// A channel that adds the caller's headers and records what was called.
 #[derive(Clone)]
 pub struct Line {
     channel: Channel,

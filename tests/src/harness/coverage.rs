@@ -1,9 +1,9 @@
-//! Which journey shows each declared method. A journey that ends without having called what is promised here, with an
-//! answer other than a refusal, fails.
+//! Which journey covers each declared method. A journey fails if it ends without having called its methods here and
+//! been answered other than by a refusal.
 
 use std::collections::BTreeSet;
 
-/// A declared method without its package's first word, and the test of the journeys that shows it.
+/// A declared method without the first word of its package, and the journey that covers it.
 pub type Journey = (&'static str, &'static str);
 
 /// Every declared method.
@@ -212,7 +212,7 @@ pub const JOURNEYS: &[Journey] = &[
     ),
 ];
 
-/// Holds a test to what it promised.
+/// Checks that a test has called the methods that it covers.
 pub(crate) fn check(test: &str, called: &BTreeSet<String>) {
     let missing: Vec<_> = JOURNEYS
         .iter()

@@ -1,4 +1,4 @@
-//! A customer and what customers commonly do, for journeys that are about something else.
+//! A customer and common steps, for journeys that are about something else.
 
 use octroi::system::ServiceName;
 use octroi_api::billing::v1::{
@@ -28,7 +28,7 @@ pub const ENTERPRISE: &str = "offers/apps-for-enterprise";
 /// A password that a customer may choose.
 pub const CHOSEN: &str = "Blue-Kettle-42";
 
-/// An account that could be anyone's, in Paris.
+/// An ordinary account, in Paris.
 #[must_use]
 pub fn account(legal_name: &str) -> Account {
     Account {
@@ -46,7 +46,7 @@ pub fn account(legal_name: &str) -> Account {
     }
 }
 
-/// A monthly group to be.
+/// A new monthly group.
 #[must_use]
 pub fn new_group(id: &str) -> NewLicenseGroup {
     NewLicenseGroup {
@@ -77,13 +77,13 @@ pub fn method(token: &str) -> NewPaymentMethod {
     }
 }
 
-/// A request id that no other request has.
+/// A new request id.
 #[must_use]
 pub fn request_id() -> String {
     Uuid::new_v4().to_string()
 }
 
-/// The password in the text of an English letter.
+/// The password in the text of an English e-mail.
 #[must_use]
 #[track_caller]
 pub fn mailed_password(text: &str) -> String {
@@ -94,17 +94,16 @@ pub fn mailed_password(text: &str) -> String {
         .to_owned()
 }
 
-/// A customer, and who acts for them.
+/// A customer, and the caller who acts for them.
 #[derive(Clone)]
 pub struct Customer {
     /// The account's id.
     pub id: String,
-    /// Who calls.
     pub by: Caller,
 }
 
 impl Installation {
-    /// A customer without anything yet.
+    /// A customer with an account and nothing else.
     pub async fn newcomer(&self, id: &str) -> Customer {
         Customer::newcomer(self.operator(), id).await
     }
@@ -116,7 +115,7 @@ impl Installation {
 }
 
 impl Customer {
-    /// Opens an account without anything yet.
+    /// Opens an account.
     pub async fn newcomer(by: Caller, id: &str) -> Self {
         let request = CreateAccountRequest {
             account_id: id.to_owned(),
@@ -162,7 +161,7 @@ impl Customer {
         format!("accounts/{}/orders/{order}", self.id)
     }
 
-    /// Changes these fields of the account to what `account` says; the answer is not judged.
+    /// Updates these fields of the account; returns the answer whatever it is.
     pub async fn changes(
         &self,
         paths: &[&str],
@@ -210,7 +209,7 @@ impl Customer {
             .got()
     }
 
-    /// Asks for licences in a new group; neither ids nor answers are judged.
+    /// Orders licences in a new group; returns the answer whatever it is.
     pub async fn asks_for(
         &self,
         order: &str,
@@ -228,7 +227,7 @@ impl Customer {
         self.by.orders().create_order(order).await
     }
 
-    /// Asks for more licences in an existing group.
+    /// Orders more licences in an existing group.
     pub async fn asks_for_more(
         &self,
         order: &str,
@@ -255,7 +254,7 @@ impl Customer {
         }
     }
 
-    /// Pays an order with what is on file.
+    /// Pays an order with the method on file.
     pub async fn pays(&self, order: &str) -> Result<Response<Order>, Status> {
         let request = PayOrderRequest {
             name: self.order_name(order),
@@ -286,14 +285,12 @@ impl Customer {
         self.pays(order).await.got()
     }
 
-    /// An order as it is.
     pub async fn order(&self, order: &str) -> Order {
         let name = self.order_name(order);
         let mut orders = self.by.orders();
         orders.get_order(GetOrderRequest { name }).await.got()
     }
 
-    /// A group as it is.
     pub async fn group(&self, group: &str) -> LicenseGroup {
         let name = self.group_name(group);
         let mut groups = self.by.groups();
@@ -303,14 +300,13 @@ impl Customer {
             .got()
     }
 
-    /// A licence as it is.
     pub async fn license(&self, group: &str, number: i32) -> License {
         let name = self.license_name(group, number);
         let mut licenses = self.by.licenses();
         licenses.get_license(GetLicenseRequest { name }).await.got()
     }
 
-    /// The request that gives a licence to a user with a login and a chosen password.
+    /// The request that activates a licence with a login and a chosen password.
     #[must_use]
     pub fn activation(&self, group: &str, number: i32, login: &str) -> ActivateLicenseRequest {
         ActivateLicenseRequest {
@@ -325,13 +321,13 @@ impl Customer {
         }
     }
 
-    /// Gives a licence to a user with a chosen password.
+    /// Activates a licence with a chosen password.
     pub async fn activates(&self, group: &str, number: i32, login: &str) -> License {
         let request = self.activation(group, number, login);
         self.by.licenses().activate_license(request).await.got()
     }
 
-    /// Gives a licence to a user with a generated password, which is mailed.
+    /// Activates a licence with a generated password, which is mailed.
     pub async fn activates_generated(&self, group: &str, number: i32, login: &str) -> License {
         let request = ActivateLicenseRequest {
             password: String::new(),
@@ -354,13 +350,13 @@ impl Customer {
         self.by.portal().sign_in(request).await
     }
 
-    /// A user in a session that opens everything.
+    /// A signed-in user whose password needs no change.
     pub async fn user(&self, address: &str, password: &str) -> Caller {
         let session = self.signs_in(address, password).await.got();
         self.by.with_session(&session.session_token)
     }
 
-    /// The account's e-mails, whole, oldest first; none as long as notification has not heard of the account.
+    /// The account's e-mails with their bodies, oldest first; none as long as notification does not know the account.
     pub async fn emails(&self) -> Vec<Email> {
         let request = ListEmailsRequest {
             parent: self.name(),
@@ -369,7 +365,7 @@ impl Customer {
             ..ListEmailsRequest::default()
         };
         let listed = self.by.emails().list_emails(request).await;
-        if listed.as_ref().is_err_and(is_unheard_of) {
+        if listed.as_ref().is_err_and(is_not_known_yet) {
             return Vec::new();
         }
         let mut emails = listed.got().emails;
@@ -377,14 +373,13 @@ impl Customer {
         emails
     }
 
-    /// An e-mail as it is now.
     pub async fn email(&self, name: &str) -> Email {
         let name = name.to_owned();
         let mut emails = self.by.emails();
         emails.get_email(GetEmailRequest { name }).await.got()
     }
 
-    /// Waits for the account's `count`th e-mail of a template and gives the newest of them.
+    /// Waits for the account's `count`th e-mail of a template and returns the newest.
     pub async fn receives(&self, template: &str, count: usize) -> Email {
         eventually(&format!("e-mail {count} of {template}"), async || {
             let mut emails = self.emails().await;
@@ -394,7 +389,7 @@ impl Customer {
         .await
     }
 
-    /// The facts that a service has recorded of the account, oldest first.
+    /// The events that a service has recorded of the account, oldest first.
     pub async fn events(&self, service: ServiceName) -> Vec<Event> {
         let request = ListEventsRequest {
             parent: self.name(),
@@ -406,8 +401,8 @@ impl Customer {
     }
 }
 
-/// Whether an account was not found by a service that hears of accounts a little later.
-fn is_unheard_of(status: &Status) -> bool {
+/// Whether an account was not found by a service that has not received its event yet.
+fn is_not_known_yet(status: &Status) -> bool {
     let refused = Refused::of(status);
     refused.code == Code::NotFound && refused.retry.is_some()
 }

@@ -1,4 +1,4 @@
-//! What deploy/ gives an installation, used as its README says.
+//! The files of deploy/, used as its README says.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ pub fn deployed(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// The statements in deploy/README.md that put prices and tax rates in.
+/// The statements in deploy/README.md that insert prices and tax rates.
 #[must_use]
 pub fn documented_catalogue() -> String {
     let document = std::fs::read_to_string(deployed("README.md")).unwrap();
@@ -19,7 +19,7 @@ pub fn documented_catalogue() -> String {
     statements.split("```").next().unwrap().to_owned()
 }
 
-/// Whether this machine's OpenSSL can sign with Ed25519, as the scripts need; where everything is checked it must.
+/// Whether this machine's OpenSSL can sign with Ed25519, as the scripts need; in CI it must.
 #[must_use]
 pub fn openssl_signs() -> bool {
     let version = Command::new("openssl").arg("version").output();
@@ -31,7 +31,7 @@ pub fn openssl_signs() -> bool {
     there
 }
 
-/// Runs a script of deploy/, which must succeed; what it prints.
+/// Runs a script of deploy/, which must succeed, and returns its output.
 #[must_use]
 pub fn script(name: &str, arguments: &[&str]) -> String {
     let output = Command::new("bash")

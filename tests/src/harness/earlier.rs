@@ -1,7 +1,7 @@
-//! A database that an earlier release filled: written down as SQL, and made again from it on any PostgreSQL.
+//! Databases that earlier releases filled, dumped as SQL and restored on any PostgreSQL.
 //!
-//! What is written down is data alone, as INSERTs. The schema around it is made by the migrations that it had, which
-//! are never edited: the histories are data as well, so a migration that was edited stops the upgrade.
+//! A dump has data alone, as INSERTs. Its schema comes from the migrations of that release, which are never edited: the
+//! migration histories are data too, so an edited migration fails the upgrade.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ use tokio_postgres::{Client, Config, NoTls};
 use super::installation::{Installation, Options};
 use super::postgres::{Postgres, connect};
 
-/// What comes before the version of each history in a file's first line.
+/// The prefix of the versions in a dump's first line.
 const SCHEMA: &str = "-- Schema:";
 const PLATFORM: &str = "platform";
 const TABLES: &str = "
@@ -29,13 +29,13 @@ const TABLES: &str = "
     WHERE nspname IN ('licensing', 'billing', 'notification', 'testing') AND relkind = 'r'
       AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
     GROUP BY nspname, relname ORDER BY nspname, relname";
-/// The clock goes on from what it showed when the file was written.
+/// The clock continues from its time when the dump was written.
 const CLOCK: &str = "
     SELECT format($$INSERT INTO testing.clock (offset_micros, step, round, due) VALUES
         (floor(extract(epoch FROM timestamptz %L - clock_timestamp()) * 1000000)::bigint, %L, %L, %L);$$,
         clock_timestamp() + offset_micros * interval '1 microsecond', step, round, due)
     FROM testing.clock";
-/// The data names transactions of the server that it comes from; no server's count of them runs backwards.
+/// The data has transaction ids of the server it comes from; this server's must not be lower.
 const CATCH_UP: &str = "
     DO $$
     DECLARE
@@ -54,7 +54,7 @@ const CATCH_UP: &str = "
         END LOOP;
     END $$";
 
-/// Of each table: columns, and its rows as text.
+/// Each table's columns, and its rows as text.
 pub type Contents = BTreeMap<String, (Vec<String>, BTreeSet<String>)>;
 
 /// A database that an earlier release filled.
@@ -66,7 +66,7 @@ pub struct Earlier {
 }
 
 impl Earlier {
-    /// Makes it from what [`written`] gave.
+    /// Restores a dump of [`written`].
     pub async fn read(script: &str) -> Self {
         let postgres = Postgres::get().await;
         let databases = postgres.bare_database().await;
@@ -94,7 +94,7 @@ impl Earlier {
         }
     }
 
-    /// How many rows each table holds.
+    /// The number of rows of each table.
     pub async fn rows(&self) -> BTreeMap<String, i64> {
         let mut rows = BTreeMap::new();
         for (table, _, _) in tables(&self.sql).await {
@@ -105,7 +105,7 @@ impl Earlier {
         rows
     }
 
-    /// What each table holds, but for some of its columns; or else in the tables and columns that were before.
+    /// Each table's contents without the excluded columns; given earlier contents, of their tables and columns alone.
     pub async fn contents(&self, but: &[(&str, &str)], before: Option<&Contents>) -> Contents {
         self.sql
             .batch_execute("SET TimeZone = 'UTC'")
@@ -137,7 +137,7 @@ impl Earlier {
         contents
     }
 
-    /// Runs every migration that it has not seen.
+    /// Runs the migrations since.
     pub async fn migrate(&self) {
         let plan = self.postgres.plan(self.databases.clone(), 1);
         plan.migrate().await.unwrap();
@@ -155,7 +155,7 @@ impl Earlier {
     }
 }
 
-/// Everything that an installation's database holds, and the schema that it has, as SQL.
+/// Dumps an installation's data and the versions of its schema as SQL.
 pub async fn written(sql: &Client) -> String {
     sql.batch_execute("SET TimeZone = 'UTC'").await.unwrap();
     let tables = tables(sql).await;
@@ -192,7 +192,7 @@ pub async fn written(sql: &Client) -> String {
     script
 }
 
-/// The schema that an installation's database has, such as "platform 2, licensing 3, billing 2, notification 1".
+/// The versions of an installation's schema, such as "platform 2, licensing 3, billing 2, notification 1".
 pub async fn present(sql: &Client) -> String {
     let version = "SELECT concat_ws(', ',
         'platform ' || (SELECT max(version) FROM licensing.platform_migration),
@@ -210,7 +210,7 @@ async fn tables(sql: &Client) -> Vec<(String, Vec<String>, bool)> {
         .collect()
 }
 
-/// Up to which migration of whom a script's data had come.
+/// The versions in a dump's first line.
 fn versions(script: &str) -> BTreeMap<&str, i32> {
     let first = script
         .lines()

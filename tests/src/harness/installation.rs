@@ -25,22 +25,21 @@ use super::refusal::Answer as _;
 use super::time::{at, eventually, instant, within};
 use super::{coverage, watched::Watched, wire::Wire};
 
-/// When a test begins, unless it says otherwise: a Monday morning in the middle of a quarter.
+/// When a test begins by default: a Monday morning in the middle of a quarter.
 const START: &str = "2026-02-02T08:00:00Z";
 /// The domain that the all-in-one puts activation e-mails under.
 const ACTIVATION_DOMAIN: &str = "users.octroi.example";
 /// How long a test's tokens are valid.
 const TOKEN: i64 = 3600;
 
-/// How an installation is to be.
 pub struct Options {
-    /// What its clock shows at first.
+    /// The clock's time at first.
     pub start: Timestamp,
-    /// Connections to the database that each service holds at most.
+    /// Size of each service's connection pool.
     pub pool_size: usize,
-    /// Whether the services' wires to the database are tapped.
+    /// Whether the services' connections to the database go through a [`Wire`].
     pub tapped: bool,
-    /// Whether they tell their metrics and health.
+    /// Whether they serve metrics and health.
     pub watched: bool,
 }
 
@@ -57,7 +56,7 @@ impl Default for Options {
 
 /// One installation of Octroi: a database of its own, the three services, a mail server, a test clock.
 pub struct Installation {
-    /// Where its mail arrives.
+    /// The mail server that receives its e-mails.
     pub mail: MailServer,
     /// The database, as its superuser.
     pub sql: Client,
@@ -77,12 +76,12 @@ struct Second {
 }
 
 impl Installation {
-    /// One that begins on an ordinary Monday.
+    /// Starts one with the defaults.
     pub async fn start() -> Self {
         Self::with(Options::default()).await
     }
 
-    /// One that begins at this instant.
+    /// Starts one whose clock begins at this instant.
     pub async fn start_at(start: &str) -> Self {
         Self::with(Options {
             start: at(start),
@@ -91,14 +90,14 @@ impl Installation {
         .await
     }
 
-    /// One of one's own making.
+    /// Starts one with options.
     pub async fn with(options: Options) -> Self {
         let postgres = Postgres::get().await;
         let databases = postgres.database(options.start).await;
         Self::on(postgres, databases, &options).await
     }
 
-    /// One over a database that is there, whose clock goes on.
+    /// Starts one over an existing database, whose clock goes on.
     pub(crate) async fn on(
         postgres: &'static Postgres,
         databases: Databases,
@@ -148,20 +147,20 @@ impl Installation {
         }
     }
 
-    /// Somebody without a token.
+    /// A caller without a token.
     #[must_use]
     pub fn stranger(&self) -> Caller {
         let urls = ServiceName::ALL.map(|service| self.system.plan().url(service));
         Caller::stranger(urls, Arc::clone(&self.called))
     }
 
-    /// Somebody who may do everything that people may.
+    /// A caller with every scope but the services' own.
     #[must_use]
     pub fn operator(&self) -> Caller {
         self.caller("*")
     }
 
-    /// Somebody with these scopes alone.
+    /// A caller with these scopes.
     #[must_use]
     pub fn caller(&self, scopes: &str) -> Caller {
         self.stranger().with_token(&self.token(scopes))
@@ -173,7 +172,7 @@ impl Installation {
         token(&self.postgres.operator_key(), "test", scopes, None)
     }
 
-    /// A token with every scope and a good signature that says it comes from elsewhere.
+    /// A token with every scope and a valid signature, of another issuer.
     #[must_use]
     pub fn token_of_another_issuer(&self) -> String {
         let pem = std::fs::read(self.postgres.operator_key()).unwrap();
@@ -183,13 +182,13 @@ impl Installation {
             .unwrap()
     }
 
-    /// A token with every scope for somebody who calls themselves this.
+    /// A token with every scope for this subject.
     #[must_use]
     pub fn token_named(&self, subject: &str) -> String {
         token(&self.postgres.operator_key(), subject, "*", None)
     }
 
-    /// A token with every scope that was good until a second ago.
+    /// A token with every scope that expired a second ago.
     #[must_use]
     pub fn expired_token(&self) -> String {
         let pem = std::fs::read(self.postgres.operator_key()).unwrap();
@@ -199,13 +198,13 @@ impl Installation {
             .unwrap()
     }
 
-    /// Somebody with every scope, for one account alone.
+    /// A caller with every scope, bound to one account.
     #[must_use]
     pub fn bound_to(&self, account: &str) -> Caller {
         self.caller_as("test", "*", Some(account))
     }
 
-    /// Somebody who calls themselves this, with these scopes, perhaps for one account alone.
+    /// A caller of this subject and with these scopes, perhaps bound to one account.
     #[must_use]
     pub fn caller_as(&self, subject: &str, scopes: &str, account: Option<&str>) -> Caller {
         let key = self.postgres.operator_key();
@@ -213,7 +212,7 @@ impl Installation {
             .with_token(&token(&key, subject, scopes, account))
     }
 
-    /// A service, as its peers know it.
+    /// A service as a caller of the others.
     #[must_use]
     pub fn service(&self, service: ServiceName) -> Caller {
         let key = self.postgres.keys().signing(service);
@@ -222,7 +221,7 @@ impl Installation {
             .with_token(&token(&key, &subject, "service", None))
     }
 
-    /// The wire of a service to the database, which was asked for.
+    /// A service's connections to the database, with [`Options::tapped`].
     #[must_use]
     pub fn wire(&self, service: ServiceName) -> &Wire {
         match service {
@@ -232,20 +231,20 @@ impl Installation {
         }
     }
 
-    /// Where a service tells its metrics and health, which was asked for.
+    /// A service's metrics and health, with [`Options::watched`].
     #[must_use]
     pub fn watched(&self, service: ServiceName) -> Watched {
         let listener = self.plan().admin[service as usize].as_ref();
         Watched(listener.unwrap().local_addr().unwrap())
     }
 
-    /// What the services share.
+    /// The services' common configuration.
     #[must_use]
     pub fn plan(&self) -> &Plan {
         self.system.plan()
     }
 
-    /// Starts another instance of licensing and gives its operator.
+    /// Starts another instance of licensing and returns its operator.
     pub async fn second_licensing(&mut self) -> Caller {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -269,12 +268,12 @@ impl Installation {
         Caller::stranger(urls, Arc::clone(&self.called)).with_token(&token(&key, "test", "*", None))
     }
 
-    /// Stops one service; nothing listens where it was.
+    /// Stops one service.
     pub async fn stop(&mut self, service: ServiceName) {
         self.system.stop_service(service).await;
     }
 
-    /// Starts a service that was stopped, where it was.
+    /// Starts a stopped service again, at the same address.
     pub async fn restart(&mut self, service: ServiceName) {
         self.system
             .start_service(service)
@@ -288,7 +287,7 @@ impl Installation {
         instant(clock.got().time)
     }
 
-    /// Moves the clock, a day at a time, with all that is due on the way.
+    /// Moves the clock and runs what becomes due.
     pub async fn advance_to(&self, time: &str) {
         self.advance_to_instant(at(time)).await;
     }
@@ -300,7 +299,7 @@ impl Installation {
         clock.set_clock(SetClockRequest { time }).await.got();
     }
 
-    /// How many events wait for a subscriber.
+    /// The number of undelivered events.
     pub async fn undelivered(&self) -> i64 {
         let row = self
             .sql
@@ -314,7 +313,7 @@ impl Installation {
         row.get(0)
     }
 
-    /// What a service delivered of an account to another one.
+    /// The events of an account that a service delivers to another one.
     pub async fn facts(
         &self,
         service: ServiceName,
@@ -346,7 +345,7 @@ impl Installation {
         .await;
     }
 
-    /// Waits until nothing is left to mail.
+    /// Waits until no e-mail is queued.
     pub async fn mailed(&self) {
         eventually("the e-mails are sent", async || {
             // Deliveries first: one that arrives between the two looks would queue an e-mail unseen.
@@ -366,15 +365,15 @@ impl Installation {
         .await;
     }
 
-    /// The end of every test: the deliveries drain, the stored data is sound, what the journey promised to call was
-    /// called. Then nothing is left of it.
+    /// The end of every test: waits until the deliveries drain, verifies the stored data, checks the journey's
+    /// coverage, and removes everything.
     pub async fn finish(self) {
         self.drained().await;
         self.sound().await;
         self.abandon().await;
     }
 
-    /// The end of a test that wrote rows which no installation would.
+    /// The end of a test that wrote rows which no installation would: without the verification.
     pub async fn abandon(self) {
         for second in self.seconds {
             second.shutdown.cancel();
@@ -386,22 +385,22 @@ impl Installation {
         coverage::check(&self.test, &self.called.lock().unwrap());
     }
 
-    /// Holds the stored data to its invariants.
+    /// Verifies the stored data.
     ///
     /// # Panics
-    /// When one is broken: with the whole table.
+    /// When a rule is broken, with the report.
     pub async fn sound(&self) {
         let report = octroi::verify::run(&self.databases.admin).await.unwrap();
         assert!(report.is_clean(), "{}\n{report}", self.test);
     }
 }
 
-/// The name of the test that runs in this thread, as the test program lists it.
+/// The name of the test that runs in this thread.
 fn test_name() -> String {
     std::thread::current().name().unwrap_or_default().to_owned()
 }
 
-/// A token of the installation whose key this is, for a subject with scopes, perhaps bound to an account.
+/// Signs a token with this key, for a subject with scopes, perhaps bound to an account.
 #[must_use]
 pub fn token(key: &std::path::Path, subject: &str, scopes: &str, account: Option<&str>) -> String {
     let pem = std::fs::read(key).unwrap();

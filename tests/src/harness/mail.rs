@@ -1,4 +1,4 @@
-//! A mail server of a test's own, on this machine, that keeps what it is given and refuses what it is told to.
+//! An SMTP server for a test, which keeps the messages and refuses what it is configured to.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ pub struct Letter {
     pub from: String,
     /// The envelope's recipients.
     pub to: Vec<String>,
-    /// The whole message.
+    /// The message as it was sent.
     pub message: String,
 }
 
@@ -44,7 +44,7 @@ impl Letter {
 struct Kept {
     letters: Vec<Letter>,
     answers: VecDeque<String>,
-    /// What each step is answered with instead of a yes.
+    /// The answer of each step that is not to be accepted.
     refusals: HashMap<&'static str, &'static str>,
     silent: watch::Sender<bool>,
     /// How many recipients wait for an answer.
@@ -58,7 +58,7 @@ pub struct MailServer {
 }
 
 impl MailServer {
-    /// One on a port of its own.
+    /// Starts one on a free port.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -66,7 +66,7 @@ impl MailServer {
         let server = Arc::clone(&kept);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                // A client that leaves in the middle has changed its mind.
+                // A client may disconnect at any time.
                 tokio::spawn(converse(stream, Arc::clone(&server)));
             }
         });
@@ -79,14 +79,14 @@ impl MailServer {
         self.port
     }
 
-    /// The next recipients are answered so, one each, such as "451 4.3.0 try again"; those after them are accepted.
+    /// Sets the answers to the next recipients, one each, such as "451 4.3.0 try again"; later ones are accepted.
     pub fn answer_next(&self, answers: &[&str]) {
         let mut kept = self.kept.lock().unwrap();
         kept.answers
             .extend(answers.iter().map(|answer| (*answer).to_owned()));
     }
 
-    /// From now on a step is answered so: "220" the connection, "EHLO", "MAIL", "RCPT", "DATA", "." the message.
+    /// Sets the answer to a step from now on: "220" the connection, "EHLO", "MAIL", "RCPT", "DATA", "." the message.
     pub fn refuse(&self, step: &'static str, answer: &'static str) {
         self.kept.lock().unwrap().refusals.insert(step, answer);
     }
@@ -96,7 +96,7 @@ impl MailServer {
         self.kept.lock().unwrap().refusals.clear();
     }
 
-    /// Recipients get no answer while this is set.
+    /// Holds back the answers to recipients while this is set.
     pub fn be_silent(&self, silent: bool) {
         self.kept.lock().unwrap().silent.send_replace(silent);
     }
@@ -107,7 +107,7 @@ impl MailServer {
         self.kept.lock().unwrap().waiting
     }
 
-    /// Everything that arrived, in order.
+    /// The messages that arrived, in order.
     #[must_use]
     pub fn letters(&self) -> Vec<Letter> {
         self.kept.lock().unwrap().letters.clone()
@@ -177,7 +177,7 @@ async fn say(stream: &mut BufReader<TcpStream>, answer: &str) -> std::io::Result
     stream.write_all(format!("{answer}\r\n").as_bytes()).await
 }
 
-/// Everything up to the lonely dot.
+/// Reads the message up to the line with a dot alone.
 async fn message(stream: &mut BufReader<TcpStream>) -> std::io::Result<String> {
     let mut message = String::new();
     loop {

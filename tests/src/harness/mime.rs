@@ -1,4 +1,4 @@
-//! As much of MIME as it takes to read the letters that Octroi writes.
+//! As much of MIME as the messages of Octroi use.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

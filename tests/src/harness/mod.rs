@@ -1,5 +1,5 @@
-//! What a test needs around it. [`Installation`] is the way in: it stands on a clone of a migrated database, and
-//! [`Installation::finish`] holds every test to the same end: deliveries drained, the stored data sound.
+//! The harness of the tests. Begin with [`Installation`]: it runs on a clone of a migrated database, and
+//! [`Installation::finish`] ends every test alike: the deliveries drained and the stored data verified.
 
 mod billing;
 mod caller;

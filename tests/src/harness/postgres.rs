@@ -1,4 +1,4 @@
-//! The PostgreSQL of one test program: private, careless about power cuts, and gone with the process.
+//! The private PostgreSQL of one test program: not durable, and removed when the process ends.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,7 +18,7 @@ use octroi_platform::clock::Clock;
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, Config, NoTls};
 
-/// The migrated database that every test's own is cloned from.
+/// The migrated database that the tests' databases are cloned from.
 const TEMPLATE: &str = "octroi_template";
 
 static POSTGRES: OnceCell<Postgres> = OnceCell::const_new();
@@ -27,20 +27,20 @@ static POSTGRES: OnceCell<Postgres> = OnceCell::const_new();
 pub struct Server {
     admin: Config,
     directory: PathBuf,
-    // Nothing of a static is ever dropped: the janitor sees to it that both end.
+    // Statics are never dropped: the janitor stops and removes both.
     _cluster: Cluster,
     _janitor: Child,
 }
 
 impl Server {
-    /// A new one, with nothing in it.
+    /// Starts a new, empty one.
     pub async fn start() -> Self {
         let directory = tempfile::Builder::new()
             .prefix("octroi-tests-")
             .tempdir()
             .unwrap()
             .keep();
-        // From root, PostgreSQL's own user has to reach the cluster.
+        // Started by root, PostgreSQL's user has to reach the cluster.
         fs::set_permissions(&directory, Permissions::from_mode(0o711)).unwrap();
         let options = ClusterOptions {
             data_dir: directory.join("data"),
@@ -58,7 +58,7 @@ impl Server {
         }
     }
 
-    /// How its superuser connects to a database.
+    /// The superuser's connection settings for a database.
     #[must_use]
     pub fn admin(&self, database: &str) -> Config {
         let mut config = self.admin.clone();
@@ -66,12 +66,12 @@ impl Server {
         config
     }
 
-    /// A connection of its superuser to a database.
+    /// Connects the superuser to a database.
     pub async fn connect(&self, database: &str) -> Client {
         connect(&self.admin, database).await
     }
 
-    /// Where a test program's files may lie; it is removed when the program ends.
+    /// A directory for a test program's files; it is removed when the program ends.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -86,19 +86,19 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// The process's own, started with the first test that needs it.
+    /// The process's one, started by the first test that needs it.
     pub(crate) async fn get() -> &'static Self {
         POSTGRES.get_or_init(Self::start).await
     }
 
     async fn start() -> Self {
-        // The services' own words are wanted only when something is being looked for.
+        // The services' logs are only wanted for debugging.
         if std::env::var_os("RUST_LOG").is_some() {
             octroi_server::process::log();
         }
         let server = Server::start().await;
         let keys = Keys::open(server.directory()).unwrap();
-        // These are the same in every run: what one sealed and signed, a later one reads (`earlier.rs`).
+        // The same in every run, so that a later one can open what a dump has sealed and signed (`earlier.rs`).
         fs::write(keys.fingerprint(), format!("{}\n", fixed_key(1))).unwrap();
         fs::write(keys.sealing(), format!("1:{}\n", fixed_key(2))).unwrap();
         let postgres = Self {
@@ -115,12 +115,12 @@ impl Postgres {
         &self.keys
     }
 
-    /// The private key that people's tokens are signed with.
+    /// The operator's private key.
     pub(crate) fn operator_key(&self) -> PathBuf {
         self.server.directory.join("keys").join("operator.pem")
     }
 
-    /// A path of this process for a test's own files; it is removed with everything else.
+    /// A path for a test's own files; it is removed with everything else.
     pub(crate) fn scratch(&self) -> PathBuf {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
         let path = self.server.directory.join(format!("s{number}"));
@@ -128,7 +128,7 @@ impl Postgres {
         path
     }
 
-    /// A database of a test's own, whose clock shows `start`.
+    /// Creates a database for a test, whose clock starts at `start`.
     pub(crate) async fn database(&self, start: Timestamp) -> Databases {
         let name = format!("test_{}", self.made.fetch_add(1, Ordering::Relaxed));
         let admin = self.server.connect("postgres").await;
@@ -149,7 +149,7 @@ impl Postgres {
         databases
     }
 
-    /// A database of a test's own in which nothing was migrated.
+    /// Creates a database for a test, without migrations.
     pub(crate) async fn bare_database(&self) -> Databases {
         let name = format!("test_{}", self.made.fetch_add(1, Ordering::Relaxed));
         self.bootstrap(&name).await
@@ -164,7 +164,7 @@ impl Postgres {
         bootstrap(&self.server.admin, &options).await.unwrap()
     }
 
-    /// Services that are nowhere yet and send no mail, over a database.
+    /// A plan for services over a database, without addresses and mail.
     pub(crate) fn plan(&self, databases: Databases, pool_size: usize) -> Plan {
         Plan {
             databases,
@@ -177,7 +177,7 @@ impl Postgres {
         }
     }
 
-    /// Drops a test's database; services that still use it are cut off.
+    /// Drops a test's database and ends its connections.
     pub(crate) async fn drop_database(&self, name: &str) {
         let drop = format!("DROP DATABASE {name} WITH (FORCE)");
         let admin = self.server.connect("postgres").await;
@@ -194,12 +194,12 @@ pub(crate) async fn connect(admin: &Config, database: &str) -> Client {
     client
 }
 
-/// 32 bytes in base64 that say nothing.
+/// 32 fixed bytes in base64.
 fn fixed_key(byte: u8) -> String {
     STANDARD.encode([byte; 32])
 }
 
-/// A process that outlives ours, however that ends, for as long as it takes to stop the server and remove its files.
+/// A process that stops the server and removes its files when ours has ended, however it ends.
 fn janitor(server: u32, directory: &Path) -> Child {
     const SCRIPT: &str = "cat >/dev/null; kill -INT $1 2>/dev/null; i=0
         while kill -0 $1 2>/dev/null && [ $i -lt 300 ]; do sleep 0.1; i=$((i+1)); done
@@ -208,7 +208,7 @@ fn janitor(server: u32, directory: &Path) -> Child {
         .args(["-c", SCRIPT, "janitor", &server.to_string()])
         .arg(directory)
         .process_group(0)
-        // It waits for the other end of this pipe, which the system closes with us.
+        // It waits for the end of this pipe, which closes with our process.
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -20,7 +20,7 @@ pub fn server(method: &Method) -> ServiceName {
 }
 
 impl Caller {
-    /// Calls a method of a service with an encoded message, and gives the encoded answer.
+    /// Calls a method of a service with an encoded message, and returns the encoded answer.
     pub async fn call(
         &self,
         service: ServiceName,
@@ -35,7 +35,7 @@ impl Caller {
     }
 }
 
-/// Takes messages for what they are on the wire.
+/// A codec that leaves messages encoded.
 #[derive(Default)]
 struct Bytes;
 

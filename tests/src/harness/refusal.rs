@@ -1,4 +1,4 @@
-//! Answers, taken apart: what was got, or why it was refused.
+//! Answers: the message, or the refusal with its details.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub struct Refused {
     pub code: Code,
     /// ErrorInfo's reason.
     pub reason: String,
-    /// What is said to people.
+    /// The status' message.
     pub message: String,
     /// The fields that BadRequest names, in its order.
     pub fields: Vec<String>,
@@ -26,10 +26,10 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// Takes a status apart.
+    /// Reads a status and its details.
     ///
     /// # Panics
-    /// When it carries no ErrorInfo of Octroi's: every refusal must.
+    /// When it has no ErrorInfo of Octroi's, as every refusal must.
     #[must_use]
     #[track_caller]
     pub fn of(status: &Status) -> Self {
@@ -59,10 +59,10 @@ impl Refused {
         }
     }
 
-    /// Holds the refusal to a code and a reason.
+    /// Checks the refusal's code and reason.
     ///
     /// # Panics
-    /// When it is another.
+    /// When they differ.
     #[track_caller]
     pub fn is(&self, code: Code, reason: &str) -> &Self {
         assert_eq!(
@@ -73,7 +73,7 @@ impl Refused {
         self
     }
 
-    /// Holds the refusal to name exactly these fields as bad, in any order.
+    /// Checks that the refusal names exactly these fields, in any order.
     ///
     /// # Panics
     /// When it names others.
@@ -87,11 +87,11 @@ impl Refused {
     }
 }
 
-/// What a test does with an answer.
+/// What a test expects of an answer.
 pub trait Answer<T> {
-    /// The message that must have come.
+    /// The message; fails on a refusal.
     fn got(self) -> T;
-    /// The refusal that must have come.
+    /// The refusal; fails on a message.
     fn refused(self) -> Refused;
 }
 

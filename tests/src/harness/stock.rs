@@ -1,5 +1,5 @@
-//! Clients of other makes, as they come: grpcio and @grpc/grpc-js. A script in `tests/clients` calls what it is told by
-//! path and bytes, all over one channel.
+//! Stock clients: grpcio and @grpc/grpc-js. A script in `tests/clients` makes the calls it is given by path and bytes,
+//! all over one channel.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -14,10 +14,10 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
-/// No call waits longer, in seconds.
+/// The deadline of a call, in seconds.
 const PATIENCE: u64 = 60;
 
-/// The name of each, the program that runs it, what fails where it is not installed, and its script.
+/// Each client's name, the program that runs it, arguments that fail where it is not installed, and its script.
 const MAKES: [(&str, &str, &[&str], &str); 2] = [
     ("grpcio", "python3", &["-c", "import grpc"], "call.py"),
     (
@@ -32,7 +32,7 @@ type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Value>>>>;
 
 /// A stock client with a channel to one service.
 pub struct StockClient {
-    /// Whose client it is.
+    /// Its name.
     pub name: &'static str,
     calls: mpsc::UnboundedSender<String>,
     waiting: Waiting,
@@ -40,9 +40,9 @@ pub struct StockClient {
 }
 
 impl StockClient {
-    /// One of each make, to a service at this URL, perhaps with gzip for its requests. Where everything is checked all
-    /// are there; elsewhere it is said which tests are not run, past the test runner, which hides what passing tests
-    /// print.
+    /// One of each, connected to a service at this URL, perhaps with gzip for its requests. In CI all must be
+    /// installed; elsewhere the skipped tests are named on the process's own standard error, since the test runner
+    /// hides what passing tests print.
     pub async fn all(url: &str, gzip: bool) -> Vec<Self> {
         let address = url.trim_start_matches("http://");
         let mut clients = Vec::new();
@@ -79,10 +79,10 @@ impl StockClient {
                 let answer: Value = serde_json::from_str(&line).unwrap();
                 let id = answer["id"].as_u64().unwrap();
                 let waits = ended.lock().unwrap().remove(&id).unwrap();
-                // Who called may have gone.
+                // The caller may be gone.
                 let _ = waits.send(answer);
             }
-            // Nobody waits for a script that ended.
+            // The script has ended: so have its calls.
             ended.lock().unwrap().clear();
         });
         Self {
@@ -132,8 +132,8 @@ impl StockClient {
     }
 }
 
-/// How many calls a client of each make loses of `count`, each the first of a connection that is as old as the first
-/// instant, or the last, or between.
+/// How many of `count` calls each client loses, when each is the first call on a connection whose age is between these
+/// two.
 pub async fn late_calls(url: &str, count: usize, first: f64, last: f64) -> Vec<(String, usize)> {
     let address = url.trim_start_matches("http://");
     let mut running = Vec::new();
@@ -169,7 +169,7 @@ pub async fn late_calls(url: &str, count: usize, first: f64, last: f64) -> Vec<(
     lost
 }
 
-/// Whether a make is there. Where everything is checked it must be; elsewhere it is said which tests are not run.
+/// Whether a client is installed. In CI it must be; elsewhere the skipped tests are named.
 async fn installed(name: &str, program: &str, probe: &[&str]) -> bool {
     let probed = Command::new(program).args(probe).output().await;
     if probed.is_ok_and(|probed| probed.status.success()) {
@@ -181,7 +181,7 @@ async fn installed(name: &str, program: &str, probe: &[&str]) -> bool {
     false
 }
 
-/// Where a script lies.
+/// The path of a script.
 fn path(script: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/clients")

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use octroi_platform::time::from_proto;
 
-/// How long what follows an event may take.
+/// How long to wait for what follows from an event.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -16,7 +16,7 @@ pub fn at(text: &str) -> Timestamp {
         .expect("an instant such as 2026-03-02T08:00:00Z")
 }
 
-/// An instant of the wire that must be set.
+/// An instant from the wire, which must be set.
 #[must_use]
 #[track_caller]
 pub fn instant(time: Option<prost_types::Timestamp>) -> Timestamp {
@@ -25,18 +25,18 @@ pub fn instant(time: Option<prost_types::Timestamp>) -> Timestamp {
         .expect("an instant that is set")
 }
 
-/// Looks until there is something, and says what was missing when there never is.
+/// Polls until there is a result; fails with `what` when there is none in time.
 ///
 /// # Panics
-/// When nothing came in time.
+/// When there is none in time.
 pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
     within(PATIENCE, what, look).await
 }
 
-/// [`eventually`] with a patience of one's own.
+/// [`eventually`] with another time limit.
 ///
 /// # Panics
-/// When nothing came in time.
+/// When there is none in time.
 pub async fn within<T>(
     patience: Duration,
     what: &str,

@@ -1,11 +1,11 @@
-//! What a service tells an operator's machines, in plain HTTP.
+//! A service's metrics and health in plain HTTP.
 
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Where a service tells it.
+/// The address of a service's metrics and health.
 #[derive(Debug, Clone, Copy)]
 pub struct Watched(pub SocketAddr);
 
@@ -13,7 +13,7 @@ impl Watched {
     /// The status and the text of an answer.
     ///
     /// # Panics
-    /// When there is none.
+    /// When there is no answer.
     pub async fn get(self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.0).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: octroi\r\n\r\n");
@@ -28,17 +28,17 @@ impl Watched {
     /// The metrics.
     ///
     /// # Panics
-    /// When there are none.
+    /// When it is not 200.
     pub async fn metrics(self) -> String {
         let (status, text) = self.get("/metrics").await;
         assert_eq!(status, 200, "{text}");
         text
     }
 
-    /// What a series shows, by its name and labels as they are told, the service's aside.
+    /// The value of a series, by its name and labels without `service`.
     ///
     /// # Panics
-    /// When a sample is no number.
+    /// When the value is no number.
     pub async fn shows(self, series: &str) -> Option<f64> {
         let metrics = self.metrics().await;
         let mut samples = metrics.lines().filter(|line| !line.starts_with('#'));

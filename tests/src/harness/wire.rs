@@ -1,5 +1,4 @@
-//! Stands between a service's pool and PostgreSQL's socket, counts how often the service waits for an answer, and can be
-//! cut.
+//! A proxy between a service's pool and PostgreSQL's socket. It counts round trips and can be cut.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,16 +11,16 @@ use tokio::sync::watch;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
-/// What a client sent before it waited.
+/// A round trip: what a client sent before it waited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
-    /// Which of the service's connections.
+    /// The number of the service's connection.
     pub connection: usize,
-    /// The statements, by the name that their first line gives; an unnamed one by its first word.
+    /// The statements' names, from the comment in their first line, or else their first words.
     pub statements: Vec<String>,
 }
 
-/// The wire of one service.
+/// The proxy of one service.
 #[derive(Clone, Default)]
 pub struct Wire {
     turns: Arc<Mutex<Vec<Said>>>,
@@ -31,15 +30,15 @@ pub struct Wire {
 /// A turn that may go on.
 type Said = Arc<Mutex<Turn>>;
 
-/// What both directions of a connection know.
+/// The state that both directions of a connection share.
 struct Talk {
     connection: usize,
-    /// The client's current turn; none since the server has finished an answer.
+    /// The client's current round trip; none once the server has finished its answer.
     turn: Mutex<Option<Said>>,
 }
 
 impl Wire {
-    /// Listens in `directory` as PostgreSQL does, and gives the configuration that leads through here.
+    /// Listens in `directory` as PostgreSQL does, and returns the connection settings that lead here.
     pub(crate) fn tap(&self, config: &Config, directory: &Path) -> Config {
         let listener = UnixListener::bind(directory.join(".s.PGSQL.5432")).unwrap();
         let [Host::Unix(server)] = config.get_hosts() else {
@@ -58,14 +57,14 @@ impl Wire {
         tapped
     }
 
-    /// The turns since the last time, oldest first.
+    /// The round trips since the last call, oldest first.
     pub fn take(&self) -> Vec<Turn> {
         let turns = std::mem::take(&mut *self.turns.lock().unwrap());
         let turns = turns.iter();
         turns.map(|turn| turn.lock().unwrap().clone()).collect()
     }
 
-    /// Breaks every connection and refuses new ones, as a database that is away, until it is mended.
+    /// Breaks every connection and refuses new ones, as a database that is down, until it is mended.
     pub fn cut(&self, cut: bool) {
         self.cut.send_replace(cut);
     }
@@ -129,7 +128,7 @@ impl Wire {
         }
     }
 
-    /// Adds to the connection's turn, or begins its next one.
+    /// Adds to the connection's round trip, or begins the next one.
     fn note(&self, said: Vec<String>, talk: &Talk) {
         let mut turn = talk.turn.lock().unwrap();
         if let Some(turn) = &*turn {

@@ -136,7 +136,7 @@ async fn a_schema_of_another_release_is_refused() {
         assert!(why.contains("a later release"), "{why}");
         assert_eq!(octroi.sql.execute(&back, &[]).await.unwrap(), 1);
         assert_eq!(octroi.sql.execute(&earlier, &[]).await.unwrap(), 1);
-        refuses(&octroi, history, [needed - 1, needed], "run its migrations").await;
+        refuses(&octroi, history, [needed - 1, needed], "run the migrations").await;
     }
     octroi.finish().await;
 }
@@ -157,7 +157,11 @@ async fn refuses(octroi: &Installation, history: &str, versions: [i64; 2], what:
     };
     assert_eq!(refused.exit_code(), 78);
     let [found, needed] = versions;
-    let told = format!("licensing is at version {found} of {history}, and this release needs {needed}:");
+    let told =
+        format!("licensing is at version {found} of {history}, and this release needs {needed}:");
     let refused = refused.to_string();
-    assert!(refused.contains(&told) && refused.contains(what), "{refused}");
+    assert!(
+        refused.contains(&told) && refused.contains(what),
+        "{refused}"
+    );
 }

@@ -1,4 +1,4 @@
-//! The statements that make the roles, the schemas and who may do what.
+//! The statements that create the roles and the schemas, and grant the privileges.
 
 use octroi_server::services::{BILLING, LICENSING, NOTIFICATION};
 
@@ -21,7 +21,7 @@ CREATE TABLE testing.barrier (
     emitted bigint NOT NULL
 );";
 
-/// Makes or renews one role.
+/// Creates a role, or sets its password.
 pub(super) fn role_script(
     service: &str,
     verifier: &str,
@@ -43,7 +43,7 @@ pub(super) fn role_script(
     script
 }
 
-/// The rights in one database: each role its own schema and no other.
+/// The privileges in one database: each role uses its own schema and no other.
 pub(super) fn database_script(database: &str, schemas: &[(String, String)]) -> String {
     let exists = |schema: &str| schemas.iter().any(|(name, _)| name == schema);
     let database = identifier(database);
@@ -76,7 +76,7 @@ pub(super) fn database_script(database: &str, schemas: &[(String, String)]) -> S
     script
 }
 
-/// The schema of the test clock, made at the database's birth or never.
+/// The schema of the test clock, created with the database or never.
 pub(super) fn testing_script() -> String {
     let all = SERVICES
         .map(|service| identifier(&role(service)))
@@ -94,12 +94,12 @@ pub(super) fn role(service: &str) -> String {
     format!("octroi_{service}")
 }
 
-/// A name as SQL.
+/// Quotes an identifier.
 pub(super) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A string as SQL, whatever `standard_conforming_strings` says.
+/// Quotes a string, whatever `standard_conforming_strings` is set to.
 fn literal(text: &str) -> String {
     let escaped = text.replace('\'', "''");
     if escaped.contains('\\') {

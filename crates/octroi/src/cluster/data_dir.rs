@@ -16,11 +16,11 @@ use rustix::{
 
 use super::{ClusterError, error::io_at, files::private_file};
 
-/// How long a process may take to end after it was killed.
-const DYING: Duration = Duration::from_secs(2);
-const DYING_POLL: Duration = Duration::from_millis(10);
+/// How long a killed process may take to exit.
+const EXIT_WAIT: Duration = Duration::from_secs(2);
+const EXIT_WAIT_POLL: Duration = Duration::from_millis(10);
 
-/// A data directory of our own that no other Octroi uses.
+/// A data directory, locked for this process.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
@@ -28,23 +28,23 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Creates the directory, mode 0700, unless it is there, and locks it until
-    /// this value goes or the process ends, however it ends.
+    /// Creates the directory with mode 0700 if it is missing, and locks it until this value is dropped or the process
+    /// ends.
     ///
     /// # Errors
     ///
-    /// [`ClusterError::InUse`] when another process holds it; others when it
-    /// cannot be made or is open to everyone.
+    /// [`ClusterError::InUse`] when another process holds the lock; others when it cannot be created, or everyone can
+    /// write to it.
     pub fn open(path: &Path) -> Result<Self, ClusterError> {
         if let Some(parent) = path
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
         {
-            fs::create_dir_all(parent).map_err(not_made(path))?;
+            fs::create_dir_all(parent).map_err(cannot_create(path))?;
         }
         match DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(not_made(path)(error));
+                return Err(cannot_create(path)(error));
             }
             _ => {}
         }
@@ -80,14 +80,14 @@ impl DataDir {
     }
 }
 
-fn not_made(path: &Path) -> impl FnOnce(io::Error) -> ClusterError {
+fn cannot_create(path: &Path) -> impl FnOnce(io::Error) -> ClusterError {
     let path = path.display();
     let what = format!("cannot make the data directory {path}: choose another one with --data-dir");
     move |source| ClusterError::Io { what, source }
 }
 
-/// Takes the directory's lock, which the system frees when we end, and leaves
-/// our process id for whoever finds it taken.
+/// Locks a directory with flock, which the system releases when the process ends, and writes our process id into the
+/// lock file, for the error of a second process.
 pub(super) fn lock(dir: &Path) -> Result<File, ClusterError> {
     let path = dir.join("octroi.lock");
     let mut options = OpenOptions::new();
@@ -97,7 +97,7 @@ pub(super) fn lock(dir: &Path) -> Result<File, ClusterError> {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
             let mut pid = String::new();
-            // The holder may be about to write it; the refusal stands without.
+            // The holder may not have written its id yet; the error does without it.
             let _ = file.read_to_string(&mut pid);
             return Err(ClusterError::InUse {
                 data_dir: dir.to_owned(),
@@ -112,12 +112,12 @@ pub(super) fn lock(dir: &Path) -> Result<File, ClusterError> {
     Ok(file)
 }
 
-/// Waits a moment for the lock: a killed process holds it until it is gone.
+/// Retries for a moment: a killed process holds its lock until it has exited.
 fn flock_soon(file: &File) -> Result<(), Errno> {
-    let deadline = Instant::now() + DYING;
+    let deadline = Instant::now() + EXIT_WAIT;
     loop {
         match flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(DYING_POLL),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(EXIT_WAIT_POLL),
             done => return done,
         }
     }

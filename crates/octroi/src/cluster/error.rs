@@ -1,4 +1,4 @@
-//! What can go wrong with the private cluster, each with what to do about it.
+//! Errors of the private cluster. Each message says what to do.
 
 use std::{
     io,
@@ -16,26 +16,26 @@ pub enum ClusterError {
          --pg-bin"
     )]
     BinariesMissing {
-        /// What was looked at, and why it would not do.
+        /// Where it was searched for, and why each place was rejected.
         details: String,
         /// The oldest major version that works.
         minimum: u32,
     },
-    /// The directory that the operator named does not serve.
+    /// The directory that the operator named cannot be used.
     #[error(
-        "--pg-bin {} does not serve: {reason}. Name the directory that holds initdb and postgres \
+        "--pg-bin {} cannot be used: {reason}. Name the directory that holds initdb and postgres \
          of PostgreSQL {minimum} or newer",
         dir.display()
     )]
     BinariesRefused {
         /// The directory named.
         dir: PathBuf,
-        /// Why it does not serve.
+        /// Why it cannot be used.
         reason: String,
         /// The oldest major version that works.
         minimum: u32,
     },
-    /// The cluster was made by a major version that is not installed.
+    /// The cluster was created by a major version that is not installed.
     #[error(
         "the database in {} was made by PostgreSQL {major}, which was not found ({details}): \
          install that version, name its directory with --pg-bin, or move the data away to start \
@@ -47,7 +47,7 @@ pub enum ClusterError {
         data: PathBuf,
         /// The major version it needs.
         major: u32,
-        /// What was looked at, and why it would not do.
+        /// Where it was searched for, and why each place was rejected.
         details: String,
     },
     /// Another process uses the data directory.
@@ -82,7 +82,7 @@ pub enum ClusterError {
     Init {
         /// Where the cluster was to be.
         data: PathBuf,
-        /// The end of what initdb said.
+        /// The end of initdb's output.
         output: String,
     },
     /// The server ended by itself, while starting or later.
@@ -101,16 +101,16 @@ pub enum ClusterError {
         log.display()
     )]
     NotReady {
-        /// How long was waited.
+        /// How long it was waited for.
         seconds: u64,
-        /// The last refusal.
+        /// The last connection error.
         last: String,
         /// The server's log.
         log: PathBuf,
         /// The end of the log.
         tail: String,
     },
-    /// The superuser's password file does not fit the cluster.
+    /// The superuser's password file is not this cluster's.
     #[error(
         "the database refuses the superuser's password in {}: put the right file back, or move \
          the data away to start afresh",
@@ -139,13 +139,13 @@ pub enum ClusterError {
     Io {
         /// What was being done.
         what: String,
-        /// The system's answer.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
 impl ClusterError {
-    /// The process's exit code that tells this error, after `sysexits.h`.
+    /// The exit code for this error (sysexits.h).
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -162,7 +162,7 @@ impl ClusterError {
     }
 }
 
-/// Names what was being done to a path when the system refused.
+/// Adds the operation and its path to an I/O error.
 pub(super) fn io_at(what: &str, path: &Path) -> impl FnOnce(io::Error) -> ClusterError {
     let what = format!("cannot {what} {}", path.display());
     move |source| ClusterError::Io { what, source }

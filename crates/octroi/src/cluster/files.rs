@@ -1,4 +1,4 @@
-//! Files and directories that nobody else may read.
+//! Files and directories of ours, readable by their owner alone where they hold secrets.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -20,14 +20,14 @@ pub(super) fn private_file(path: &Path, options: &mut OpenOptions) -> Result<Fil
         .map_err(io_at("open", path))
 }
 
-/// Makes the names in a directory last through a power cut.
+/// Syncs a directory, so that new names in it survive a power failure.
 pub(super) fn sync_dir(dir: &Path) -> Result<(), ClusterError> {
     File::open(dir)
         .and_then(|dir| dir.sync_all())
         .map_err(io_at("sync", dir))
 }
 
-/// Makes a directory of that mode unless there is one, of whatever mode.
+/// Creates a directory with this mode; one that exists keeps its own.
 pub(super) fn make_dir(dir: &Path, mode: u32) -> Result<(), ClusterError> {
     match DirBuilder::new().mode(mode).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -37,7 +37,7 @@ pub(super) fn make_dir(dir: &Path, mode: u32) -> Result<(), ClusterError> {
     }
 }
 
-/// Removes a file, a link or a whole directory; none is fine.
+/// Removes a file, a link or a directory tree, if it exists.
 pub(super) fn remove_all(path: &Path) -> Result<(), ClusterError> {
     let removed = match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),

@@ -1,4 +1,4 @@
-//! Where PostgreSQL's programs are.
+//! Finding PostgreSQL's programs.
 
 use std::{
     env, fs,
@@ -28,12 +28,12 @@ impl Binaries {
     }
 }
 
-/// Finds PostgreSQL: the directory given and no other, or else the first fit
-/// of `PATH`, Debian's, Red Hat's and Homebrew's places (highest version first).
+/// Finds PostgreSQL: in the given directory alone, or else in the first usable one of `PATH` and the places of Debian,
+/// Red Hat and Homebrew (highest version first).
 ///
 /// # Errors
 ///
-/// One that says what to do, when nothing fits.
+/// When none is usable; the message says what to do.
 pub fn find(explicit: Option<&Path>) -> Result<Binaries, ClusterError> {
     match explicit {
         Some(dir) => named(dir, None),
@@ -44,8 +44,7 @@ pub fn find(explicit: Option<&Path>) -> Result<Binaries, ClusterError> {
     }
 }
 
-/// Finds the programs for `user` to run and, where a cluster exists already at
-/// `data`, of the major version that made it.
+/// Finds programs that `user` may run; for an existing cluster, of the major version that created it.
 pub(super) fn find_for(
     explicit: Option<&Path>,
     user: Option<&User>,
@@ -92,7 +91,7 @@ fn named(dir: &Path, user: Option<&User>) -> Result<Binaries, ClusterError> {
     inspect(&dir, user).map_err(refused)
 }
 
-/// The first directory that fits, or why each did not.
+/// The first usable directory, or why each was rejected.
 fn search(user: Option<&User>, wanted: Option<u32>) -> Result<Binaries, String> {
     let mut reasons = Vec::new();
     for dir in candidates() {
@@ -111,7 +110,7 @@ fn search(user: Option<&User>, wanted: Option<u32>) -> Result<Binaries, String> 
     Err(reasons.join("; "))
 }
 
-/// Every directory worth a look, best first.
+/// The directories to search, in order.
 fn candidates() -> Vec<PathBuf> {
     let mut dirs: Vec<PathBuf> = env::var_os("PATH")
         .map(|path| env::split_paths(&path).collect())
@@ -186,9 +185,9 @@ fn inspect(dir: &Path, user: Option<&User>) -> Result<Binaries, String> {
         .arg("--version")
         .output()
         .map_err(|error| format!("postgres does not run: {error}"))?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let major =
-        major_of(&said).ok_or_else(|| format!("postgres --version says {:?}", said.trim()))?;
+    let version = String::from_utf8_lossy(&output.stdout);
+    let major = major_of(&version)
+        .ok_or_else(|| format!("postgres --version says {:?}", version.trim()))?;
     if major < MINIMUM_MAJOR {
         return Err(format!("it is version {major}, which is too old"));
     }
@@ -199,8 +198,8 @@ fn inspect(dir: &Path, user: Option<&User>) -> Result<Binaries, String> {
 }
 
 /// Reads `postgres (PostgreSQL) 15.18 (Debian …)`.
-fn major_of(said: &str) -> Option<u32> {
-    let version = said.split_once("(PostgreSQL)")?.1.trim_start();
+fn major_of(output: &str) -> Option<u32> {
+    let version = output.split_once("(PostgreSQL)")?.1.trim_start();
     match leading_number(version) {
         0 => None,
         major => Some(major),

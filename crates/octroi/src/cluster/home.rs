@@ -1,5 +1,4 @@
-//! Where one cluster lives: in the data directory or, from root, in a place
-//! that PostgreSQL's user can reach.
+//! The directory that holds a cluster's files: the data directory or, for root, one that PostgreSQL's user can reach.
 
 use std::{
     fs::{self, File},
@@ -25,23 +24,22 @@ use super::{
 /// reach.
 const SHARED_HOME: &str = "/var/lib/octroi";
 
-/// Where one cluster lives, and who runs it.
+/// The directory that holds a cluster's files, and the user that PostgreSQL runs as.
 #[derive(Debug)]
 pub(super) struct Home {
     /// The directory that holds the cluster, its log and its password.
     pub(super) dir: PathBuf,
-    /// Whom PostgreSQL runs as, from root.
+    /// The user that root runs PostgreSQL as; none for an ordinary user's own.
     pub(super) user: Option<User>,
-    /// The major version that made the cluster, if there is one already.
+    /// The major version that created the cluster, if it exists already.
     pub(super) major: Option<u32>,
-    /// Held when the home lies outside the data directory: a copy of that
-    /// directory leads to the same home.
+    /// The lock of a home outside the data directory: a copy of that directory would link to the same home.
     lock: Option<File>,
 }
 
 impl Home {
-    /// Finds the cluster's home, or chooses one without making anything yet.
-    pub(super) fn settle(data_dir: &DataDir) -> Result<Self, ClusterError> {
+    /// Finds the cluster's home, or chooses one without creating anything yet.
+    pub(super) fn locate(data_dir: &DataDir) -> Result<Self, ClusterError> {
         let entry = data_dir.path().join("postgres");
         let linked = match fs::read_link(&entry) {
             Ok(target) => Some(parent_of(&entry, &target)?),
@@ -77,14 +75,14 @@ impl Home {
         Ok(Self::at(dir, user, None))
     }
 
-    /// Makes the home unless it is there, and keeps others off it.
-    pub(super) fn occupy(&mut self, data_dir: &DataDir) -> Result<(), ClusterError> {
+    /// Creates the home if it is missing, and locks it.
+    pub(super) fn create_and_lock(&mut self, data_dir: &DataDir) -> Result<(), ClusterError> {
         if self.dir == data_dir.path() {
             return Ok(());
         }
         if let (None, Some(user)) = (self.major, &self.user) {
             let entry = data_dir.path().join("postgres");
-            // The link comes first, so that whatever follows can be found again.
+            // The link first, so that a start that is killed after it finds the home again.
             if fs::read_link(&entry).is_err() {
                 symlink(self.data(), &entry).map_err(io_at("link", &entry))?;
             } else if !self.dir.exists() {
@@ -111,8 +109,7 @@ impl Home {
         self.dir.join("postgres.password")
     }
 
-    /// Removes the cluster, and the home if it is one of root's making;
-    /// another directory that a link leads to stays.
+    /// Removes the cluster, and the home if it is under [`SHARED_HOME`]; a directory that an operator linked to stays.
     pub(super) fn remove(self, data_dir: &DataDir) -> Result<(), ClusterError> {
         for path in [self.data(), self.password(), self.log()] {
             remove_all(&path)?;
@@ -137,8 +134,8 @@ impl Home {
     }
 }
 
-/// A home of root's for this data directory. The random end keeps a data
-/// directory that was removed and made anew from finding the old database.
+/// A new home under [`SHARED_HOME`]. The random suffix keeps a data directory that was deleted and created again from
+/// finding the old database.
 fn shared_home(data_dir: &Path) -> PathBuf {
     let slug: String = data_dir
         .to_string_lossy()
@@ -146,14 +143,14 @@ fn shared_home(data_dir: &Path) -> PathBuf {
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()
         .join("-");
-    // The end of a path tells more than its beginning.
+    // The end of a path identifies it better than its beginning.
     let slug = &slug[slug.len().saturating_sub(32)..];
     let random = Uuid::new_v4().simple().to_string();
     let name = format!("{}-{}", slug.trim_start_matches('-'), &random[..8]);
     Path::new(SHARED_HOME).join(name)
 }
 
-/// Makes a home under root's place: PostgreSQL's user may pass, nobody else.
+/// Creates a home under [`SHARED_HOME`] that PostgreSQL's user may traverse, and no other user.
 fn make_shared(dir: &Path, data_dir: &Path, user: &User) -> Result<(), ClusterError> {
     for (dir, mode, group) in [(Path::new(SHARED_HOME), 0o711, 0), (dir, 0o710, user.gid())] {
         if let Some(parent) = dir.parent() {
@@ -176,7 +173,7 @@ fn make_shared(dir: &Path, data_dir: &Path, user: &User) -> Result<(), ClusterEr
     fs::write(&origin, bytes).map_err(io_at("write", &origin))
 }
 
-/// The directory that a link to a cluster points into.
+/// The directory that contains the target of a link to a cluster.
 fn parent_of(entry: &Path, target: &Path) -> Result<PathBuf, ClusterError> {
     match (target.parent(), target.file_name()) {
         (Some(parent), Some(name)) if target.is_absolute() && name == "postgres" => {
@@ -191,7 +188,7 @@ fn parent_of(entry: &Path, target: &Path) -> Result<PathBuf, ClusterError> {
     }
 }
 
-/// The major version that made the cluster, if there is one.
+/// The major version that created the cluster, if it exists.
 fn major_of(data: &Path) -> Result<Option<u32>, ClusterError> {
     let file = data.join("PG_VERSION");
     match fs::read_to_string(&file) {

@@ -1,4 +1,4 @@
-//! Making a new cluster, whole or not at all, and its superuser's password.
+//! Creating a cluster atomically, and its superuser's password.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -22,12 +22,12 @@ use super::{
 
 /// The cluster's superuser, and the database that `initdb` makes.
 pub(super) const SUPERUSER: &str = "postgres";
-/// What a cluster is called until it is whole.
+/// How a cluster's directory is named until initdb has completed.
 const UNFINISHED: &str = "postgres.new-";
-/// How much of what a program said an error repeats.
+/// How many lines of a program's output an error shows.
 const TAIL_LINES: usize = 20;
 
-/// Makes a password of 256 random bits that needs no quoting anywhere.
+/// Generates a password of 256 random bits that needs no quoting anywhere.
 ///
 /// # Errors
 ///
@@ -41,7 +41,7 @@ pub fn generate_password() -> Result<SecretString, ClusterError> {
     Ok(URL_SAFE_NO_PAD.encode(bytes).into())
 }
 
-/// Reads the superuser's password; before the cluster exists, makes one.
+/// Reads the superuser's password, or generates it before the cluster exists.
 pub(super) fn superuser_password(home: &Home) -> Result<SecretString, ClusterError> {
     let file = home.password();
     match fs::read_to_string(&file) {
@@ -70,8 +70,8 @@ pub(super) fn superuser_password(home: &Home) -> Result<SecretString, ClusterErr
     Ok(password)
 }
 
-/// Makes the cluster beside its place and moves it there when it is whole, so
-/// that a kill in between leaves nothing that looks like a cluster.
+/// Creates the cluster under a temporary name and renames it when it is complete, so that a kill in between leaves
+/// nothing that looks like a cluster.
 pub(super) fn init(home: &Home, binaries: &Binaries, durable: bool) -> Result<(), ClusterError> {
     let data = home.data();
     let unfinished = home
@@ -100,26 +100,26 @@ pub(super) fn init(home: &Home, binaries: &Binaries, durable: bool) -> Result<()
     prepare(&mut command, home.user.as_ref());
     let output = command.output().map_err(io_at("run", &program))?;
     if !output.status.success() {
-        let mut said = output.stdout;
-        said.extend(output.stderr);
+        let mut text = output.stdout;
+        text.extend(output.stderr);
         // The next start removes what this leaves.
         let _ = fs::remove_dir_all(&unfinished);
         return Err(ClusterError::Init {
             data,
-            output: last_lines(&String::from_utf8_lossy(&said)),
+            output: last_lines(&String::from_utf8_lossy(&text)),
         });
     }
     fs::rename(&unfinished, &data).map_err(io_at("create", &data))?;
     sync_dir(&home.dir)
 }
 
-/// The end of a program's words, for an error.
-pub(super) fn last_lines(said: &str) -> String {
-    let lines: Vec<&str> = said.trim_end().lines().collect();
+/// The last lines of a program's output, for an error.
+pub(super) fn last_lines(output: &str) -> String {
+    let lines: Vec<&str> = output.trim_end().lines().collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 
-/// Removes what killed attempts to make the cluster left.
+/// Removes what interrupted runs of initdb left.
 pub(super) fn remove_unfinished(home: &Home) -> Result<(), ClusterError> {
     let dir = &home.dir;
     for entry in fs::read_dir(dir).map_err(io_at("read", dir))?.flatten() {

@@ -1,9 +1,8 @@
 //! The private PostgreSQL cluster of the all-in-one.
 //!
-//! It lies in the data directory, is reached by its Unix socket only, and runs
-//! as long as its [`Cluster`]. From root, where PostgreSQL refuses to run, it
-//! runs as an ordinary user, under `/var/lib/octroi` if that user cannot reach
-//! the data directory; `postgres` in the data directory is then a link there.
+//! Its files are in the data directory, it listens on a Unix socket alone, and it runs for as long as its [`Cluster`]
+//! lives. PostgreSQL refuses to run as root, so root runs it as an ordinary user, under `/var/lib/octroi` if that user
+//! cannot reach the data directory; `postgres` in the data directory is then a symbolic link to it.
 
 mod data_dir;
 mod error;
@@ -48,21 +47,20 @@ pub use self::{
 const READY_SECONDS: u64 = 60;
 const FIRST_POLL: Duration = Duration::from_millis(5);
 const SLOWEST_POLL: Duration = Duration::from_millis(100);
-/// A log longer than this is put aside at a start; one older is kept.
+/// A log longer than this is rotated at the next start; one old log is kept.
 const LOG_MAX: u64 = 10 * 1024 * 1024;
-/// How much of the log's end an error looks at.
+/// How many bytes of the log's end an error shows.
 const LOG_TAIL: u64 = 8 * 1024;
 
-/// How the cluster is to be run.
 #[derive(Clone, Debug)]
 pub struct ClusterOptions {
     /// The data directory; made with mode 0700 if it is not there. To keep a
     /// cluster of root's in a temporary directory rather than under
     /// `/var/lib/octroi`, make that directory with mode 0711 beforehand.
     pub data_dir: PathBuf,
-    /// Where PostgreSQL's programs are, when they are not to be looked for.
+    /// The directory of PostgreSQL's programs; searched for when it is not given.
     pub pg_bin: Option<PathBuf>,
-    /// Whether a commit survives a power cut. Tests say no.
+    /// Whether a commit survives a power failure. Tests do without.
     pub durable: bool,
 }
 
@@ -77,11 +75,10 @@ impl ClusterOptions {
     }
 }
 
-/// A running cluster. [`Cluster::stop`] ends it in an orderly way; dropping it
-/// stops the server as well, and blocks for a moment to see it end.
+/// A running cluster. End it with [`Cluster::stop`]; dropping it stops the server too, and blocks a moment for that.
 #[derive(Debug)]
 pub struct Cluster {
-    // The server goes before the locks that keep others off its files.
+    // Fields are dropped in this order: the server must end before the locks on its files are released.
     server: Server,
     site: Site,
 }
@@ -99,13 +96,12 @@ struct Site {
 }
 
 impl Cluster {
-    /// Starts the cluster of a data directory, made first if there is none,
-    /// and waits until it accepts connections. Whatever a killed Octroi left
-    /// is stopped or cleared away.
+    /// Starts the cluster of a data directory, creating it the first time, and waits until it accepts connections. What
+    /// a killed process left (a server, sockets, unfinished files) is stopped and removed first.
     ///
     /// # Errors
     ///
-    /// Each says what to do; [`ClusterError::exit_code`] tells them apart.
+    /// [`ClusterError`]; its message says what to do.
     pub async fn start(options: ClusterOptions) -> Result<Self, ClusterError> {
         let mut site = blocking(move || Site::prepare(options)).await?;
         let deadline = Instant::now() + Duration::from_secs(READY_SECONDS);
@@ -122,8 +118,8 @@ impl Cluster {
                     tracing::debug!(pid = server.pid(), home = %site.home.dir.display(), "PostgreSQL is ready");
                     return Ok(Self { server, site });
                 }
-                // The backends of a killed server take a moment to notice; and a server whose start was killed with
-                // its Octroi may have come to its pid file since we looked for one.
+                // Two races with an earlier process that was killed: backends of its server that have not exited yet,
+                // and a server that wrote its pid file after we looked for one.
                 Err(ClusterError::Exited { tail, .. })
                     if (tail.contains("still in use") || tail.contains("already exists"))
                         && Instant::now() < deadline =>
@@ -131,7 +127,7 @@ impl Cluster {
                     sleep(SLOWEST_POLL).await;
                 }
                 Err(error) => {
-                    // The first error says more than this one would.
+                    // The first error is the one to report.
                     let _ = server.stop().await;
                     return Err(error);
                 }
@@ -147,7 +143,7 @@ impl Cluster {
     /// [`ClusterError::Killed`] when neither worked.
     pub async fn stop(self) -> Result<(), ClusterError> {
         self.server.stop().await?;
-        // It is made anew at each start; a crash leaves it as well.
+        // Left behind it does no harm: each start creates it again.
         let _ = fs::remove_dir_all(&self.site.socket_dir);
         Ok(())
     }
@@ -162,13 +158,13 @@ impl Cluster {
         blocking(move || self.site.remove()).await
     }
 
-    /// How the superuser connects; the database to use is left open.
+    /// The superuser's connection settings, without a database.
     #[must_use]
     pub fn admin(&self) -> Config {
         self.site.admin()
     }
 
-    /// The directory where the cluster really lies.
+    /// The cluster's own directory, which may be outside the data directory.
     #[must_use]
     pub fn location(&self) -> PathBuf {
         self.site.home.data()
@@ -192,7 +188,7 @@ impl Cluster {
         &self.site.binaries
     }
 
-    /// Whether this start made the cluster.
+    /// Whether this start created the cluster.
     #[must_use]
     pub fn created(&self) -> bool {
         self.site.created
@@ -204,8 +200,7 @@ impl Cluster {
         self.server.pid()
     }
 
-    /// Waits until the server ends by itself, which it should not, and tells
-    /// how.
+    /// Waits until the server exits on its own, which is an error, and returns that error.
     pub async fn ended(&self) -> ClusterError {
         let status = self.server.ended().await;
         self.site.exited(status.map(|status| status.to_string()), 0)
@@ -215,18 +210,18 @@ impl Cluster {
 impl Site {
     fn prepare(options: ClusterOptions) -> Result<Self, ClusterError> {
         let data_dir = DataDir::open(&options.data_dir)?;
-        let mut home = Home::settle(&data_dir)?;
+        let mut home = Home::locate(&data_dir)?;
         let data = home.data();
         let existing = home.major.map(|major| (data.as_path(), major));
         let binaries = find::find_for(options.pg_bin.as_deref(), home.user.as_ref(), existing)?;
-        home.occupy(&data_dir)?;
+        home.create_and_lock(&data_dir)?;
         init::remove_unfinished(&home)?;
         let password = init::superuser_password(&home)?;
         if home.major.is_none() {
             init::init(&home, &binaries, options.durable)?;
         }
         let socket_dir = socket::socket_dir(&home)?;
-        put_aside_long_log(&home.log())?;
+        rotate_log(&home.log())?;
         Ok(Self {
             binaries,
             socket_dir,
@@ -238,7 +233,7 @@ impl Site {
         })
     }
 
-    /// Starts the server in place of an orphan, and tells where its part of the log begins.
+    /// Stops an orphaned server and starts a new one; also returns the offset in the log where its output begins.
     fn launch(&self) -> Result<(Server, u64), ClusterError> {
         orphan::stop_orphan(&self.home.data())?;
         let path = self.home.log();
@@ -312,7 +307,7 @@ impl Site {
     fn exited(&self, status: Option<String>, log_start: u64) -> ClusterError {
         let log = self.home.log();
         ClusterError::Exited {
-            status: status.unwrap_or_else(|| "how is not known".to_owned()),
+            status: status.unwrap_or_else(|| "exit status unknown".to_owned()),
             tail: log_tail(&log, log_start),
             log,
         }
@@ -324,7 +319,7 @@ impl Site {
     }
 }
 
-/// Runs blocking work on a thread for it.
+/// Runs work on files and processes on a thread that may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ClusterError> + Send + 'static,
 ) -> Result<T, ClusterError> {
@@ -336,7 +331,7 @@ async fn blocking<T: Send + 'static>(
         })?
 }
 
-fn put_aside_long_log(log: &Path) -> Result<(), ClusterError> {
+fn rotate_log(log: &Path) -> Result<(), ClusterError> {
     if fs::metadata(log).is_ok_and(|metadata| metadata.len() > LOG_MAX) {
         fs::rename(log, log.with_extension("log.old")).map_err(io_at("rename", log))?;
     }

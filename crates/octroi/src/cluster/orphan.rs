@@ -1,4 +1,4 @@
-//! A server that an earlier, killed Octroi left running.
+//! Stopping a server that an earlier process left running when it was killed.
 
 use std::{
     fs, io,
@@ -15,7 +15,7 @@ use rustix::{
 
 use super::{ClusterError, error::io_at};
 
-/// How long each signal is given, the gentle one first.
+/// The signals to try in turn, and how long to wait after each.
 const PATIENCE: [(Signal, Duration); 3] = [
     (Signal::INT, Duration::from_secs(20)),
     (Signal::QUIT, Duration::from_secs(10)),
@@ -44,8 +44,7 @@ pub(super) fn stop_orphan(data: &Path) -> Result<(), ClusterError> {
         return Ok(());
     }
     if !serves(pid, data) {
-        // The id went to some other process since, which PostgreSQL would take
-        // for a running server.
+        // The id belongs to another process by now, which PostgreSQL would take for a running server.
         tracing::info!(
             pid = pid.as_raw_pid(),
             "removing the pid file of a dead server"
@@ -91,7 +90,7 @@ fn owner(content: &str) -> Option<Pid> {
 }
 
 fn is_alive(pid: Pid) -> bool {
-    // A process of another user's is alive too, though we may not signal it.
+    // Another user's process is alive too, though we may not signal it.
     !matches!(test_kill_process(pid), Err(Errno::SRCH))
 }
 

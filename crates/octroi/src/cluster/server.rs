@@ -1,4 +1,4 @@
-//! The server's process: how it is started, watched and stopped.
+//! The server's process: starting it, waiting for it, stopping it.
 
 use std::{
     ffi::OsString,
@@ -20,20 +20,19 @@ use super::{ClusterError, find::Binaries, user};
 /// How long a fast shutdown may take, then an immediate one.
 const FAST: Duration = Duration::from_secs(30);
 const IMMEDIATE: Duration = Duration::from_secs(10);
-/// How long a value that is dropped without a stop waits for its server.
+/// How long dropping a server waits until it has ended.
 const DROPPED: Duration = Duration::from_secs(3);
 const DROPPED_POLL: Duration = Duration::from_millis(5);
-/// Where util-linux puts the program that ties one process to another's life.
+/// util-linux's program that sets a parent-death signal.
 const SETPRIV: &str = "/usr/bin/setpriv";
 
-/// A running server, which ends with this value.
+/// A running server. Dropping it stops it.
 #[derive(Debug)]
 pub(super) struct Server {
     pid: Pid,
     exit: watch::Receiver<Option<ExitStatus>>,
 }
 
-/// What a server is started with.
 pub(super) struct Launch<'a> {
     pub(super) binaries: &'a Binaries,
     pub(super) user: Option<&'a user::User>,
@@ -47,7 +46,7 @@ impl Server {
     /// Starts the server; it is not ready yet.
     pub(super) fn spawn(launch: Launch<'_>) -> Result<Self, ClusterError> {
         let program = launch.binaries.program("postgres");
-        let mut command = tied_to_us(&program);
+        let mut command = with_parent_death_signal(&program);
         command.arg("-D").arg(launch.data);
         for setting in settings(launch.socket_dir, launch.durable) {
             command.arg("-c").arg(setting);
@@ -64,7 +63,7 @@ impl Server {
             .stdout(launch.log.try_clone().map_err(failed)?)
             .stderr(launch.log);
         user::prepare(&mut command, launch.user);
-        watched(command).map_err(failed)
+        spawn_on_own_thread(command).map_err(failed)
     }
 
     /// The process's id.
@@ -114,9 +113,9 @@ impl Drop for Server {
     }
 }
 
-/// Runs the command on a thread that lives as long as its process: the system
-/// ties the process to the thread that started it, not to us as a whole.
-fn watched(mut command: Command) -> io::Result<Server> {
+/// Spawns the command from a thread that lives as long as its process: the parent-death signal is sent when the
+/// spawning thread ends, not the whole parent.
+fn spawn_on_own_thread(mut command: Command) -> io::Result<Server> {
     let (started, starting) = mpsc::channel();
     let (ended, exit) = watch::channel(None);
     thread::Builder::new()
@@ -145,24 +144,24 @@ fn watched(mut command: Command) -> io::Result<Server> {
     })
 }
 
-/// The command of a program that is told to stop when we are killed, where
-/// the system has a way; elsewhere the next start stops it.
-fn tied_to_us(program: &Path) -> Command {
-    const TIE: [&str; 2] = ["--pdeathsig", "INT"];
+/// A command whose process gets SIGINT when ours dies, where setpriv can arrange that; elsewhere the next start stops
+/// the orphan.
+fn with_parent_death_signal(program: &Path) -> Command {
+    const SIGNAL: [&str; 2] = ["--pdeathsig", "INT"];
     // Other programs of that name do not know the option.
-    let works = Command::new(SETPRIV)
-        .args(TIE)
+    let available = Command::new(SETPRIV)
+        .args(SIGNAL)
         .arg("/bin/true")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success());
-    if !works {
+    if !available {
         return Command::new(program);
     }
     let mut command = Command::new(SETPRIV);
-    command.args(TIE).arg("--").arg(program);
+    command.args(SIGNAL).arg("--").arg(program);
     command
 }
 
@@ -190,14 +189,14 @@ fn settings(socket_dir: &Path, durable: bool) -> Vec<OsString> {
         "log_line_prefix=%m [%p] ",
         "cluster_name=octroi",
     ];
-    let careless = [
+    let not_durable = [
         "fsync=off",
         "synchronous_commit=off",
         "full_page_writes=off",
         "wal_level=minimal",
         "max_wal_senders=0",
     ];
-    let chosen = if durable { &[][..] } else { &careless[..] };
+    let chosen = if durable { &[][..] } else { &not_durable[..] };
     settings.extend(private.iter().chain(chosen).map(OsString::from));
     settings
 }

@@ -21,8 +21,7 @@ use super::{
 const SOCKET_PATH_MAX: usize = 103;
 const SOCKET_NAME: &str = "/.s.PGSQL.5432";
 
-/// Makes the directory of the server's socket, which its user alone may enter,
-/// and clears what a killed server left in it.
+/// Creates the socket's directory with mode 0700, and removes sockets that a killed server left in it.
 pub(super) fn socket_dir(home: &Home) -> Result<PathBuf, ClusterError> {
     let runtime = match home.user {
         None => env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from),
@@ -32,7 +31,7 @@ pub(super) fn socket_dir(home: &Home) -> Result<PathBuf, ClusterError> {
     make_dir(&dir, 0o700)?;
     let metadata = fs::symlink_metadata(&dir).map_err(io_at("read", &dir))?;
     let owner = owner_id(home.user.as_ref());
-    // Root's own directory is one that was made just now, or just before a crash.
+    // Root's own is one that was created just now, or just before a crash, and is handed over below.
     let ours = metadata.uid() == owner || metadata.uid() == rustix::process::geteuid().as_raw();
     if !metadata.is_dir() || !ours || metadata.mode() & 0o077 != 0 {
         return Err(ClusterError::Unsafe {
@@ -49,8 +48,7 @@ pub(super) fn socket_dir(home: &Home) -> Result<PathBuf, ClusterError> {
     Ok(dir)
 }
 
-/// In the home when the path is short and plain, or else under a name that
-/// follows from it.
+/// In the home if the socket's path fits, or else in the runtime directory or /tmp, under a hash of the home's path.
 fn socket_place(home: &Path, runtime: Option<&Path>) -> PathBuf {
     let fits = |dir: &Path| {
         dir.as_os_str().len() + SOCKET_NAME.len() <= SOCKET_PATH_MAX && dir.to_str().is_some()

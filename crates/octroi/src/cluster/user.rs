@@ -22,8 +22,8 @@ pub(super) struct User {
 }
 
 impl User {
-    /// Whom PostgreSQL runs as: `None` stands for ourselves. From root it is
-    /// the owner of an existing cluster, or else `postgres` or `nobody`.
+    /// The user to run PostgreSQL as; `None` for our own. For root it is the owner of an existing cluster, or else
+    /// `postgres` or `nobody`.
     pub(super) fn for_cluster(existing: Option<&Path>) -> Result<Option<Self>, ClusterError> {
         if !rustix::process::geteuid().is_root() {
             return Ok(None);
@@ -33,7 +33,7 @@ impl User {
             if metadata.uid() == 0 {
                 return Err(ClusterError::Unsafe {
                     path: data.to_owned(),
-                    reason: "belongs to root, as whom PostgreSQL does not run: chown it to \
+                    reason: "belongs to root, and PostgreSQL does not run as root: chown it to \
                              postgres"
                         .to_owned(),
                 });
@@ -104,7 +104,7 @@ pub(super) fn owner_id(user: Option<&User>) -> u32 {
     }
 }
 
-/// Gives a path to the user that PostgreSQL runs as.
+/// Makes the user that PostgreSQL runs as the owner of a path.
 pub(super) fn give(path: &Path, user: Option<&User>) -> Result<(), ClusterError> {
     match user {
         Some(user) => chown(path, Some(user.uid), Some(user.gid)).map_err(io_at("chown", path)),
@@ -112,8 +112,7 @@ pub(super) fn give(path: &Path, user: Option<&User>) -> Result<(), ClusterError>
     }
 }
 
-/// Prepares a command of PostgreSQL: its user, and nothing of our environment
-/// or place that would change what it does.
+/// Prepares a command of PostgreSQL: its user, a neutral directory and locale, and none of our PG* variables.
 pub(super) fn prepare(command: &mut Command, user: Option<&User>) {
     command
         .current_dir("/")

@@ -1,4 +1,4 @@
-//! Activating licences, and the e-mail that brings the user's password.
+//! Activating licences, and the e-mail with the user's password.
 
 use anyhow::Context as _;
 use octroi_api::licensing::v1::{ActivateLicenseRequest, License, LicenseUser};
@@ -9,7 +9,7 @@ use crate::output;
 
 const CHOSEN_PASSWORD: &str = "Chosen-by-us-7";
 
-/// Seats, users and logins that follow the first one. The last two are of the larger offer.
+/// Further seats, users and logins. The last two are of the larger offer.
 const USERS: [(i32, (&str, &str), &str); 4] = [
     (2, ("Front", "Office"), "front"),
     (3, ("Back", "Office"), "back"),
@@ -17,17 +17,17 @@ const USERS: [(i32, (&str, &str), &str); 4] = [
     (17, ("Night", "Shift"), "night"),
 ];
 
-/// "Activate your licence"; answers the password that was mailed.
+/// "Activate your licence"; returns the password that was mailed.
 pub(super) async fn first(stage: &mut Stage) -> anyhow::Result<String> {
     stage.at("2026-11-25T09:10").await?;
     stage.chapter("Activate a licence")?;
     let license = activate(stage, 1, ("Sales", "Desk"), "sales", "").await?;
-    stage.tell(
+    stage.report(
         "ActivateLicense",
         format!("{}: {}", license.name, license.activation_email),
     )?;
     let email = mailed(stage, &license.activation_email).await?;
-    stage.tell(
+    stage.report(
         "ListEmails",
         format!("to {}: {}", email.recipient, email.subject),
     )?;
@@ -50,7 +50,7 @@ pub(super) async fn more(stage: &mut Stage) -> anyhow::Result<()> {
     stage.chapter("Activate more licences")?;
     for (seat, user, login) in USERS {
         let license = activate(stage, seat, user, login, CHOSEN_PASSWORD).await?;
-        stage.tell(
+        stage.report(
             "ActivateLicense",
             format!(
                 "seat {seat}, {}: {}",
@@ -61,7 +61,7 @@ pub(super) async fn more(stage: &mut Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Names the user of a licence; an empty password has one generated.
+/// Activates a licence; for an empty password one is generated.
 async fn activate(
     stage: &mut Stage,
     seat: i32,
@@ -83,7 +83,7 @@ async fn activate(
     done("ActivateLicense", answer)
 }
 
-/// The e-mail that brings a user's password, once it is sent.
+/// The e-mail with a user's password, once it is sent.
 async fn mailed(stage: &Stage, address: &str) -> anyhow::Result<Email> {
     eventually("the e-mail with the password", || {
         let mut emails = stage.api.emails.clone();

@@ -1,4 +1,4 @@
-//! The end: the invoices as tables with their evidence, and where the e-mails lie.
+//! The end: the invoices as tables with their evidence, and the files of the e-mails.
 
 use std::path::Path;
 
@@ -10,7 +10,6 @@ use octroi_api::notification::v1::{Email, ListEmailsRequest, email};
 use super::stage::{ACCOUNT, Stage, amount, done, eventually, state};
 use crate::output;
 
-/// Shows what the story left behind.
 pub(super) async fn play(stage: &mut Stage, mail: &Path) -> anyhow::Result<()> {
     stage.chapter("The invoices")?;
     let request = ListInvoicesRequest {
@@ -69,7 +68,6 @@ async fn sent(stage: &Stage) -> anyhow::Result<Vec<Email>> {
     .await
 }
 
-/// An invoice as people read it.
 fn table(invoice: &Invoice) -> String {
     let specimen = if invoice.specimen { ", SPECIMEN" } else { "" };
     let mut text = format!(
@@ -108,7 +106,7 @@ fn table(invoice: &Invoice) -> String {
     text
 }
 
-/// A line, and the days that prove it.
+/// A line, and its evidence day by day.
 fn rows(line: &InvoiceLine, width: usize) -> String {
     let mut text = format!(
         "  {:<width$}{:>10}{:>14}{:>14}\n",

@@ -12,7 +12,7 @@ use super::stage::{Stage, done, refused};
 const LOGIN: &str = "sales@office.acme.users.octroi.example";
 const NEW_PASSWORD: &str = "Blue-Harbour-42";
 
-/// Installations of each counter: five that fit, on what, and a sixth that does not.
+/// For each device limit: five platforms within it, and the sixth that exceeds it.
 const COUNTERS: [(&str, [Platform; 5], Platform); 3] = [
     (
         "computers",
@@ -60,7 +60,7 @@ pub(super) async fn play(stage: &mut Stage, password: &str) -> anyhow::Result<()
     };
     let session = done("SignIn", stage.api.portal.sign_in(request).await)?;
     let token: MetadataValue<Ascii> = session.session_token.parse()?;
-    stage.tell(
+    stage.report(
         "SignIn",
         "with the mailed password, which must be changed first",
     )?;
@@ -70,7 +70,7 @@ pub(super) async fn play(stage: &mut Stage, password: &str) -> anyhow::Result<()
         .list_installers(with(&token, ListInstallersRequest {}))
         .await;
     let refusal = refused("ListInstallers", "PASSWORD_CHANGE_REQUIRED", answer)?;
-    stage.tell("ListInstallers", refusal)?;
+    stage.report("ListInstallers", refusal)?;
     let request = ChangeOwnPasswordRequest {
         current_password: password.to_owned(),
         new_password: NEW_PASSWORD.to_owned(),
@@ -82,14 +82,14 @@ pub(super) async fn play(stage: &mut Stage, password: &str) -> anyhow::Result<()
         .change_own_password(with(&token, request))
         .await;
     done("ChangeOwnPassword", answer)?;
-    stage.tell("ChangeOwnPassword", "changed; the session goes on")?;
+    stage.report("ChangeOwnPassword", "changed; the session goes on")?;
     let answer = stage
         .api
         .portal
         .list_installers(with(&token, ListInstallersRequest {}))
         .await;
     let installers = done("ListInstallers", answer)?;
-    stage.tell(
+    stage.report(
         "ListInstallers",
         format!(
             "{} downloads; {}",
@@ -103,13 +103,13 @@ pub(super) async fn play(stage: &mut Stage, password: &str) -> anyhow::Result<()
             done("RegisterDevice", answer)?;
         }
         let names: Vec<&str> = fitting.into_iter().map(name).collect();
-        stage.tell(
+        stage.report(
             "RegisterDevice",
             format!("5 {counter}: {}", names.join(", ")),
         )?;
         let answer = register(stage, &token, sixth).await;
         let refusal = refused("RegisterDevice", "DEVICE_LIMIT_REACHED", answer)?;
-        stage.tell(
+        stage.report(
             "RegisterDevice",
             format!("a sixth ({}): {refusal}", name(sixth)),
         )?;
@@ -133,7 +133,7 @@ async fn register(
     stage.api.portal.register_device(with(token, request)).await
 }
 
-/// A request of the user whose session this is.
+/// A request with a user's session.
 fn with<T>(token: &MetadataValue<Ascii>, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request

@@ -1,4 +1,4 @@
-//! `octroi demo`: a customer's whole life, played on a test clock through the public API and told as a timeline.
+//! `octroi demo`: a customer's whole life, played on a test clock through the public API and printed as a timeline.
 //!
 //! Each chapter is a file and follows one heading of the customer guide; [`stage`] is what they share.
 
@@ -36,7 +36,6 @@ use crate::serve::complete_mail;
 use crate::system::{Listeners, POOL, Plan, System};
 use crate::verify;
 
-/// How the demo is to be played.
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
     /// Directory of PostgreSQL's programs (initdb, postgres), where they are not found by themselves.
@@ -47,7 +46,7 @@ pub struct DemoArgs {
 /// Plays the guide in a fresh temporary directory, of which only the mail is kept.
 ///
 /// # Errors
-/// What could not be started, or which step did not go as the guide says.
+/// When something could not be started, or a step did not go as in the guide.
 pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
     process::log_from("error");
     let shutdown = until_interrupted();
@@ -55,7 +54,7 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
     let dir = temporary_directory().map_err(anyhow::Error::new)?;
     let options = ClusterOptions {
         pg_bin: args.pg_bin,
-        // Nothing of it outlives the demo.
+        // It is deleted with the demo.
         durable: false,
         ..ClusterOptions::new(dir.path())
     };
@@ -74,7 +73,7 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A directory for the demo. PostgreSQL's user may pass through one of root's, and sees nothing there.
+/// A directory for the demo. Root's has mode 0711, so that PostgreSQL's user may traverse it.
 pub(crate) fn temporary_directory() -> io::Result<TempDir> {
     let dir = tempfile::Builder::new().prefix("octroi-demo-").tempdir()?;
     if rustix::process::geteuid().is_root() {
@@ -83,7 +82,7 @@ pub(crate) fn temporary_directory() -> io::Result<TempDir> {
     Ok(dir)
 }
 
-/// Plays every chapter and checks what is left; answers where the mail lies, or none when it was interrupted.
+/// Plays every chapter and verifies the stored data; returns the mail's directory, or none when interrupted.
 async fn play(
     cluster: &Cluster,
     listeners: Listeners,
@@ -95,15 +94,15 @@ async fn play(
     };
     let mail = cluster.data_dir().join("mail");
     let admin = system.plan().databases.admin.clone();
-    let told = tokio::select! {
+    let played = tokio::select! {
         () = shutdown.cancelled() => Ok(None),
-        told = async {
+        played = async {
             chapters(&mut stage, &mail).await?;
             verify::run(&admin).await.map(Some)
-        } => told,
+        } => played,
     };
     system.stop().await;
-    let Some(report) = told? else {
+    let Some(report) = played? else {
         return Ok(None);
     };
     if !report.is_clean() {
@@ -116,7 +115,7 @@ async fn play(
     Ok(Some(mail))
 }
 
-/// Starts the services on a database that is born with a test clock.
+/// Starts the services on a new database with a test clock.
 pub(crate) async fn set_up(
     cluster: &Cluster,
     listeners: Listeners,
@@ -167,7 +166,7 @@ pub(crate) async fn until_the_first_invoice(stage: &mut Stage) -> anyhow::Result
     month::close(stage, "2026-11", "2026-12-01T08:00").await
 }
 
-/// Keeps the directory with the mail alone in it.
+/// Keeps the directory, and in it nothing but the mail.
 fn keep(dir: TempDir, mail: &Path) -> Result<(), Failure> {
     let path = dir.keep();
     let clear = || {

@@ -19,7 +19,7 @@ pub(super) async fn close(stage: &mut Stage, month: &str, after: &str) -> anyhow
     let end = group.period_end_time.as_ref().and_then(from_proto);
     if let Some(end) = end {
         let end = stage.show(end);
-        stage.tell(
+        stage.report(
             "GetLicenseGroup",
             format!("{}, period ends {end}", state(group.state().as_str_name())),
         )?;
@@ -36,7 +36,7 @@ pub(super) async fn close(stage: &mut Stage, month: &str, after: &str) -> anyhow
         "CreateBillRun",
         stage.api.bill_runs.create_bill_run(request).await,
     )?;
-    stage.tell("CreateBillRun", &run.name)?;
+    stage.report("CreateBillRun", &run.name)?;
     let run = eventually("the end of the bill run", || {
         let mut bill_runs = stage.api.bill_runs.clone();
         let request = GetBillRunRequest {
@@ -56,7 +56,7 @@ pub(super) async fn close(stage: &mut Stage, month: &str, after: &str) -> anyhow
         run.failed,
         run.failures
     );
-    stage.tell(
+    stage.report(
         "GetBillRun",
         format!("{} invoice, {}", run.invoices, totals.join(", ")),
     )?;
@@ -68,7 +68,7 @@ pub(super) async fn close(stage: &mut Stage, month: &str, after: &str) -> anyhow
     let answer = stage.api.invoices.list_invoices(request).await;
     for invoice in done("ListInvoices", answer)?.invoices {
         let total = amount(invoice.total.as_ref());
-        stage.tell(
+        stage.report(
             "ListInvoices",
             format!("{}: {total}, due {}", invoice.number, invoice.due_date),
         )?;

@@ -14,7 +14,7 @@ pub(super) async fn first(stage: &mut Stage) -> anyhow::Result<()> {
     stage.chapter("Order licences")?;
     let answer = stage.api.accounts.create_account(account()).await;
     let account = done("CreateAccount", answer)?;
-    stage.tell(
+    stage.report(
         "CreateAccount",
         format!("{}: {}", account.name, account.legal_name),
     )?;
@@ -28,7 +28,7 @@ pub(super) async fn first(stage: &mut Stage) -> anyhow::Result<()> {
             0 => "any number in a group".to_owned(),
             limit => format!("at most {limit} in a group"),
         };
-        stage.tell("ListOffers", format!("{}: {limit}", offer.display_name))?;
+        stage.report("ListOffers", format!("{}: {limit}", offer.display_name))?;
     }
     let order = Order {
         new_group: Some(NewLicenseGroup {
@@ -41,7 +41,7 @@ pub(super) async fn first(stage: &mut Stage) -> anyhow::Result<()> {
         ..Order::default()
     };
     let order = place(stage, "o1", order).await?;
-    stage.tell_more(format!(
+    stage.report_more(format!(
         "renewed monthly, to be paid by {}",
         expiry(stage, &order)?
     ))?;
@@ -67,7 +67,7 @@ pub(super) async fn more(stage: &mut Stage) -> anyhow::Result<()> {
         .create_order(request("too-many", into_group(vec![line(BUSINESS, 291)])))
         .await;
     let refusal = refused("CreateOrder", "LICENSE_LIMIT_REACHED", answer)?;
-    stage.tell(
+    stage.report(
         "CreateOrder",
         format!("291 more Apps for business: {refusal}"),
     )?;
@@ -88,12 +88,12 @@ async fn place(stage: &mut Stage, id: &str, order: Order) -> anyhow::Result<Orde
             amount(line.monthly_price.as_ref())
         );
         if nth == 0 {
-            stage.tell("CreateOrder", format!("{}: {what}", order.name))?;
+            stage.report("CreateOrder", format!("{}: {what}", order.name))?;
         } else {
-            stage.tell_more(what)?;
+            stage.report_more(what)?;
         }
     }
-    stage.tell_more(format!("due now: {}", amount(quote.due_now.as_ref())))?;
+    stage.report_more(format!("due now: {}", amount(quote.due_now.as_ref())))?;
     Ok(order)
 }
 
@@ -118,7 +118,7 @@ async fn pay(
         paid.state()
     );
     let licenses: i32 = paid.lines.iter().map(|line| line.quantity).sum();
-    stage.tell(
+    stage.report(
         "PayOrder",
         format!("paid {how}: {licenses} licences in {}", paid.license_group),
     )?;

@@ -16,7 +16,7 @@ pub(super) async fn play(stage: &mut Stage) -> anyhow::Result<()> {
         "DeleteLicense",
         stage.api.licenses.delete_license(request).await,
     )?;
-    stage.tell(
+    stage.report(
         "DeleteLicense",
         format!("{} is gone, its days stay billable", deleted.name),
     )?;
@@ -25,7 +25,7 @@ pub(super) async fn play(stage: &mut Stage) -> anyhow::Result<()> {
     };
     let answer = stage.api.groups.get_license_group(request).await;
     for seats in done("GetLicenseGroup", answer)?.offers {
-        stage.tell(
+        stage.report(
             "GetLicenseGroup",
             format!(
                 "{}: {} licences, {} active",
@@ -39,7 +39,7 @@ pub(super) async fn play(stage: &mut Stage) -> anyhow::Result<()> {
     };
     let usage = done("QueryUsage", stage.api.groups.query_usage(request).await)?;
     for offer in usage.offers {
-        stage.tell(
+        stage.report(
             "QueryUsage",
             format!(
                 "{}: {} at once at most in {}",

@@ -1,4 +1,4 @@
-//! What the chapters share: the clients, the clock, and how a line of the timeline looks.
+//! What the chapters share: the clients, the clock, and the format of the timeline.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -27,7 +27,7 @@ pub(super) const GROUP: &str = "accounts/acme/licenseGroups/office";
 pub(super) const BUSINESS: &str = "offers/apps-for-business";
 pub(super) const ENTERPRISE: &str = "offers/apps-for-enterprise";
 
-/// How long an effect that follows an event may take.
+/// How long to wait for what follows from an event.
 const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -52,14 +52,14 @@ impl Stage {
         output::line(format_args!("\n{title}"))
     }
 
-    /// One line of the timeline: when, which method, what came of it.
-    pub(super) fn tell(&self, method: &str, what: impl Display) -> anyhow::Result<()> {
+    /// Prints a line of the timeline: the time, the method, its outcome.
+    pub(super) fn report(&self, method: &str, what: impl Display) -> anyhow::Result<()> {
         let now = self.show(self.now);
         output::line(format_args!("  {now}  {method:<22} {what}"))
     }
 
-    /// A line that belongs to the one above.
-    pub(super) fn tell_more(&self, what: impl Display) -> anyhow::Result<()> {
+    /// Prints a line that continues the one above.
+    pub(super) fn report_more(&self, what: impl Display) -> anyhow::Result<()> {
         output::line(format_args!("  {:<16}  {:<22} {what}", "", ""))
     }
 
@@ -92,7 +92,7 @@ pub(super) fn instant(local: &str) -> anyhow::Result<Timestamp> {
     Ok(local.in_tz(ZONE)?.timestamp())
 }
 
-/// The answer of a step that goes well.
+/// The answer of a step that must succeed.
 pub(super) fn done<T>(method: &str, answer: Result<Response<T>, Status>) -> anyhow::Result<T> {
     match answer {
         Ok(answer) => Ok(answer.into_inner()),
@@ -100,7 +100,7 @@ pub(super) fn done<T>(method: &str, answer: Result<Response<T>, Status>) -> anyh
     }
 }
 
-/// Why a step was refused that must be, for this reason.
+/// The refusal of a step that must be refused for this reason.
 pub(super) fn refused<T>(
     method: &str,
     reason: &str,
@@ -118,14 +118,14 @@ pub(super) fn refused<T>(
     }
 }
 
-/// A refusal's reason and words.
+/// A refusal's reason and message.
 fn refusal(status: &Status) -> String {
     let info = status.get_details_error_info();
     let reason = info.map_or_else(|| format!("{:?}", status.code()), |info| info.reason);
     format!("{reason} ({})", status.message())
 }
 
-/// Looks until there is something to see.
+/// Polls until there is a result.
 pub(super) async fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> anyhow::Result<T>
 where
     F: Future<Output = anyhow::Result<Option<T>>>,
@@ -140,14 +140,13 @@ where
     bail!("{what} did not come within {} s", PATIENCE.as_secs())
 }
 
-/// An amount for people.
 pub(super) fn amount(money: Option<&Money>) -> String {
     money.map_or_else(String::new, |money| {
         format!("{} {}", money.amount, money.currency_code)
     })
 }
 
-/// A state as people say it: "STATE_ACTIVE" is ACTIVE.
+/// A state's name without its prefix: "STATE_ACTIVE" is ACTIVE.
 pub(super) fn state(name: &str) -> &str {
     name.trim_start_matches("STATE_")
 }

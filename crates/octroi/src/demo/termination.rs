@@ -16,7 +16,7 @@ pub(super) async fn play(stage: &mut Stage) -> anyhow::Result<()> {
     };
     let answer = stage.api.groups.terminate_license_group(request(&[])).await;
     let refusal = refused("TerminateLicenseGroup", "INVALID_FIELDS", answer)?;
-    stage.tell(
+    stage.report(
         "TerminateLicenseGroup",
         format!("without a reason: {refusal}"),
     )?;
@@ -30,7 +30,7 @@ pub(super) async fn play(stage: &mut Stage) -> anyhow::Result<()> {
         .terminate_license_group(request(&reasons))
         .await;
     let group = done("TerminateLicenseGroup", answer)?;
-    stage.tell(
+    stage.report(
         "TerminateLicenseGroup",
         format!(
             "{}: {}, because NOT_NEEDED and TOO_EXPENSIVE",
@@ -39,7 +39,7 @@ pub(super) async fn play(stage: &mut Stage) -> anyhow::Result<()> {
         ),
     )?;
     for seats in group.offers {
-        stage.tell_more(format!("{}: {} licences left", seats.offer, seats.licenses))?;
+        stage.report_more(format!("{}: {} licences left", seats.offer, seats.licenses))?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::keys::Tokens;
 use crate::place::Place;
 use crate::system::{Plan, ServiceName};
 
-/// What runs, where it lies, and what to type next.
+/// What runs, where its files are, and what to type next.
 pub(super) struct Greeting<'a> {
     pub(super) system: &'a Plan,
     pub(super) place: &'a Place,
@@ -68,7 +68,7 @@ fn shell_function(token_file: &str, addresses: &[std::net::SocketAddr; 3]) -> St
     };
     let [licensing, billing, notification] = addresses.map(|address| address.port());
     let token_file = quoted(token_file);
-    // The parentheses before the patterns are for the bash of macOS, which loses count of them otherwise.
+    // The patterns' opening parentheses are for macOS's bash, which otherwise takes a closing one for the end of $(…).
     format!(
         "o() {{ grpcurl -plaintext -H \"authorization: Bearer $(cat {token_file})\" -d \"${{2:-{{\\}}}}\" \
          {host}:$(case $1 in (licensing*) echo {licensing};; (billing*) echo {billing};; (*) echo \
@@ -76,7 +76,7 @@ fn shell_function(token_file: &str, addresses: &[std::net::SocketAddr; 3]) -> St
     )
 }
 
-/// A word of the shell, quoted only where it must be.
+/// Quotes a word for the shell if it needs to be.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
     if word.chars().all(plain) {
@@ -94,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    /// What a shell makes of the function, told by a grpcurl that prints its arguments.
+    /// The arguments that a shell passes to grpcurl, here a script that prints them.
     fn called(line: &str) -> Vec<String> {
         let dir = tempfile::Builder::new().prefix("a 'b").tempdir().unwrap();
         let token = dir.path().join("operator.token");

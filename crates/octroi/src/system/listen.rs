@@ -1,4 +1,4 @@
-//! Who the services are, and the sockets that they listen on.
+//! The three services, and the sockets that they listen on.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -58,7 +58,7 @@ impl fmt::Display for ServiceName {
     }
 }
 
-/// The sockets that the services listen on, bound before anything else is started.
+/// The services' listening sockets, bound before anything is started.
 #[derive(Debug)]
 pub struct Listeners(pub(super) [TcpListener; 3]);
 

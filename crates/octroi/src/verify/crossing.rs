@@ -97,31 +97,31 @@ pub(super) const ACCOUNTS: Check = Check {
     sql: "
         WITH copy AS (
             SELECT 'licensing' AS service, account, version, true AS whole,
-                   jsonb_build_array(locale, currency, to_jsonb(zone_names), to_jsonb(zone_times)) AS told
+                   jsonb_build_array(locale, currency, to_jsonb(zone_names), to_jsonb(zone_times)) AS data
             FROM licensing.account
             UNION ALL
             (SELECT DISTINCT ON (account) 'notification', account, version,
                     count(*) OVER (PARTITION BY account) = version,
                     jsonb_build_array(contact_email, locale, legal_name, jsonb_path_query_array(zones, '$[*].time_zone'))
              FROM notification.account ORDER BY account, version DESC)
-        ), asked AS (
+        ), original AS (
             SELECT 'licensing' AS service, account, version,
-                   jsonb_build_array(locale, currency, to_jsonb(zone_names), to_jsonb(zone_times)) AS told
+                   jsonb_build_array(locale, currency, to_jsonb(zone_names), to_jsonb(zone_times)) AS data
             FROM billing.account
             UNION ALL
             SELECT 'notification', account, version,
                    jsonb_build_array(contact_email, locale, legal_name, to_jsonb(zone_names))
             FROM billing.account
         ), under_way AS (
-            SELECT DISTINCT subscriber AS service, account, true AS tells FROM billing.delivery
+            SELECT DISTINCT subscriber AS service, account, true AS pending FROM billing.delivery
             WHERE aggregate = format('accounts/%s', account)
         )
         SELECT concat_ws('/', service, account) AS what,
-               coalesce(copy.version > asked.version, false)
+               coalesce(copy.version > original.version, false)
                OR copy.whole IS FALSE
-               OR (copy.version IS DISTINCT FROM asked.version AND under_way.tells IS NULL)
-               OR coalesce(copy.version = asked.version AND copy.told <> asked.told, false) AS broken
-        FROM asked FULL JOIN copy USING (service, account) LEFT JOIN under_way USING (service, account)",
+               OR (copy.version IS DISTINCT FROM original.version AND under_way.pending IS NULL)
+               OR coalesce(copy.version = original.version AND copy.data <> original.data, false) AS broken
+        FROM original FULL JOIN copy USING (service, account) LEFT JOIN under_way USING (service, account)",
 };
 
 pub(super) const FIXED_ACCOUNTS: Check = Check {
@@ -141,11 +141,11 @@ pub(super) const FIXED_ACCOUNTS: Check = Check {
 // Whether a changed password or contact is mailed stands in the event's body only, so `octroi.mailed` holds the ids. An
 // e-mail without its event is as wrong as a missing one.
 pub(super) const EMAILS: Check = Check {
-    name: "e-mails: each fact that customers are told of has its own, and each its fact",
+    name: "e-mails: each event to be mailed has its e-mail, and each e-mail its event",
     sql: "
         WITH mailed AS (
             SELECT DISTINCT unnest(current_setting('octroi.mailed')::uuid[]) AS id
-        ), told AS (
+        ), expected AS (
             SELECT 'licensing' AS source, account, id, aggregate, template, 1 AS copies
             FROM licensing.event
             JOIN (VALUES ('licensing.order.completed', 'order-completed'),
@@ -164,14 +164,14 @@ pub(super) const EMAILS: Check = Check {
             SELECT account, event AS id, template, count(*) AS copies
             FROM notification.email GROUP BY account, event, template
         ), under_way AS (
-            SELECT 'licensing' AS source, account, event_id AS id, true AS tells
+            SELECT 'licensing' AS source, account, event_id AS id, true AS pending
             FROM licensing.delivery WHERE subscriber = 'notification'
             UNION ALL
             SELECT 'billing', account, event_id, true FROM billing.delivery WHERE subscriber = 'notification'
         )
-        SELECT concat_ws(' ', coalesce(told.aggregate, format('accounts/%s', account)), template, id) AS what,
-               sent.copies IS DISTINCT FROM told.copies AND NOT (sent.copies IS NULL AND under_way.tells IS TRUE) AS broken
-        FROM told
+        SELECT concat_ws(' ', coalesce(expected.aggregate, format('accounts/%s', account)), template, id) AS what,
+               sent.copies IS DISTINCT FROM expected.copies AND NOT (sent.copies IS NULL AND under_way.pending IS TRUE) AS broken
+        FROM expected
         FULL JOIN sent USING (account, id, template)
         LEFT JOIN under_way USING (source, account, id)",
 };
@@ -180,7 +180,7 @@ pub(super) const EMAIL_SECRETS: Check = Check {
     name: "e-mails: a readable password is the one in force of an active licence",
     sql: "
         WITH under_way AS (
-            SELECT DISTINCT account, aggregate AS license, true AS tells
+            SELECT DISTINCT account, aggregate AS license, true AS pending
             FROM licensing.delivery WHERE subscriber = 'notification'
         ), active AS (
             SELECT account, format('accounts/%s/licenseGroups/%s/licenses/%s', account, group_id, number) COLLATE \"C\"
@@ -188,7 +188,7 @@ pub(super) const EMAIL_SECRETS: Check = Check {
             FROM licensing.license WHERE state = 'ACTIVE'
         )
         SELECT concat_ws(' ', license, e.id) AS what,
-               under_way.tells IS NULL
+               under_way.pending IS NULL
                AND (active.state IS NULL OR (fact.aggregate, fact.sequence) IS DISTINCT FROM (license, last.sequence))
                AS broken
         FROM notification.email e

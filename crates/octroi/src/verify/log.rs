@@ -1,4 +1,4 @@
-//! The event logs of the three schemas, and what travels between them.
+//! Checks of the three event logs, and of the deliveries between the services.
 
 use octroi_platform::check::{self, Check};
 
@@ -19,13 +19,13 @@ pub(super) fn rules() -> Vec<Rule> {
     let own = SCHEMAS
         .iter()
         .flat_map(|schema| check::CHECKS.iter().map(|check| of(schema, check)));
-    let travelled = ROUTES.iter().map(|(source, subscriber)| Rule {
+    let delivered = ROUTES.iter().map(|(source, subscriber)| Rule {
         name: inbox_name(source, subscriber),
         sql: INBOX
             .replace("{source}", source)
             .replace("{subscriber}", subscriber),
     });
-    own.chain(travelled).collect()
+    own.chain(delivered).collect()
 }
 
 /// A check of the platform's own tables, in one schema.
@@ -41,8 +41,9 @@ pub(super) fn inbox_name(source: &str, subscriber: &str) -> String {
     format!("{source} to {subscriber}: each event was applied once or is on its way")
 }
 
-// A delivery that was applied and not yet acknowledged counts on both sides, so the inbox lies between the last event
-// that was delivered and the last one. Where an earlier release took more than what was for it, it may be past that.
+// A delivery that was applied and not yet acknowledged counts on both sides, so the inbox's sequence is between the
+// last event whose delivery is done and the last event. An earlier release's inbox may be past that, since it took
+// every event.
 const INBOX: &str = "
     WITH event AS (
         SELECT account, aggregate, sequence, '{subscriber}' = ANY (subscribers) AS sent,
@@ -55,7 +56,7 @@ const INBOX: &str = "
                coalesce(max(e.sequence) FILTER (WHERE e.sent AND d.account IS NULL), 0) AS delivered,
                min(d.sequence) AS undelivered,
                bool_or(d.account IS NOT NULL AND (NOT e.sent OR d.previous_sequence <> coalesce(e.previous, 0)))
-               AS misled
+               AS misrouted
         FROM event e
         LEFT JOIN {source}.delivery d
             ON d.account = e.account AND d.subscriber = '{subscriber}' AND d.aggregate = e.aggregate
@@ -65,7 +66,7 @@ const INBOX: &str = "
         SELECT account, aggregate, sequence FROM {subscriber}.inbox WHERE source = '{source}'
     )
     SELECT aggregate AS what,
-           sent.account IS NULL OR sent.misled
+           sent.account IS NULL OR sent.misrouted
            OR coalesce(applied.sequence, 0) NOT BETWEEN sent.delivered AND sent.last
            OR coalesce(sent.undelivered < sent.delivered, false) AS broken
     FROM sent FULL JOIN applied USING (account, aggregate)";

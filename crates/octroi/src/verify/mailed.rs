@@ -1,4 +1,4 @@
-//! Events whose body decides whether an e-mail follows from them.
+//! Which events must have an e-mail, where only their body says so.
 
 use anyhow::Context as _;
 use octroi_api::event::v1::Event;
@@ -39,8 +39,7 @@ pub(super) async fn set_mailed(snapshot: &Transaction<'_>) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Whether an e-mail must follow from an event. A body that cannot be read has none, so it is required of it: the check
-/// then reports the event.
+/// Whether an event must have an e-mail. One whose body cannot be decoded must: it has none, so the check reports it.
 fn is_mailed(body: &[u8]) -> bool {
     match Event::decode(body).map(|event| event.payload) {
         Ok(Some(Payload::PasswordChanged(changed))) => changed.mailed,

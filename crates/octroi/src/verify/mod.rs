@@ -1,7 +1,7 @@
 //! `octroi verify`: the invariants of the stored data, across the three schemas.
 //!
-//! Every check is one query whose rows say whether they break the rule. All run in one snapshot, while Octroi may go on
-//! serving; a check that compares services allows for events that are not delivered yet, and for nothing else.
+//! Each check is one query, whose rows say whether they break the rule. All run in one snapshot, also while Octroi
+//! serves; a check that compares services allows for events that are not delivered yet, and for nothing else.
 
 mod crossing;
 mod log;
@@ -24,9 +24,9 @@ use crate::output::{self, Unread};
 use crate::place::{PlaceArgs, find_admin};
 
 /// How many breaches of one rule are printed.
-const NAMED: i64 = 5;
+const EXAMPLES: i64 = 5;
 
-/// A check as it is run: those of the platform's tables are run once for each schema.
+/// A check to run: one of the platform's tables runs once for each schema.
 struct Rule {
     name: String,
     sql: String,
@@ -112,7 +112,7 @@ pub async fn verify(args: &PlaceArgs) -> Result<ExitCode, Failure> {
     }
     let report = report?;
     match output::print(&report) {
-        // What was found does not depend on how much of it is read.
+        // The exit code says what was found, even when the output was not read to its end.
         Err(error) if !error.is::<Unread>() => Err(error.into()),
         _ => Ok(ExitCode::from(u8::from(!report.is_clean()))),
     }
@@ -139,7 +139,7 @@ pub async fn run(admin: &Config) -> anyhow::Result<Report> {
     set_parameters(&snapshot, offset).await?;
     let mut findings = Vec::new();
     for rule in rules() {
-        let finding = look(&snapshot, &rule).await;
+        let finding = check(&snapshot, &rule).await;
         findings.push(finding.with_context(|| format!("cannot check {:?}", rule.name))?);
     }
     Ok(Report { findings })
@@ -171,15 +171,15 @@ async fn clock_offset(client: &Client) -> anyhow::Result<i64> {
     Ok(row.map_or(Ok(0), |row| row.try_get(0))?)
 }
 
-async fn look(snapshot: &Transaction<'_>, rule: &Rule) -> anyhow::Result<Finding> {
+async fn check(snapshot: &Transaction<'_>, rule: &Rule) -> anyhow::Result<Finding> {
     // Sorted, so that two runs on the same data print the same.
     let sql = format!(
-        "WITH looked AS MATERIALIZED ({})
+        "WITH checked AS MATERIALIZED ({})
          SELECT count(*) AS rows, count(*) FILTER (WHERE broken) AS breaches,
                 coalesce((SELECT array_agg(what)
-                          FROM (SELECT what FROM looked WHERE broken ORDER BY what LIMIT {NAMED}) AS first),
+                          FROM (SELECT what FROM checked WHERE broken ORDER BY what LIMIT {EXAMPLES}) AS first),
                          ARRAY[]::text[]) AS examples
-         FROM looked",
+         FROM checked",
         rule.sql
     );
     let row = snapshot.query_one(&sql, &[]).await?;
@@ -191,7 +191,7 @@ async fn look(snapshot: &Transaction<'_>, rule: &Rule) -> anyhow::Result<Finding
     })
 }
 
-/// Every check: those that stand beside each service's tables, those across schemas, and those of the event logs.
+/// Every check: each service's own, those across schemas, and those of the event logs.
 fn rules() -> Vec<Rule> {
     let mut rules: Vec<Rule> = octroi_licensing::check::CHECKS
         .iter()

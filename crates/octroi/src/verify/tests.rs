@@ -1,4 +1,4 @@
-//! Every rule is broken once, and the check that guards it says so.
+//! Breaks every rule once; its check must report it.
 
 mod breaches;
 mod crossings;
@@ -26,7 +26,7 @@ const SETUP_FEES: &str = "
     SELECT gen_random_uuid(), offer, currency, monthly, 250, usage_policy, valid_from + interval '1 day', create_time
     FROM billing.price";
 
-/// The database defends itself; what it would refuse is what the checks are for.
+/// Switches off the constraints, which would refuse what the checks are for.
 const DEFENCELESS: &str = "
     DO $$
     DECLARE rule record;
@@ -100,14 +100,14 @@ async fn every_check_finds_what_it_is_for() {
     let offset = clock_offset(&client).await.unwrap();
     let (mut found, mut wrong) = (BTreeSet::new(), Vec::new());
     for (name, sql) in breaches() {
-        let finding = look_after(&mut client, offset, &name, &sql).await;
+        let finding = finding_after(&mut client, offset, &name, &sql).await;
         if finding.examples.is_empty() {
             wrong.push(format!("{name:?} does not see: {sql}"));
         }
         found.insert(name);
     }
     for (check, sql) in SOUND {
-        let finding = look_after(&mut client, offset, check.name, sql).await;
+        let finding = finding_after(&mut client, offset, check.name, sql).await;
         if finding.breaches > 0 {
             wrong.push(format!(
                 "{:?} minds {:?}: {sql}",
@@ -156,7 +156,7 @@ async fn more_letters(stage: &mut Stage) {
 }
 
 /// What a check finds once a statement has changed the data; the change is undone.
-async fn look_after(client: &mut Client, offset: i64, name: &str, sql: &str) -> Finding {
+async fn finding_after(client: &mut Client, offset: i64, name: &str, sql: &str) -> Finding {
     let tx = client.transaction().await.unwrap();
     tx.batch_execute("SET LOCAL session_replication_role = replica")
         .await
@@ -170,7 +170,7 @@ async fn look_after(client: &mut Client, offset: i64, name: &str, sql: &str) -> 
     let rules = rules();
     let rule = rules.iter().find(|rule| rule.name == name);
     let rule = rule.unwrap_or_else(|| panic!("there is no check {name:?}"));
-    let finding = look(&tx, rule).await.unwrap();
+    let finding = check(&tx, rule).await.unwrap();
     tx.rollback().await.unwrap();
     finding
 }

@@ -29,7 +29,7 @@ pub(super) const INTERVALS: Check = Check {
     sql: "
         WITH under_way AS (
             SELECT DISTINCT account, aggregate FROM licensing.delivery WHERE subscriber = 'billing'
-        ), told AS (
+        ), recorded AS (
             SELECT account, group_id, seat, started_at, format('offers/%s', offer) AS offer, ended_at
             FROM licensing.usage_interval WHERE ended_at IS DISTINCT FROM started_at
         ), known AS (
@@ -37,14 +37,14 @@ pub(super) const INTERVALS: Check = Check {
             FROM billing.usage_interval WHERE end_time IS DISTINCT FROM start_time
         )
         SELECT concat_ws('/', account, group_id, seat, started_at) AS what,
-               (told.offer, told.ended_at) IS DISTINCT FROM (known.offer, known.ended_at) AS broken
-        FROM told FULL JOIN known USING (account, group_id, seat, started_at)
+               (recorded.offer, recorded.ended_at) IS DISTINCT FROM (known.offer, known.ended_at) AS broken
+        FROM recorded FULL JOIN known USING (account, group_id, seat, started_at)
         WHERE NOT EXISTS (
             SELECT FROM under_way
-            WHERE under_way.account = coalesce(told.account, known.account)
+            WHERE under_way.account = coalesce(recorded.account, known.account)
               AND under_way.aggregate = format('accounts/%s/licenseGroups/%s/licenses/%s',
-                  coalesce(told.account, known.account), coalesce(told.group_id, known.group_id),
-                  coalesce(told.seat, known.seat)))",
+                  coalesce(recorded.account, known.account), coalesce(recorded.group_id, known.group_id),
+                  coalesce(recorded.seat, known.seat)))",
 };
 
 // The month of the entry is charged at this price.

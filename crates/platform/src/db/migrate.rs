@@ -44,7 +44,7 @@ pub enum SchemaError {
     /// It is another release's.
     #[error(
         "the schema {schema} is at version {found} of {history}, and this release needs {needed}: {}",
-        if found < needed { "run its migrations" } else { "a later release has migrated it; run that one" }
+        if found < needed { "run the migrations" } else { "a later release has migrated it; run that one" }
     )]
     Version {
         schema: String,

@@ -327,7 +327,7 @@ pub(super) const LOG_BREACHES: &[(Check, &str)] = &[
     ),
 ];
 
-/// What breaks the rule of each way that events take.
+/// What breaks the rule of each route.
 pub(super) const INBOX_BREACHES: &[&str] = &[
     "UPDATE {subscriber}.inbox SET sequence = sequence + 1 WHERE source = '{source}'",
     "DELETE FROM {subscriber}.inbox WHERE source = '{source}'",
