@@ -4,11 +4,10 @@
 //! gateway holds a lease on the attempt and renews it until the outcome is written; one that has lost its lease writes
 //! nothing.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use octroi_platform::{Aggregate as _, Call, Clock, Db, Error, Tx, row_get};
+use octroi_platform::{Aggregate as _, Call, Clock, Db, Error, Tx, row_get, while_leased};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -155,26 +154,13 @@ impl Settlements {
                 Ok(Ok(Outcome::Processing | Outcome::Unknown)) | Err(_) => Ok(settlement),
             }
         };
-        let asked = tokio::select! {
-            asked = asking => asked,
-            never = self.renew_lease(&attempt, lease) => match never {},
-        };
+        let renew = || store::settlement::renew(&self.db, &attempt, lease);
+        let asked = while_leased(store::settlement::RENEW_EVERY, renew, asking).await;
         let decided = |it: &Settlement| it.state != SettlementState::Processing;
         if !asked.as_ref().is_ok_and(decided) {
             store::settlement::back_off(&self.db, &attempt, lease).await?;
         }
         asked
-    }
-
-    /// Renews a lease for as long as it is polled.
-    async fn renew_lease(&self, attempt: &Attempt, lease: Uuid) -> Infallible {
-        loop {
-            tokio::time::sleep(store::settlement::RENEW_EVERY).await;
-            if let Err(error) = store::settlement::renew(&self.db, attempt, lease).await {
-                let key = attempt.charge_key();
-                tracing::warn!(attempt = key, %error, "a lease could not be renewed");
-            }
-        }
     }
 
     /// Records an attempt, unless somebody else just did: what it charges and with which method, before anyone is asked.

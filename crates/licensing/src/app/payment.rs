@@ -8,7 +8,6 @@
 //! answers the request that began the attempt, whatever other requests came to since. A refusal before the first step
 //! wrote nothing and is not recorded.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use octroi_api::event::v1::event::Payload;
 use octroi_api::event::v1::{OrderCompleted, OrderedLine};
 use octroi_api::licensing::v1::ErrorReason;
 use octroi_api::r#type::v1::Money;
-use octroi_platform::{Aggregate as _, Call, Clock, Db, Error, NewEvent, ToSql, Tx};
+use octroi_platform::{Aggregate as _, Call, Clock, Db, Error, NewEvent, ToSql, Tx, while_leased};
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -186,20 +185,8 @@ impl Payments {
         attempt: &Attempt,
         lease: Uuid,
     ) -> Result<Order, Error> {
-        tokio::select! {
-            settled = self.ask(call, order, attempt, lease) => settled,
-            never = self.renew(attempt, lease) => match never {},
-        }
-    }
-
-    /// Renews a lease for as long as it is polled.
-    async fn renew(&self, attempt: &Attempt, lease: Uuid) -> Infallible {
-        loop {
-            tokio::time::sleep(RENEW_EVERY).await;
-            if let Err(error) = store::payment::renew(&self.db, attempt, lease, LEASE).await {
-                tracing::warn!(order = %attempt.order, %error, "a lease could not be renewed");
-            }
-        }
+        let renew = || store::payment::renew(&self.db, attempt, lease, LEASE);
+        while_leased(RENEW_EVERY, renew, self.ask(call, order, attempt, lease)).await
     }
 
     /// Step two, and step three when the answer is definite.

@@ -5,7 +5,6 @@
 //! again under the same Message-ID. A password that ended before it is read for sending is never sent; one that ends
 //! between that and the server's reply is.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use jiff::Timestamp;
 use lettre::Message;
 use lettre::message::Mailbox;
 use octroi_platform::seal::SealingKeys;
-use octroi_platform::{Call, Clock, Db, Error};
+use octroi_platform::{Call, Clock, Db, Error, while_leased};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use tokio::time::Instant;
@@ -82,10 +81,8 @@ impl EmailSender {
                         let outcome = self.attempt(&leased, &mut connection).await;
                         self.finish(&leased, outcome).await
                     };
-                    tokio::select! {
-                        ended = attempt => ended?,
-                        never = self.renew_lease(&leased) => match never {},
-                    }
+                    let renew = || store::delivery::renew(&self.db, &leased);
+                    while_leased(store::delivery::RENEW_EVERY, renew, attempt).await?;
                 }
             }
             done += 1;
@@ -118,16 +115,6 @@ impl EmailSender {
         store::delivery::lease(&mut tx, &email, token)?;
         tx.commit_work().await?;
         Ok(Claim::Leased(Box::new(Leased { email, token, left })))
-    }
-
-    /// Renews the lease until it is dropped.
-    async fn renew_lease(&self, leased: &Leased) -> Infallible {
-        loop {
-            tokio::time::sleep(store::delivery::RENEW_EVERY).await;
-            if let Err(error) = store::delivery::renew(&self.db, leased).await {
-                tracing::warn!(email = %leased.email.id, %error, "a lease could not be renewed");
-            }
-        }
     }
 
     /// One attempt. Connects when there is no connection, and drops it after any failure.

@@ -1,5 +1,7 @@
 //! Processes due work in transactions.
 
+use std::time::Duration;
+
 use crate::error::Error;
 
 /// How many items one transaction of [`each`] processes.
@@ -35,5 +37,31 @@ where
     match done {
         0 => Err(error),
         done => Ok(done),
+    }
+}
+
+/// Does work under a lease, which `renew` renews at each interval until the work is done.
+pub async fn while_leased<T, Fut>(
+    every: Duration,
+    renew: impl Fn() -> Fut,
+    work: impl Future<Output = T>,
+) -> T
+where
+    Fut: Future<Output = Result<(), Error>>,
+{
+    tokio::pin!(work);
+    loop {
+        let renewed = async {
+            tokio::time::sleep(every).await;
+            renew().await
+        };
+        tokio::select! {
+            done = &mut work => return done,
+            renewed = renewed => {
+                if let Err(error) = renewed {
+                    tracing::warn!(%error, "a lease could not be renewed");
+                }
+            }
+        }
     }
 }
