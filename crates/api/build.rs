@@ -155,15 +155,9 @@ fn requests(pool: &DescriptorPool) -> Result<String, std::fmt::Error> {
             )?;
         }
         if input.get_field_by_name("page_token").is_some() {
-            let rows = match input.get_field_by_name("view") {
-                Some(_) => "&Self { view: 0, ..self.clone() }",
-                None => "self",
-            };
             writeln!(
                 source,
-                "impl Listing for {path} {{
-                    fn chooses(&self) -> Vec<u8> {{ prost::Message::encode_to_vec({rows}) }}
-                    fn take_paging(&mut self) -> Paging {{ Paging {{
+                "impl Listing for {path} {{ fn take_paging(&mut self) -> Paging {{ Paging {{
                     size: take(&mut self.page_size), token: take(&mut self.page_token),
                     filter: self.filter.clone(), order_by: self.order_by.clone() }} }} }}"
             )?;
@@ -175,10 +169,11 @@ fn requests(pool: &DescriptorPool) -> Result<String, std::fmt::Error> {
 /// Writes the table of the types of events. A payload does not build without a type that names its subscribers.
 fn event_types(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
     const SERVICES: [&str; 3] = ["billing", "licensing", "notification"];
+    const NAMES: [&str; 4] = ["invoice", "license_group", "order", "payment"];
     let option = extension(pool, "octroi.event.v1.event_type")?;
     let event = pool.get_message_by_name("octroi.event.v1.Event");
     let event = event.ok_or("octroi.event.v1.Event is not declared")?;
-    let (mut rows, mut variants) = (String::new(), String::new());
+    let (mut rows, mut variants, mut names) = (String::new(), String::new(), String::new());
     let fields = event
         .oneofs()
         .flat_map(|it| it.fields().collect::<Vec<_>>());
@@ -217,7 +212,19 @@ fn event_types(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
         )?;
         let words = field.name().split('_');
         let words = words.map(|word| word[..1].to_uppercase() + &word[1..]);
-        writeln!(variants, "Self::{}(_) => {at},", words.collect::<String>())?;
+        let variant = words.collect::<String>();
+        writeln!(variants, "Self::{variant}(_) => {at},")?;
+        let Kind::Message(payload) = field.kind() else {
+            return wrong("is no message");
+        };
+        let of_it = payload.fields().filter(|it| NAMES.contains(&it.name()));
+        let of_it: Vec<_> = of_it.map(|it| format!("&it.{}", it.name())).collect();
+        let it = if of_it.is_empty() { "_" } else { "it" };
+        writeln!(
+            names,
+            "Self::{variant}({it}) => vec![{}],",
+            of_it.join(", ")
+        )?;
     }
     Ok(format!(
         "/// Every declared type of event.
@@ -225,6 +232,9 @@ fn event_types(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
         impl event::v1::event::Payload {{
             /// The type of the events that carry it.
             pub fn event_type(&self) -> &'static EventType {{ &EVENT_TYPES[match self {{ {variants} }}] }}
+
+            /// The account's resources that it names.
+            pub fn names(&self) -> Vec<&str> {{ match self {{ {names} }} }}
         }}"
     ))
 }

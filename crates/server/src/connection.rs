@@ -23,6 +23,8 @@ use tower::{Service, ServiceExt as _};
 
 /// Moving a test clock by months works through every day.
 pub(crate) const CLOCK_DEADLINE: Duration = Duration::from_secs(900);
+/// How many calls without a token a connection has at once, to health and reflection.
+const STRANGERS: usize = 16;
 /// How long to wait after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -127,11 +129,13 @@ async fn converse<S>(
         request.extensions_mut().insert(link.clone());
         service.clone().oneshot(request.map(Body::new))
     });
+    // How long its calls may go on then.
     let over = async {
         tokio::select! {
-            () = link.without_calls(limits.first_call, limits.idle) => {}
-            () = sleep(limits.age) => {}
-            () = leave.cancelled() => {}
+            () = link.without_calls(limits.first_call, limits.idle) => limits.calls,
+            () = sleep(limits.age) => limits.calls,
+            () = leave.cancelled() => limits.calls,
+            () = link.unread.cancelled() => limits.grace,
         }
     };
     let grace_over = async {
@@ -143,12 +147,12 @@ async fn converse<S>(
         tokio::pin!(connection);
         tokio::select! {
             _ = connection.as_mut() => {}
-            () = over => {
+            calls = over => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     _ = connection => {}
                     () = grace_over => {}
-                    () = sleep(limits.calls) => {}
+                    () = sleep(calls) => {}
                 }
             }
         }
@@ -179,6 +183,10 @@ fn http2_server() -> http2::Builder<TokioExecutor> {
 pub(crate) struct Link {
     /// The caller's address.
     pub(crate) remote: IpAddr,
+    /// Cancelled when an answer stays unread for too long.
+    pub(crate) unread: CancellationToken,
+    /// Places of calls without a token.
+    pub(crate) strangers: Arc<Semaphore>,
     begun: Instant,
     calls: Arc<Mutex<Calls>>,
 }
@@ -197,6 +205,8 @@ impl Link {
     pub(crate) fn new(remote: IpAddr) -> Self {
         Self {
             remote,
+            unread: CancellationToken::new(),
+            strangers: Arc::new(Semaphore::new(STRANGERS)),
             begun: Instant::now(),
             calls: Arc::default(),
         }

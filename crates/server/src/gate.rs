@@ -4,13 +4,14 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full};
+use http::header::CONTENT_TYPE;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
 use octroi_api::r#type::v1::ErrorReason;
 use octroi_api::{Method, Reach};
 use octroi_platform::auth::Verifier;
@@ -34,19 +35,15 @@ use crate::admin::Admin;
 use crate::connection::{Busy, CLOCK_DEADLINE, Link};
 use crate::held::{ALL, Memory, late, overloaded};
 use crate::message;
-use crate::reflection::readable;
-use crate::sending::{Sending, panicked};
+use crate::sending::{Sending, counted, panicked, until_gone};
 use crate::services::Known;
+use crate::stranger::{self, serve_stranger};
 
 /// The service that accounts belong to; the others follow it.
 const ACCOUNTS: &str = "billing";
 
 /// How many calls that stream a service works on, beside [`CALLS_AT_ONCE`].
 const STREAMS_AT_ONCE: usize = 128;
-/// The largest message that a caller without a token may bring, to health and reflection: a name or two.
-const STRANGERS_MESSAGE: usize = 4 << 10;
-/// How long a request without a token may take to come, to health and reflection.
-const STRANGERS_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a call may take when its caller names no deadline.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -61,6 +58,7 @@ pub(crate) struct Gate {
     room: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
     memory: Arc<Memory>,
+    strangers: Arc<Memory>,
 }
 
 impl Gate {
@@ -82,6 +80,7 @@ impl Gate {
             room: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
             streams: Arc::new(Semaphore::new(STREAMS_AT_ONCE)),
             memory: Memory::new(ALL),
+            strangers: Memory::new(stranger::ALL),
         })
     }
 
@@ -175,15 +174,23 @@ impl Gate {
             .get::<Link>()
             .map(|link| link.remote.to_string())
             .unwrap_or_default();
+        let traceparent = request
+            .headers()
+            .get("traceparent")
+            .and_then(|value| value.to_str().ok())
+            .filter(|value| is_traceparent(value))
+            .unwrap_or_default()
+            .to_owned();
         let begun = (id, self.clock.now());
         let mut call = Call::admitted(begun, caller, method, about, &self.fingerprint_key);
         call.remote = remote;
+        call.traceparent = traceparent;
         call.follows_accounts = self.service != ACCOUNTS;
         Ok((call, method))
     }
 
     /// Serves an admitted call. Whatever it is refused for says the id that the log has. Until the last byte of its
-    /// answer, or its deadline, it keeps its place and its connection, and a service that drains waits for it.
+    /// answer has left, or its deadline, it keeps its connection, and a service that drains waits for it.
     pub(crate) async fn serve<S>(
         &self,
         inner: S,
@@ -198,15 +205,17 @@ impl Gate {
     {
         let (id, name) = (call.id, call.method);
         let (sending, gone) = oneshot::channel();
+        let whose = whose(&call.caller);
         let served = self.run(inner, (call, method), request, until, (busy, gone));
         let served = CALL_ID.scope(id, served).instrument(access.span.clone());
         let served = served.await;
         let answer = served.unwrap_or_else(Status::into_http);
-        Sending::start(answer, (id, name), until, access, sending)
+        let answer = counted(answer, (&self.memory, whose), sending);
+        Sending::start(answer, (id, name), until, access)
     }
 
-    /// It takes its place when the whole request has come: one that never ends holds none. One that streams has a place
-    /// among few.
+    /// It takes its place when the whole request has come: one that never ends holds none. It gives it back when its
+    /// answer is made: one that nobody reads holds none either. One that streams has a place among few, until its end.
     async fn run<S>(
         &self,
         mut inner: S,
@@ -223,7 +232,8 @@ impl Gate {
         let compressed = message::may_be_compressed(&head.headers)?;
         head.headers.remove(message::ENCODING);
         let takes_gzip = message::takes_gzip(&head.headers) && !method.server_streaming;
-        let mut held = self.memory.hold();
+        let mut held = self.memory.hold(&whose(&call.caller));
+        let link = head.extensions.get::<Link>().cloned();
         let (place, body, held) = if method.client_streaming {
             let body = message::stream(body, compressed, MESSAGE, held, until);
             (self.place(method)?, body, None)
@@ -236,12 +246,18 @@ impl Gate {
             let message = message::plain(framed, MESSAGE, &mut held)?;
             (place, Body::new(Full::new(message)), Some(held))
         };
+        if until <= Instant::now() {
+            return Err(late(
+                "the request came after its deadline; nothing was done",
+            ));
+        }
+        let streams = method.server_streaming;
         let (id, method, traceparent) = (call.id, call.method, call.traceparent.clone());
         head.extensions.insert(call);
         let served = inner.call(Request::from_parts(head, body));
         let (answered, answer) = oneshot::channel();
         let work = async move {
-            let _kept = (place, busy);
+            let _busy = busy;
             let served = caught(async {
                 match served.await {
                     Ok(served) => Ok(message::answer(served, takes_gzip).await),
@@ -250,8 +266,9 @@ impl Gate {
             });
             let served = served.await.map_err(|panic| panicked(method, &panic));
             drop(held);
+            let _place = streams.then_some(place);
             if answered.send(served).is_ok() {
-                let _ = timeout_at(until, gone).await;
+                until_gone(gone, until, link).await;
             }
         };
         let work = TRACEPARENT.scope(traceparent, CALL_ID.scope(id, work));
@@ -273,40 +290,12 @@ impl Gate {
     }
 }
 
-/// Serves health and reflection, which ask for no token: what a stranger brings is little, and soon complete.
-async fn serve_stranger<S>(mut inner: S, request: Request<Body>) -> Result<Response<Body>, Status>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-{
-    let (mut head, body) = request.into_parts();
-    let compressed = message::may_be_compressed(&head.headers)?;
-    head.headers.remove(message::ENCODING);
-    // All that callers may hold is not a stranger's to take: each has a little of its own.
-    let held = Memory::new(usize::MAX).hold();
-    let until = Instant::now() + STRANGERS_DEADLINE;
-    let mut body = message::stream(body, compressed, STRANGERS_MESSAGE, held, until);
-    if head.uri.path().starts_with("/grpc.reflection.") {
-        body = readable(body);
+/// Who shares what one caller may hold: an account's tokens, or all of a subject's.
+fn whose(caller: &Caller) -> Arc<str> {
+    match &caller.account {
+        Some(account) => format!("accounts/{account}").into(),
+        None => caller.subject.as_str().into(),
     }
-    let refused = Arc::<OnceLock<Status>>::default();
-    let noted = Arc::clone(&refused);
-    let body = Body::new(body.map_err(move |status| noted.get_or_init(|| status).clone()));
-    let served = match inner.call(Request::from_parts(head, body)).await {
-        Ok(served) => served,
-        Err(never) => match never {},
-    };
-    // Nothing but bytes that are no message is INTERNAL there.
-    match served.extensions().get::<Status>() {
-        Some(status) if status.code() == Code::Internal => return Err(message::unreadable(status)),
-        _ => {}
-    }
-    // The framework's reflection ends without a word on what it cannot read.
-    Ok(served.map(|body| {
-        Body::new(body.map_frame(move |frame| match refused.get() {
-            Some(refused) if frame.is_trailers() => message::trailers(refused).unwrap_or(frame),
-            _ => frame,
-        }))
-    }))
 }
 
 /// Puts a [`Gate`] before every method.
@@ -350,6 +339,11 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Answer {
+        if let Some(status) = no_call(&request) {
+            let mut answer = Response::new(Body::empty());
+            *answer.status_mut() = status;
+            return Box::pin(async move { Ok(answer) });
+        }
         let busy = request.extensions().get::<Link>().map(Link::begin);
         let path = request.uri().path();
         let open = path.starts_with("/grpc.reflection.") || path.starts_with("/grpc.health.");
@@ -357,31 +351,46 @@ where
         let next = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, next);
         if open {
+            let strangers = Arc::clone(&self.gate.strangers);
             return Box::pin(async move {
                 let _busy = busy;
-                let served = serve_stranger(inner, request).await;
+                let served = serve_stranger(inner, request, &strangers).await;
                 Ok(served.unwrap_or_else(Status::into_http))
             });
         }
         let id = Uuid::now_v7();
-        let trace = traceparent(request.headers(), id);
-        let path = request.uri().path();
-        let mut access = Access::begin(&self.gate.admin, id, path, &trace);
+        let mut access = Access::begin(&self.gate.admin, id, request.uri().path());
         let admitted = CALL_ID.sync_scope(id, || self.gate.admit(id, &request, &access.about));
-        let (mut call, method) = match admitted {
+        let (call, method) = match admitted {
             Ok(admitted) => admitted,
             Err(status) => {
                 access.code = status.code();
                 return Box::pin(async move { Ok(status.into_http()) });
             }
         };
-        call.traceparent = trace;
+        if !call.traceparent.is_empty() {
+            access.span.record("traceparent", &call.traceparent);
+        }
         let until = Instant::now() + deadline(&call, request.headers_mut());
         let gate = Arc::clone(&self.gate);
         Box::pin(async move {
             let served = gate.serve(inner, (call, method), request, until, (busy, access));
             Ok(served.await)
         })
+    }
+}
+
+/// What tells whoever sent it that a request is none of gRPC's.
+fn no_call(request: &Request<Body>) -> Option<StatusCode> {
+    let kind = request.headers().get(CONTENT_TYPE);
+    let kind = kind.and_then(|value| value.to_str().ok()?.strip_prefix("application/grpc"));
+    let is_grpc = |kind: &str| matches!(kind, "" | "+proto") || kind.starts_with(';');
+    if request.method() != http::Method::POST {
+        Some(StatusCode::METHOD_NOT_ALLOWED)
+    } else if !kind.is_some_and(is_grpc) {
+        Some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+    } else {
+        None
     }
 }
 
@@ -396,21 +405,6 @@ fn deadline(call: &Call, headers: &mut http::HeaderMap) -> Duration {
         .remove("grpc-timeout")
         .and_then(|value| parse_timeout(value.to_str().ok()?))
         .map_or(default, |given| given.min(default))
-}
-
-/// The caller's trace context; of who sends none that of a trace which begins here, with the call's own id.
-fn traceparent(headers: &http::HeaderMap, id: Uuid) -> String {
-    let given = headers
-        .get("traceparent")
-        .and_then(|value| value.to_str().ok())
-        .filter(|value| is_traceparent(value));
-    match given {
-        Some(given) => given.to_owned(),
-        None => {
-            let trace = id.simple().to_string();
-            format!("00-{trace}-{}-01", &trace[16..])
-        }
-    }
 }
 
 /// Whether a header is a trace context of W3C's: version, trace, parent and flags in hexadecimal digits.

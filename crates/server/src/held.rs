@@ -1,63 +1,110 @@
-//! What the requests of a service hold of its memory, all together: a bound on bytes, since a bound on calls alone lets
-//! each bring the largest message.
+//! What the requests of a service and the answers that have not left hold of its memory, all together: a bound on bytes,
+//! since a bound on calls alone lets each bring the largest message.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use octroi_api::r#type::v1::ErrorReason;
 use octroi_platform::refusal::Refusal;
 use tonic::{Code, Status};
 
-/// What all of a service's requests hold at most, in bytes.
+/// What all of a service's requests and answers hold at most, in bytes. One caller has half of each part.
 pub(crate) const ALL: usize = 64 << 20;
 /// What a small request holds at most.
 const SMALL: usize = 16 << 10;
 /// What only small requests take: twice what all calls that are worked on hold when they are small.
 const FOR_SMALL: usize = 16 << 20;
 
-/// The memory that requests share.
+/// The memory that requests and answers share.
 pub(crate) struct Memory {
-    free: AtomicUsize,
+    bytes: usize,
+    taken: Mutex<Taken>,
+}
+
+/// What is taken, by all together and by each caller who holds something.
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    each: HashMap<Arc<str>, usize>,
 }
 
 impl Memory {
     pub(crate) fn new(bytes: usize) -> Arc<Self> {
-        let free = AtomicUsize::new(bytes);
-        Arc::new(Self { free })
+        let taken = Mutex::default();
+        Arc::new(Self { bytes, taken })
     }
 
-    /// What one request holds: nothing yet.
-    pub(crate) fn hold(self: &Arc<Self>) -> Held {
-        let memory = Arc::clone(self);
-        Held { memory, bytes: 0 }
+    /// What one request or answer of a caller's holds: nothing yet.
+    pub(crate) fn hold(self: &Arc<Self>, caller: &Arc<str>) -> Held {
+        Held {
+            memory: Arc::clone(self),
+            caller: Arc::clone(caller),
+            bytes: 0,
+        }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What one request holds, until it is dropped.
+/// What one request or answer holds, until it is dropped.
 pub(crate) struct Held {
     memory: Arc<Memory>,
+    caller: Arc<str>,
     bytes: usize,
 }
 
 impl Held {
     /// Takes so many bytes more, if there is room for them.
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Status> {
-        let held = self.bytes + bytes;
-        let kept = if held > SMALL { FOR_SMALL } else { 0 };
-        let taken = |free: usize| free.checked_sub(bytes).filter(|left| *left >= kept);
-        self.memory
-            .free
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken)
-            .map_err(|_| overloaded("too much in the requests at once; try again"))?;
-        self.bytes = held;
+        let mut taken = self.memory.taken();
+        let kept = if self.bytes + bytes > SMALL {
+            FOR_SMALL
+        } else {
+            0
+        };
+        let most = self.memory.bytes.saturating_sub(kept);
+        let own = taken.each.get(&self.caller).copied().unwrap_or_default();
+        if taken.all + bytes > most || own + bytes > most / 2 {
+            let message = "too much in requests and in answers that are not read; try again";
+            return Err(overloaded(message));
+        }
+        taken.take(&self.caller, bytes);
+        self.bytes += bytes;
         Ok(())
+    }
+
+    /// Takes the bytes of an answer, which is made already: what is too much is not there for the next requests.
+    pub(crate) fn owe(&mut self, bytes: usize) {
+        self.memory.taken().take(&self.caller, bytes);
+        self.bytes += bytes;
     }
 
     /// Gives all of it back.
     pub(crate) fn release(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        self.memory.free.fetch_add(bytes, Ordering::Relaxed);
+        if bytes > 0 {
+            self.memory.taken().give_back(&self.caller, bytes);
+        }
+    }
+}
+
+impl Taken {
+    fn take(&mut self, caller: &Arc<str>, bytes: usize) {
+        self.all += bytes;
+        *self.each.entry(Arc::clone(caller)).or_default() += bytes;
+    }
+
+    fn give_back(&mut self, caller: &Arc<str>, bytes: usize) {
+        self.all -= bytes;
+        if let Some(own) = self.each.get_mut(caller) {
+            *own -= bytes;
+            if *own == 0 {
+                self.each.remove(caller);
+            }
+        }
     }
 }
 
@@ -84,23 +131,63 @@ pub(crate) fn late(message: &str) -> Status {
 mod tests {
     use super::*;
 
+    /// Each of a caller's own, unless it names one.
+    fn each(memory: &Arc<Memory>, caller: usize) -> Held {
+        memory.hold(&caller.to_string().into())
+    }
+
     #[test]
     fn large_requests_leave_room_for_small_ones() {
-        let memory = Memory::new(FOR_SMALL + 3 * SMALL);
-        let (mut large, mut other) = (memory.hold(), memory.hold());
+        let memory = Memory::new(FOR_SMALL + 6 * SMALL);
+        let (mut large, mut other) = (each(&memory, 1), each(&memory, 2));
         large.grow(SMALL).unwrap();
         large.grow(2 * SMALL).unwrap();
-        assert_eq!(large.grow(1).unwrap_err().code(), Code::Unavailable);
         other.grow(SMALL).unwrap();
-        assert!(other.grow(1).is_err(), "it is no longer small");
-        let mut small: Vec<_> = (1..FOR_SMALL / SMALL).map(|_| memory.hold()).collect();
-        for each in &mut small {
-            each.grow(SMALL).unwrap();
-        }
-        assert!(memory.hold().grow(1).is_err(), "all of it is taken");
-        drop((large, small));
         other.grow(2 * SMALL).unwrap();
-        drop(other);
-        assert_eq!(memory.free.load(Ordering::Relaxed), FOR_SMALL + 3 * SMALL);
+        let mut third = each(&memory, 3);
+        third.grow(SMALL).unwrap();
+        assert_eq!(third.grow(1).unwrap_err().code(), Code::Unavailable);
+        let mut small: Vec<_> = (1..FOR_SMALL / SMALL).map(|it| each(&memory, it)).collect();
+        for held in &mut small {
+            held.grow(SMALL).unwrap();
+        }
+        assert!(each(&memory, 4).grow(1).is_err(), "all of it is taken");
+        drop((large, small));
+        third.grow(2 * SMALL).unwrap();
+        drop((third, other));
+        let taken = memory.taken();
+        assert_eq!((taken.all, taken.each.len()), (0, 0));
+    }
+
+    #[test]
+    fn one_caller_leaves_half_of_each_part_to_others() {
+        let memory = Memory::new(FOR_SMALL + 6 * SMALL);
+        let mut large = each(&memory, 1);
+        large.grow(3 * SMALL).unwrap();
+        assert!(large.grow(1).is_err(), "half of what is for large ones");
+        let mut small = Vec::new();
+        while small.len() < FOR_SMALL / SMALL {
+            let mut held = each(&memory, 1);
+            if held.grow(SMALL).is_err() {
+                break;
+            }
+            small.push(held);
+        }
+        assert_eq!(small.len(), FOR_SMALL / SMALL / 2);
+        each(&memory, 2).grow(SMALL).unwrap();
+    }
+
+    /// It is made, whatever there is room for; the next requests are refused for it.
+    #[test]
+    fn an_answer_that_is_not_read_is_held() {
+        let memory = Memory::new(FOR_SMALL + 6 * SMALL);
+        let mut answer = each(&memory, 1);
+        answer.owe(memory.bytes / 2);
+        assert!(each(&memory, 1).grow(1).is_err());
+        each(&memory, 2).grow(1).unwrap();
+        answer.owe(memory.bytes / 2);
+        assert!(each(&memory, 2).grow(1).is_err());
+        drop(answer);
+        each(&memory, 1).grow(1).unwrap();
     }
 }

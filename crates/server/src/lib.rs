@@ -20,6 +20,7 @@ mod sending;
 pub mod service;
 pub mod services;
 pub mod settings;
+mod stranger;
 mod test_clock;
 mod work;
 

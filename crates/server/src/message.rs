@@ -362,7 +362,7 @@ mod tests {
         may_be_compressed: bool,
     ) -> Result<Bytes, Code> {
         let body = Body::new(Full::new(Bytes::from(sent)));
-        let mut held = memory.hold();
+        let mut held = memory.hold(&"".into());
         let read = read(body, may_be_compressed, MESSAGE, &mut held).await;
         let plain = read.and_then(|framed| plain(framed, MESSAGE, &mut held));
         plain.map_err(|status| status.code())
@@ -372,10 +372,13 @@ mod tests {
     #[tokio::test]
     async fn what_comes_out_is_held_too() {
         let sent = gzip(vec![7; MESSAGE].into()).unwrap();
-        for (memory, outcome) in [(ALL, None), (ALL / 4 + MESSAGE, Some(Code::Unavailable))] {
+        for (memory, outcome) in [
+            (ALL, None),
+            (ALL / 4 + 2 * MESSAGE, Some(Code::Unavailable)),
+        ] {
             let memory = Memory::new(memory);
             let body = Body::new(Full::new(sent.clone().into()));
-            let read = read(body, true, MESSAGE, &mut memory.hold()).await;
+            let read = read(body, true, MESSAGE, &mut memory.hold(&"".into())).await;
             assert_eq!(read.unwrap(), sent);
             let came = came_into(&memory, sent.clone(), true).await;
             assert_eq!(came.err(), outcome);
@@ -442,7 +445,7 @@ mod tests {
         let message = vec![7; MESSAGE];
         let (plain, sent) = (framed(0, &message), gzip(message.into()).unwrap());
         let too_large = framed(0, &vec![7; MESSAGE + 1]);
-        let memory = Memory::new(ALL / 4 + 2 * MESSAGE);
+        let memory = Memory::new(ALL / 4 + 4 * MESSAGE);
         let sent = [plain.clone(), sent, plain.clone(), plain.clone(), too_large].concat();
         let sent = Bytes::from(sent);
         let pieces: Vec<_> = sent.chunks(1 << 14).map(|it| sent.slice_ref(it)).collect();
@@ -451,21 +454,22 @@ mod tests {
             .map(|it| Ok::<_, Status>(Frame::data(it)));
         let body = Body::new(StreamBody::new(tokio_stream::iter(pieces)));
         let until = Instant::now() + std::time::Duration::from_secs(3600);
-        let mut admitted = stream(body, true, MESSAGE, memory.hold(), until).into_data_stream();
+        let mut admitted =
+            stream(body, true, MESSAGE, memory.hold(&"".into()), until).into_data_stream();
         for _ in 0..4 {
             assert_eq!(admitted.next().await.unwrap().unwrap(), plain);
         }
         let refused = admitted.next().await.unwrap().unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted);
         drop(admitted);
-        memory.hold().grow(2 * MESSAGE).unwrap();
+        memory.hold(&"".into()).grow(2 * MESSAGE).unwrap();
     }
 
     #[tokio::test]
     async fn a_stream_is_not_waited_for_without_end() {
         let silent = futures_util::stream::pending::<Result<Frame<Bytes>, Status>>();
         let body = Body::new(StreamBody::new(silent));
-        let held = Memory::new(ALL).hold();
+        let held = Memory::new(ALL).hold(&"".into());
         let mut admitted = stream(body, false, MESSAGE, held, Instant::now()).into_data_stream();
         let refused = admitted.next().await.unwrap().unwrap_err();
         assert_eq!(refused.code(), Code::DeadlineExceeded);

@@ -3,22 +3,29 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use octroi_platform::error::{CALL_ID, Error};
 use octroi_platform::panic::message_of;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use tonic::Status;
 use tonic::body::Body;
 use uuid::Uuid;
 
 use crate::access::Access;
-use crate::held::late;
+use crate::connection::Link;
+use crate::held::{Held, Memory, late};
 use crate::message::trailers;
+
+/// How long after its deadline an answer may stay on its connection: who reads has the end of it by then.
+const UNREAD: Duration = Duration::from_secs(5);
 
 pub(crate) struct Sending {
     body: Body,
@@ -26,8 +33,61 @@ pub(crate) struct Sending {
     call: (Uuid, &'static str),
     until: Pin<Box<Sleep>>,
     access: Access,
-    /// Dropped with the body, it releases what the call holds.
-    _gone: oneshot::Sender<()>,
+}
+
+/// Bytes that have not left yet.
+struct Unsent {
+    bytes: Bytes,
+    _held: Held,
+    _gone: Arc<oneshot::Sender<()>>,
+}
+
+impl AsRef<[u8]> for Unsent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// An answer whose bytes are held in a caller's part of the memory until they are written to the network, or its stream
+/// or connection has ended. Then `gone` is dropped.
+pub(crate) fn counted(
+    answer: Response<Body>,
+    (memory, caller): (&Arc<Memory>, Arc<str>),
+    gone: oneshot::Sender<()>,
+) -> Response<Body> {
+    let (memory, gone) = (Arc::clone(memory), Arc::new(gone));
+    answer.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            frame.map_data(|bytes| {
+                let mut held = memory.hold(&caller);
+                held.owe(bytes.len());
+                let _gone = Arc::clone(&gone);
+                Bytes::from_owner(Unsent {
+                    bytes,
+                    _held: held,
+                    _gone,
+                })
+            })
+        }))
+    })
+}
+
+/// Waits until an answer has left, or its deadline. The connection on which it then stays is of no use.
+pub(crate) async fn until_gone(
+    mut gone: oneshot::Receiver<()>,
+    until: Instant,
+    link: Option<Link>,
+) {
+    if timeout_at(until, &mut gone).await.is_ok() {
+        return;
+    }
+    tokio::spawn(async move {
+        if timeout(UNREAD, gone).await.is_err()
+            && let Some(link) = link
+        {
+            link.unread.cancel();
+        }
+    });
 }
 
 impl Sending {
@@ -36,7 +96,6 @@ impl Sending {
         call: (Uuid, &'static str),
         until: Instant,
         mut access: Access,
-        gone: oneshot::Sender<()>,
     ) -> Response<Body> {
         access.note(answer.headers());
         answer.map(|body| {
@@ -45,7 +104,6 @@ impl Sending {
                 call,
                 until: Box::pin(sleep_until(until)),
                 access,
-                _gone: gone,
             })
         })
     }
@@ -115,13 +173,12 @@ pub(crate) fn panicked(method: &str, panic: &anyhow::Error) -> Status {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::sync::{Arc, Mutex};
-    use std::time::Duration;
+    use std::sync::Mutex;
 
     use aws_lc_rs::hmac;
     use futures_util::StreamExt as _;
     use http::Request;
-    use http_body_util::{BodyExt as _, Full, StreamBody};
+    use http_body_util::{Full, StreamBody};
     use octroi_api::{METHODS, Method};
     use octroi_platform::auth::Verifier;
     use octroi_platform::call::Call;
@@ -134,7 +191,6 @@ mod tests {
 
     use super::*;
     use crate::admin::Admin;
-    use crate::connection::Link;
     use crate::gate::Gate;
 
     const MESSAGE: Bytes = Bytes::from_static(&[0; 5]);
@@ -168,7 +224,7 @@ mod tests {
     }
 
     fn access(call: &Call) -> Access {
-        Access::begin(&admin(), call.id, METHODS[0].path, "")
+        Access::begin(&admin(), call.id, METHODS[0].path)
     }
 
     type Given = Result<Frame<Bytes>, Status>;
@@ -284,6 +340,28 @@ mod tests {
         assert!(Status::from_header_map(answer.await.headers()).is_none());
     }
 
+    /// Also when all of it was handed over, and nobody polls its body any more.
+    #[tokio::test]
+    async fn an_answer_is_held_until_its_bytes_have_left() {
+        const BYTES: usize = 1 << 20;
+        let memory = Memory::new(64 * BYTES);
+        let caller: Arc<str> = "caller".into();
+        let (sending, mut gone) = oneshot::channel();
+        let body = Body::new(Full::new(Bytes::from(vec![0; 32 * BYTES])));
+        let answer = counted(Response::new(body), (&memory, Arc::clone(&caller)), sending);
+        memory.hold(&caller).grow(1).unwrap();
+        let mut body = answer.into_body();
+        let unsent = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        drop(body);
+        let head = unsent.slice(..1);
+        drop(unsent);
+        assert!(memory.hold(&caller).grow(1).is_err());
+        assert!(gone.try_recv().unwrap_err() == oneshot::error::TryRecvError::Empty);
+        drop(head);
+        memory.hold(&caller).grow(1).unwrap();
+        assert!(gone.await.is_err());
+    }
+
     /// The method gets the first message before the second is sent.
     #[tokio::test]
     async fn a_stream_of_requests_is_admitted_message_by_message() {
@@ -378,7 +456,7 @@ mod tests {
         let status = status(served.await).await;
         let info = status.get_details_error_info().unwrap();
         assert_eq!((status.code(), &*info.reason), (Code::Internal, "INTERNAL"));
-        let id = info.metadata["call_id"].parse::<Uuid>().unwrap();
+        let id = info.metadata["request_id"].parse::<Uuid>().unwrap();
         assert_eq!(id, call_id);
         commands.close();
         commands.wait().await;

@@ -30,7 +30,6 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::Layer as _;
-use tracing::{Instrument as _, Span};
 
 use crate::admin::Admin;
 use crate::backlog;
@@ -119,7 +118,10 @@ pub struct Shell {
     admin: Arc<Admin>,
     admin_task: Arc<AbortOnDropHandle<()>>,
     service: &'static Service,
+    /// Without a listener.
     settings: Arc<Settings>,
+    /// Nobody else has it, so that it closes when it is dropped.
+    listener: Option<Arc<std::net::TcpListener>>,
     works: BackgroundWork,
 }
 
@@ -183,9 +185,9 @@ impl Shell {
         let db = Db::new(config, service.name, settings.pool_size, clock.clone())
             .map_err(StartError::Internal)?;
         admin.metrics.watch_pool(&db);
-        let (span, tracker) = (span_of(service.name), TaskTracker::new());
+        let tracker = TaskTracker::new();
         let shell = Self {
-            works: BackgroundWork::new(span, clock.clone(), shutdown.clone(), tracker.clone()),
+            works: BackgroundWork::new(clock.clone(), shutdown.clone(), tracker.clone()),
             db,
             clock,
             keys: Arc::new(keys),
@@ -194,7 +196,11 @@ impl Shell {
             admin,
             admin_task: Arc::new(admin_task),
             service,
-            settings: Arc::new(settings.clone()),
+            settings: Arc::new(Settings {
+                listener: None,
+                ..settings.clone()
+            }),
+            listener: settings.listener.clone(),
         };
         Ok((shell, own))
     }
@@ -245,7 +251,7 @@ impl Shell {
     /// # Errors
     /// [`StartError::Listen`].
     pub async fn serve<I: Intake>(
-        self,
+        mut self,
         routes: Routes,
         intake: I,
         horizon: Option<Horizon>,
@@ -280,9 +286,7 @@ impl Shell {
                 works: self.works.clone(),
                 relays,
             };
-            let following = follower.run(self.shutdown.clone());
-            self.tracker
-                .spawn(following.instrument(span_of(self.service.name)));
+            self.tracker.spawn(follower.run(self.shutdown.clone()));
         }
         let names = self.service_names();
         let (reporter, health) = tonic_health::server::health_reporter();
@@ -326,10 +330,10 @@ impl Shell {
         self.admin_task.abort();
     }
 
-    fn listen(&self) -> Result<tokio::net::TcpListener, StartError> {
+    fn listen(&mut self) -> Result<tokio::net::TcpListener, StartError> {
         let default = SocketAddr::from(([0, 0, 0, 0], self.service.port));
         let address = self.settings.listen.unwrap_or(default);
-        listen(address, self.settings.listener.as_deref())
+        listen(address, self.listener.take().as_deref())
     }
 
     fn spawn_relays(&self, horizon: Option<Horizon>) -> Result<Vec<RelayHandle>, StartError> {
@@ -349,9 +353,7 @@ impl Shell {
             let (db, peer) = (self.db.clone(), self.peer(subscriber)?);
             let way = (self.service.name, subscriber);
             let (relay, handle) = Relay::new(db, way, peer, horizon.clone());
-            let relaying = relay.run(self.shutdown.clone());
-            self.tracker
-                .spawn(relaying.instrument(span_of(self.service.name)));
+            self.tracker.spawn(relay.run(self.shutdown.clone()));
             handles.push(handle);
         }
         Ok(handles)
@@ -373,11 +375,6 @@ impl Shell {
     }
 }
 
-/// The span of what a service logs: several may share a process.
-fn span_of(service: &'static str) -> Span {
-    tracing::info_span!("service", service)
-}
-
 /// Serves metrics and health, if a port is set, until the task is dropped.
 fn serve_admin(
     admin: &Arc<Admin>,
@@ -388,8 +385,7 @@ fn serve_admin(
     let listener = settings.admin_listener.as_deref();
     let task = if port > 0 || listener.is_some() {
         let listener = listen(SocketAddr::new(settings.admin_host, port), listener)?;
-        let serving = Arc::clone(admin).serve(listener);
-        tokio::spawn(serving.instrument(span_of(admin.service)))
+        tokio::spawn(Arc::clone(admin).serve(listener))
     } else {
         tokio::spawn(async {})
     };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use octroi_api::licensing::v1::{ActivateLicenseRequest, LicenseUser, license};
 use octroi_tests::harness::{BUSINESS, CHOSEN, Installation, Options, ServiceName, eventually};
 use prost::bytes::Bytes;
+use tokio::net::TcpStream;
 use tokio_postgres::NoTls;
 
 use crate::held::{begun, connected};
@@ -68,6 +69,11 @@ async fn waits_for_commands_whose_callers_have_left() {
         assert_eq!(watched.get("/readyz").await.0, 503);
         assert_eq!(watched.get("/healthz").await.0, 200);
         assert_eq!(health.data().await.unwrap().unwrap(), NOT_SERVING[..]);
+        eventually("it takes no connection any more", async || {
+            let address = url.trim_start_matches("http://");
+            TcpStream::connect(address).await.err()
+        })
+        .await;
         drop((client, health));
         lock.batch_execute("COMMIT").await.unwrap();
         stopping.await;

@@ -17,9 +17,9 @@ const CONNECTIONS: usize = 3;
 const CALLS_EACH: usize = 200;
 /// The largest message.
 const MESSAGE: usize = 4 << 20;
-/// Half-open requests of that size, and how many of them a service holds at most.
-const LARGE: usize = 16;
-const MOST: usize = 12;
+/// Half-open requests of that size, and how many of them a service holds at most of one caller's: half of what it has.
+const LARGE: usize = 8;
+const MOST: usize = 5;
 
 const OFFERS: &str = "octroi.licensing.v1.OfferService/ListOffers";
 
@@ -96,6 +96,10 @@ async fn by_large_requests_that_never_end() {
     let mut offers = octroi.operator().offers();
     let mut held = Vec::new();
     let mut refusals = JoinSet::new();
+    let whole = ListOffersRequest {
+        page_token: "a".repeat(MESSAGE / 2),
+        ..ListOffersRequest::default()
+    };
     for _ in 0..LARGE {
         let mut client = connected(&url).await;
         let (answer, body) = begun(&mut client, &url, OFFERS, &headers).await;
@@ -116,15 +120,15 @@ async fn by_large_requests_that_never_end() {
         assert!(refused.retry.is_some());
     }
     offers.list_offers(ListOffersRequest::default()).await.got();
+    // Others have room for large ones, too.
+    let mut other = octroi.bound_to("other").offers();
+    let refused = other.list_offers(whole.clone()).await.refused();
+    refused.names(&["page_token"]);
     // Who leaves makes room.
     drop(held);
     refusals.shutdown().await;
-    let large = ListOffersRequest {
-        page_token: "a".repeat(MESSAGE / 2),
-        ..ListOffersRequest::default()
-    };
     eventually("there is room again", async || {
-        let refused = offers.list_offers(large.clone()).await.refused();
+        let refused = offers.list_offers(whole.clone()).await.refused();
         (refused.reason != "OVERLOADED").then_some(())
     })
     .await;

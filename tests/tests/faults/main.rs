@@ -39,6 +39,7 @@ mod stalled;
 mod starts;
 mod stored;
 mod subscribers;
+mod unread;
 
 /// How many rounds a test plays: what this variable says, or else as many as an ordinary run has time for.
 fn rounds(variable: &str, ordinary: usize) -> usize {

@@ -29,7 +29,6 @@ mod leasing;
 mod listing;
 mod made_up;
 mod methods;
-mod missing;
 mod numbering;
 mod ordering;
 mod passing_time;

@@ -16,8 +16,10 @@ use octroi_api::licensing::v1::{
 };
 use octroi_api::notification::v1::ListEmailsRequest;
 use octroi_api::testing::v1::{AdvanceClockRequest, GetClockRequest, SetClockRequest};
+use octroi_platform::time::to_proto;
 use octroi_tests::harness::{
-    Answer as _, BUSINESS, CHOSEN, Caller, Customer, Installation, ServiceName, account, request_id,
+    Answer as _, BUSINESS, CHOSEN, Caller, Customer, Installation, ServiceName, account, at,
+    request_id,
 };
 use prost::Message as _;
 use prost_types::FieldMask;
@@ -363,6 +365,66 @@ async fn a_service_tells_its_own_facts_alone() {
     };
     acme.changes(&["contact_email"], moved).await.got();
     octroi.drained().await;
+    octroi.finish().await;
+}
+
+/// Nothing of the future is taken for told, and a fact is of one account alone, under a name of a name's length.
+#[tokio::test]
+async fn what_cannot_be_is_not_believed() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    octroi.newcomer("other").await;
+    acme.buys("office", &[(BUSINESS, 1)]).await;
+    acme.activates("office", 1, "sales").await;
+    octroi.drained().await;
+    let mut intake = octroi
+        .service(ServiceName::Licensing)
+        .intake(ServiceName::Billing);
+    let told = DeliverEventsRequest {
+        source: "licensing".to_owned(),
+        complete_through: Some(to_proto(at("2099-01-01T00:00:00Z"))),
+        ..DeliverEventsRequest::default()
+    };
+    intake.deliver_events(told.clone()).await.got();
+    let believed = "SELECT complete_through > '2027-01-01' FROM billing.intake_progress WHERE source = 'licensing'";
+    let believed: bool = octroi.sql.query_one(believed, &[]).await.unwrap().get(0);
+    assert!(!believed);
+    for held in ["accounts/-", "offers/office"] {
+        let request = DeliverEventsRequest {
+            held_accounts: vec![held.to_owned()],
+            ..told.clone()
+        };
+        let refused = intake.deliver_events(request).await.refused();
+        refused.names(&["held_accounts"]);
+    }
+
+    let notification = ServiceName::Notification;
+    let facts = octroi
+        .facts(ServiceName::Licensing, notification, "acme")
+        .await;
+    let elsewhere = "accounts/other/licenseGroups/office/licenses/7";
+    let long = format!("{}/{}", acme.name(), "a".repeat(1000));
+    for (account, aggregate) in [
+        ("accounts/other", acme.license_name("office", 7).as_str()),
+        ("accounts/other", elsewhere),
+        ("accounts/acme", elsewhere),
+        ("other", elsewhere),
+        ("", &acme.license_name("office", 7)),
+        ("accounts/acme", &long),
+    ] {
+        let forged = forged(&facts, |event| {
+            event.account = account.to_owned();
+            event.aggregate = aggregate.to_owned();
+            matches!(event.payload, Some(Payload::LicenseActivated(_)))
+        });
+        let outcomes = tells(&octroi, ServiceName::Licensing, notification, &forged[..1]).await;
+        let outcome = &outcomes[0];
+        assert_eq!(
+            outcome.result(),
+            Outcome::Refused,
+            "{account} {aggregate}: {outcome:?}"
+        );
+    }
     octroi.finish().await;
 }
 

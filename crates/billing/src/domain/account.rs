@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use octroi_platform::name::AccountId;
 use octroi_platform::refusal::Refusal;
-use octroi_platform::text::is_unseen;
+use octroi_platform::text::{is_blank, is_unseen};
 
 use super::address::Address;
 use super::money::Currency;
@@ -249,7 +249,10 @@ impl fmt::Display for Rule {
 /// A text for people: between 1 and `most` characters, no control or format character, no space around it.
 pub fn check_text(text: &str, most: usize) -> Option<String> {
     let length = text.chars().count();
-    let good = (1..=most).contains(&length) && text.trim() == text && !text.chars().any(is_unseen);
+    let good = (1..=most).contains(&length)
+        && text.trim() == text
+        && !text.chars().any(is_unseen)
+        && !is_blank(text);
     good.then(|| text.to_owned())
 }
 

@@ -20,7 +20,6 @@ use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_postgres::Row;
-use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::app::group::changed_event;
@@ -103,8 +102,7 @@ impl Payments {
                     Ok(Some(attempt)) => {
                         taken += 1;
                         let payments = self.clone();
-                        let repeat = async move { payments.repeat(&attempt, lease).await };
-                        asked.spawn(repeat.in_current_span());
+                        asked.spawn(async move { payments.repeat(&attempt, lease).await });
                     }
                     Ok(None) => break,
                     Err(error) => failed = Some(error),

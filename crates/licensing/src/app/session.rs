@@ -88,7 +88,7 @@ pub(crate) fn admit(visit: Option<Visit>, now: Timestamp, to: Use) -> Result<Vis
         return Err(refusal::session_invalid().into());
     }
     if to == Use::Portal && assignment.password_change_required {
-        return Err(refusal::password_change_required(&visit.license.id).into());
+        return Err(refusal::password_change_required().into());
     }
     Ok(visit)
 }
@@ -100,7 +100,6 @@ impl Portal {
         let bound = call.caller.account.as_deref();
         // The account is taken from the token or the typed address, so that OVERLOADED does not reveal which logins exist.
         let account = bound.unwrap_or_else(|| account_in(&address));
-        call.note_account(account);
         let place = self.hasher.enter(account)?;
         let exists = match bound {
             None => true,
@@ -202,13 +201,10 @@ impl Portal {
         let visit = admit(Some(visit), call.now, Use::Always)?;
         let login = visit.license.assignment()?.activation_email.login();
         let mut violations = asked.violations;
-        let new = asked.new.expose_secret();
-        if !new.is_empty() && new == asked.current.expose_secret() {
+        if asked.new.expose_secret() == asked.current.expose_secret() {
             violations.add("new_password", "must differ from the current password");
         }
-        if !new.is_empty() {
-            check_password("new_password", &asked.new, login, &mut violations);
-        }
+        check_password("new_password", &asked.new, login, &mut violations);
         violations.finish()?;
         self.verify_own(call, key, &place, asked.current, hash.clone())
             .await?;
@@ -290,7 +286,7 @@ impl Portal {
         replayed?;
         Err(match attempt.wait {
             Some(retry_after) => refusal::sign_in_throttled(retry_after).into(),
-            None => refusal::wrong_password().into(),
+            None => refusal::sign_in_failed().into(),
         })
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 use jiff::Timestamp;
 use octroi_platform::name::{Name, parse_uuid};
-use octroi_platform::text::is_unseen;
+use octroi_platform::text::{is_blank, is_unseen};
 use uuid::Uuid;
 
 use crate::domain::license::LicenseId;
@@ -239,7 +239,7 @@ impl Device {
 /// Checks a device's name; the error is the rule that it breaks.
 pub(crate) fn display_name(name: &str) -> Result<String, &'static str> {
     if !(1..=MAX_NAME).contains(&name.chars().count())
-        || name.trim().is_empty()
+        || is_blank(name)
         || name.chars().any(is_unseen)
     {
         return Err(
@@ -361,7 +361,7 @@ mod tests {
         for good in ["x", " x ", &"é".repeat(100)] {
             assert_eq!(display_name(good).as_deref(), Ok(good));
         }
-        for bad in ["", "  ", "a\nb", &"é".repeat(101)] {
+        for bad in ["", "  ", "\u{3164}", "a\nb", &"é".repeat(101)] {
             assert!(display_name(bad).is_err(), "{bad:?}");
         }
     }

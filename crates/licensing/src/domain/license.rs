@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 use jiff::Timestamp;
 use octroi_platform::error::Error;
 use octroi_platform::name::Name;
-use octroi_platform::text::is_unseen;
+use octroi_platform::text::{is_blank, is_unseen};
 
 use crate::domain::device::{Counters, Limits};
 use crate::domain::group::GroupId;
@@ -122,7 +122,7 @@ impl User {
 /// Checks one part of a user's name; the error is the rule that it breaks.
 pub(crate) fn user_name(part: &str) -> Result<String, &'static str> {
     let length = part.chars().count();
-    if !(1..=MAX_NAME).contains(&length) || part.trim().is_empty() || part.chars().any(is_unseen) {
+    if !(1..=MAX_NAME).contains(&length) || is_blank(part) || part.chars().any(is_unseen) {
         return Err(
             "must have 1 to 64 characters, not all of them spaces, and no control or format character",
         );

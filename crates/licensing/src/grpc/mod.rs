@@ -9,12 +9,16 @@ pub(crate) mod portal;
 pub(crate) mod usage;
 
 use octroi_platform::Violations;
-use octroi_platform::text::is_unseen;
+use octroi_platform::text::{is_blank, is_unseen};
 
 /// Holds something's name for people to one line of 1 to 100 characters.
 fn check_name(field: &str, given: &str, violations: &mut Violations) {
     let length = given.chars().count();
-    if !(1..=100).contains(&length) || given.trim() != given || given.chars().any(is_unseen) {
+    if !(1..=100).contains(&length)
+        || given.trim() != given
+        || given.chars().any(is_unseen)
+        || is_blank(given)
+    {
         violations.add(
             field,
             "must be 1 to 100 characters, with no control or format character and no space around it",

@@ -10,7 +10,7 @@ pub struct Check {
 }
 
 /// Those of the event log, its deliveries and the kept requests; `{schema}` stands for the service's schema.
-pub const CHECKS: &[Check] = &[EVENTS, POSITIONS, DELIVERIES, IDEMPOTENCY, SEALED];
+pub const CHECKS: &[Check] = &[EVENTS, POSITIONS, DELIVERIES, PROGRESS, IDEMPOTENCY, SEALED];
 
 /// Of the event log: no event is missing.
 pub const EVENTS: Check = Check {
@@ -48,6 +48,14 @@ pub const DELIVERIES: Check = Check {
         FROM {schema}.delivery d
         LEFT JOIN {schema}.event e ON e.account = d.account AND e.id = d.event_id
             AND e.aggregate = d.aggregate AND e.sequence = d.sequence",
+};
+
+/// Of how far other services have told everything.
+pub const PROGRESS: Check = Check {
+    name: "no service has told of what is still to come",
+    sql: "
+        SELECT source AS what, complete_through > current_setting('octroi.now')::timestamptz AS broken
+        FROM {schema}.intake_progress",
 };
 
 /// Of the kept requests.

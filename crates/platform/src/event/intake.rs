@@ -33,6 +33,8 @@ const AT_ONCE: usize = 4;
 pub(crate) const MOST: usize = 500;
 /// The most accounts that a delivery names as held.
 pub(crate) const MOST_HELD: usize = 1_000;
+/// The longest name of a resource that events are kept under, in bytes.
+const MOST_NAME: usize = 256;
 
 /// What a service does with other services' events.
 pub trait Intake: Send + Sync + 'static {
@@ -86,9 +88,10 @@ impl<I: Intake> EventIntakeService for IntakeApi<I> {
                 fields.add("complete_through", "must be an instant");
             }
             let held = it.held_accounts.iter().map(|name| AccountId::parse(name));
+            let held = held.map(|id| id.filter(|id| id.as_str() != "-"));
             let held = held.collect::<Option<Vec<_>>>();
             let held = held.filter(|held| held.len() <= MOST_HELD);
-            let rule = format!("must be at most {MOST_HELD} accounts");
+            let rule = format!("must be at most {MOST_HELD}, each accounts/{{account}}");
             let held = fields.check("held_accounts", held.ok_or(rule));
             Some((it, complete.flatten(), held?))
         })?;
@@ -104,15 +107,23 @@ impl<I: Intake> EventIntakeService for IntakeApi<I> {
         {
             self.intake.applied();
         }
-        if let Some(complete) = complete {
+        if let Some(told) = complete {
+            // Who has told everything up to a later instant has told everything up to now.
+            let now = self.db.clock.now();
+            let complete = told.min(now);
+            if told > now {
+                let source = request.source.as_str();
+                tracing::warn!(source, %told, "a service's clock is ahead, or this one's is behind");
+            }
             self.db
                 .execute(
                     "-- progress
                      INSERT INTO intake_progress (source, complete_through, held_accounts) VALUES ($1, $2, $3)
                      ON CONFLICT (source) DO UPDATE
                      SET complete_through = excluded.complete_through, held_accounts = excluded.held_accounts
-                     WHERE intake_progress.complete_through <= excluded.complete_through",
-                    &[&request.source, &complete, &held],
+                     WHERE intake_progress.complete_through <= excluded.complete_through
+                        OR intake_progress.complete_through > $4",
+                    &[&request.source, &complete, &held, &now],
                 )
                 .await?;
         }
@@ -205,6 +216,16 @@ impl<I: Intake> IntakeApi<I> {
                 "events of its type are another service's to tell",
             ));
         }
+        if !is_of_one_account(event, payload) {
+            let (source, r#type) = (source, &event.r#type);
+            tracing::warn!(
+                source,
+                r#type,
+                "an event is not of the account that it names"
+            );
+            let reason = "its names are not of the account that it is kept under";
+            return Ok(outcome(Outcome::Refused, reason));
+        }
         let of = event.account.strip_prefix("accounts/").unwrap_or_default();
         let account = key(of, &event.aggregate).to_owned();
         let effective = event.effective_time.as_ref().map(from_proto);
@@ -279,6 +300,27 @@ impl<I: Intake> IntakeApi<I> {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether an event is kept under the account that what it happened to, and what its payload names by an account's name,
+/// belongs to.
+fn is_of_one_account(event: &Event, payload: &Payload) -> bool {
+    if event.aggregate.len() > MOST_NAME {
+        return false;
+    }
+    if event.account.is_empty() {
+        return !event.aggregate.starts_with("accounts/");
+    }
+    let of_it = |name: &str| {
+        let below = name.strip_prefix(&event.account);
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    AccountId::parse(&event.account).is_some()
+        && of_it(&event.aggregate)
+        && payload
+            .names()
+            .into_iter()
+            .all(|name| !name.starts_with("accounts/") || of_it(name))
 }
 
 /// Whether to apply an event of an aggregate whose events through `had` were applied: it must be later than those, and its

@@ -18,6 +18,8 @@ use crate::text::is_unseen;
 pub const AUDIENCE: &str = "octroi";
 /// How long a service's own token is valid.
 const SERVICE_TOKEN: i64 = 600;
+/// The longest subject that a token may have, in bytes.
+const MOST_SUBJECT: usize = 256;
 /// How far, in seconds, an issuer's clock may be ahead of ours.
 const SKEW: i64 = 30;
 /// A token's claims beside issuer and audience.
@@ -198,8 +200,9 @@ impl Verifier {
         if claims.account.as_deref().is_some_and(|id| !is_id(id)) {
             return None;
         }
-        // What the services do by themselves goes by this name. The audit shows it to people.
-        if claims.sub == SYSTEM || claims.sub.contains(is_unseen) {
+        // What the services do by themselves goes by this name. The audit and every line of the log show it to people.
+        if claims.sub == SYSTEM || claims.sub.len() > MOST_SUBJECT || claims.sub.contains(is_unseen)
+        {
             return None;
         }
         if claims
@@ -266,6 +269,7 @@ mod tests {
             json!({"exp": null}),
             json!({"sub": null}),
             json!({"sub": "some\none"}),
+            json!({"sub": "a".repeat(MOST_SUBJECT + 1)}),
             json!({"aud": "others"}),
             json!({"iss": "others"}),
             json!({"account": "accounts/acme"}),

@@ -70,10 +70,7 @@ impl About {
     /// The account of the first resource that is named, if that can be one.
     fn names(&self, name: &str) {
         let account = name.strip_prefix("accounts/").unwrap_or_default();
-        self.is_of(account.split('/').next().unwrap_or_default());
-    }
-
-    fn is_of(&self, account: &str) {
+        let account = account.split('/').next().unwrap_or_default();
         if may_be_id(account) && account != "-" {
             let _ = self.account.set(account.to_owned());
         }
@@ -227,7 +224,7 @@ impl Call {
     /// The error for what does not exist and for what the caller may not see: the two are not distinguishable.
     pub fn not_found<N: Name>(&self, name: &N) -> Error {
         Error::NotFound {
-            kind: name.kind(),
+            kind: N::KIND,
             name: name.to_string(),
             retry_after: None,
         }
@@ -248,7 +245,7 @@ impl Call {
 
     /// Sets the access log's account where the request names none.
     pub fn note_account(&self, account: &str) {
-        self.about.is_of(account);
+        let _ = self.about.account.set(account.to_owned());
     }
 
     /// The request id, when the caller gave one.

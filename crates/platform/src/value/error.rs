@@ -55,9 +55,7 @@ pub enum Error {
     /// The row changed since the given etag was read.
     #[error("{name} has changed since the given etag was read")]
     EtagMismatch {
-        /// Kind of resource.
-        kind: &'static str,
-        /// Its resource name.
+        /// The resource.
         name: String,
     },
     /// The same request id came with another body.
@@ -234,9 +232,7 @@ impl From<Error> for Status {
             Error::AlreadyExists { kind, name } => refusal(Code::AlreadyExists, R::AlreadyExists)
                 .resource(kind, name)
                 .status(),
-            Error::EtagMismatch { kind, name } => refusal(Code::Aborted, R::EtagMismatch)
-                .resource(kind, name)
-                .status(),
+            Error::EtagMismatch { .. } => refusal(Code::Aborted, R::EtagMismatch).status(),
             Error::RequestIdReused => {
                 let mut violations = Violations::default();
                 violations.add("request_id", "came before with another body");
@@ -274,7 +270,7 @@ impl From<Error> for Status {
     }
 }
 
-/// Logs the chain, and answers the call's id and nothing else.
+/// Logs the chain, and answers a request id and nothing else.
 fn internal(error: &anyhow::Error) -> Status {
     let id = CALL_ID
         .try_with(|id| *id)
@@ -285,6 +281,6 @@ fn internal(error: &anyhow::Error) -> Status {
         ErrorReason::Internal,
         format!("internal error; the log has it under {id}"),
     )
-    .meta("call_id", id.to_string())
+    .meta("request_id", id.to_string())
     .status()
 }

@@ -215,7 +215,16 @@ fn texts_have_a_length_and_nothing_around_them() {
         assert_eq!(check_legal_name(good).as_deref(), Ok(good));
     }
     let longer = "é".repeat(201);
-    for bad in ["", " ", " Acme", "Acme ", "Ac\nme", "Ac\u{202e}me", &longer] {
+    for bad in [
+        "",
+        " ",
+        "\u{3164}",
+        " Acme",
+        "Acme ",
+        "Ac\nme",
+        "Ac\u{202e}me",
+        &longer,
+    ] {
         let refused = check_legal_name(bad).unwrap_err();
         assert!(
             refused

@@ -311,6 +311,10 @@ pub(super) const LOG_BREACHES: &[(Check, &str)] = &[
          FROM event",
     ),
     (
+        check::PROGRESS,
+        "INSERT INTO {schema}.intake_progress (source, complete_through) VALUES ('x', '2099-01-01T00:00:00Z')",
+    ),
+    (
         check::IDEMPOTENCY,
         "INSERT INTO {schema}.idempotency (account, method, request_id, fingerprint)
          VALUES ('acme', 'x', gen_random_uuid(), '')",
