@@ -1,4 +1,4 @@
-//! The SQL that counts usage, held to a naive count: seats, the three policies, month bounds over many zones with
+//! Usage as it is stored, read and counted, held to a naive count: seats, the three policies, month bounds over many zones with
 //! daylight saving, leap years, month ends, a change of zone.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]

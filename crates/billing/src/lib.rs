@@ -44,7 +44,7 @@ use crate::grpc::settlement::SettlementApi;
 pub use crate::settings::Settings;
 pub use crate::store::check;
 
-/// The count of usage, for the test that holds its SQL to a naive count.
+/// The count of stored usage, for the test that holds it to a naive count.
 pub mod usage {
     pub use crate::domain::price::{OfferId, UsagePolicy};
     pub use crate::domain::usage::{DayUse, Usage};

@@ -1,5 +1,7 @@
 //! Months and days in a time zone that may change: a new zone governs from the end of the month in which it was set,
-//! so that each month starts exactly where the one before ended.
+//! so that each month starts exactly where the one before ended. And what was used in them.
+
+pub mod usage;
 
 use std::fmt;
 use std::str::FromStr;
@@ -246,7 +248,7 @@ pub fn day_start(date: Date, zone: &TimeZone) -> Timestamp {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -268,11 +270,11 @@ mod tests {
         TimeZone::get(ZONES[at % ZONES.len()]).unwrap()
     }
 
-    fn month() -> impl Strategy<Value = Month> {
+    pub(crate) fn month() -> impl Strategy<Value = Month> {
         (1990_i16..2060, 1_i8..=12).prop_map(|(year, month)| Month { year, month })
     }
 
-    fn zones() -> impl Strategy<Value = Zones> {
+    pub(crate) fn zones() -> impl Strategy<Value = Zones> {
         prop::collection::vec((600_000_000_i64..2_800_000_000, 0_usize..10), 1..5).prop_map(
             |changes| {
                 let changes = changes

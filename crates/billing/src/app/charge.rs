@@ -7,8 +7,7 @@ use octroi_platform::{AccountId, Error, Reads, Refusal};
 
 use crate::domain::account::Account;
 use crate::domain::bill::{Bill, Charged};
-use crate::domain::charge::{Billed, Knowledge, MonthSpan, Sold};
-use crate::domain::price::Price;
+use crate::domain::charge::{Billed, Knowledge, MonthSpan, Prices, Sold};
 use crate::domain::seller::Seller;
 use crate::domain::tax::TaxRate;
 use crate::domain::usage::Usage;
@@ -108,21 +107,24 @@ pub struct Facts {
     /// The months.
     pub asked: Asked,
     usages: Vec<Vec<Usage>>,
-    sold: HashMap<AccountId, Vec<Sold>>,
+    sold: HashMap<AccountId, HashMap<String, Sold>>,
     billed: HashMap<(AccountId, Month), Vec<Billed>>,
-    prices: Vec<Price>,
+    prices: Prices,
     rates: Vec<TaxRate>,
 }
 
 impl Facts {
     /// Reads what months' charges are made of.
     pub async fn read(reads: &Reads, asked: Asked) -> Result<Facts, Error> {
-        let accounts = asked.accounts();
+        // All of them come from one range of accounts, which indexes are walked through: a list of many accounts is
+        // planned by what statistics say of each.
+        let nobody = AccountId::new("");
+        let accounts = asked.range().unwrap_or((&nobody, &nobody));
         let window = asked.window();
         // Polled together they travel together: one round trip.
         let (usages, sold, billed, prices, rates) = tokio::try_join!(
             store::usage::count(reads, &asked),
-            store::charge::sold(reads, accounts, window),
+            store::charge::sold(reads, accounts),
             store::charge::billed(reads, accounts),
             store::charge::prices(reads, accounts, window),
             store::charge::rates(reads, accounts),
@@ -161,9 +163,10 @@ impl Facts {
         settled: &mut Vec<Month>,
     ) -> Result<Bill, Refusal> {
         let account = &due.account;
+        let unknown = HashMap::new();
         let knowledge = Knowledge {
             account,
-            sold: self.sold.get(&account.id).map_or(&[], Vec::as_slice),
+            sold: self.sold.get(&account.id).unwrap_or(&unknown),
             prices: &self.prices,
             rates: &self.rates,
         };

@@ -1,6 +1,6 @@
 //! Charges: what a month's consumption and an order's set-up fees come to, line by line.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -56,28 +56,51 @@ pub struct Billed {
     pub quantity: i32,
 }
 
-/// An offer in a group, as invoices name it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A group as it was sold: what invoices call it, and the offers that entered it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sold {
-    /// Group id.
-    pub group: String,
-    /// Name of the group for people.
-    pub group_name: String,
+    /// Name of the group for people, once it is known.
+    pub name: Option<String>,
+    pub entries: Vec<Entered>,
+}
+
+/// An offer that entered a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entered {
     pub offer: OfferId,
     /// Name of the offer for people.
     pub offer_name: String,
-    /// When the offer entered the group, and the price that its first order quoted.
-    pub entry: Option<(Timestamp, PriceId)>,
+    /// When it entered.
+    pub at: Timestamp,
+    /// The price that its first order quoted.
+    pub price: PriceId,
+}
+
+/// Prices by offer.
+#[derive(Debug, Default)]
+pub struct Prices(HashMap<OfferId, Vec<Price>>);
+
+impl FromIterator<Price> for Prices {
+    fn from_iter<T: IntoIterator<Item = Price>>(all: T) -> Prices {
+        let mut prices: HashMap<OfferId, Vec<Price>> = HashMap::new();
+        for price in all {
+            match prices.get_mut(&price.offer) {
+                Some(of_offer) => of_offer.push(price),
+                None => drop(prices.insert(price.offer.clone(), vec![price])),
+            }
+        }
+        Prices(prices)
+    }
 }
 
 /// What is known of an account when it is charged.
 #[derive(Debug, Clone)]
 pub struct Knowledge<'a> {
     pub account: &'a Account,
-    /// Each offer in a group that it used.
-    pub sold: &'a [Sold],
+    /// Its groups, by id.
+    pub sold: &'a HashMap<String, Sold>,
     /// Prices of the offers that it uses.
-    pub prices: &'a [Price],
+    pub prices: &'a Prices,
     pub rates: &'a [TaxRate],
 }
 
@@ -102,27 +125,26 @@ impl Knowledge<'_> {
         usage: &[Usage],
         billed: &[Billed],
     ) -> Result<MonthLines, Refusal> {
-        let sold = by_key(self.sold, |sold| (&*sold.group, &sold.offer));
         let before = by_key(billed, |earlier| (&*earlier.group, &earlier.offer));
-        let mut prices: HashMap<&OfferId, Vec<&Price>> = HashMap::new();
-        for price in self.prices {
-            prices.entry(&price.offer).or_default().push(price);
-        }
-        let used: HashSet<_> = usage.iter().map(|it| (&*it.group, &it.offer)).collect();
+        let mut left = before.len();
         let mut charged = MonthLines {
             lines: Vec::new(),
-            overcharged: before.keys().any(|key| !used.contains(key)),
+            overcharged: false,
         };
         for usage in usage {
-            let key = (&*usage.group, &usage.offer);
-            let (sold, earlier) = (sold.get(&key).copied(), before.get(&key).copied());
-            let prices = prices.get(&usage.offer).map_or(&[][..], Vec::as_slice);
-            let price = self.price(month.span, prices, sold, usage, earlier)?;
+            let sold = self.sold.get(&usage.group);
+            let entered = sold.and_then(|sold| {
+                let mut entries = sold.entries.iter();
+                entries.find(|entered| entered.offer == usage.offer)
+            });
+            let earlier = before.get(&(&*usage.group, &usage.offer)).copied();
+            left -= usize::from(earlier.is_some());
+            let price = self.price(month.span, entered, usage, earlier)?;
             let used = usage.quantity(price.policy)?;
             let before = earlier.map_or(0, |earlier| earlier.quantity);
             let quantity = used.checked_sub(before).ok_or_else(amount_overflow)?;
             if quantity > 0 {
-                let mut item = self.item(month, sold, usage, price, quantity)?;
+                let mut item = self.item(month, (sold, entered), usage, price, quantity)?;
                 if month.late {
                     item.description.push_str(match self.account.locale {
                         Locale::Fr => " (complément)",
@@ -133,36 +155,33 @@ impl Knowledge<'_> {
             }
             charged.overcharged |= quantity < 0;
         }
+        charged.overcharged |= left > 0;
         Ok(charged)
     }
 
     /// Of an offer's prices the one that a month was charged at before; or, in the month of the offer's entry into the
     /// group, the one that its first order quoted; or the one in force at the month's first instant.
-    fn price<'p>(
+    fn price(
         &self,
         span: Span,
-        prices: &[&'p Price],
-        sold: Option<&Sold>,
+        entered: Option<&Entered>,
         usage: &Usage,
         earlier: Option<&Billed>,
-    ) -> Result<&'p Price, Refusal> {
-        let quoted = sold
-            .and_then(|sold| sold.entry)
-            .filter(|(entered, _)| span.start <= *entered && *entered < span.end)
-            .map(|(_, price)| price);
+    ) -> Result<&Price, Refusal> {
+        let quoted = entered
+            .filter(|entered| span.start <= entered.at && entered.at < span.end)
+            .map(|entered| entered.price);
         let fixed = earlier.map(|billed| billed.price).or(quoted);
+        let prices = self.prices.0.get(&usage.offer);
+        let mut prices = prices.map_or(&[][..], Vec::as_slice).iter();
         let found = match fixed {
-            Some(id) => prices.iter().find(|price| price.id == id),
+            Some(id) => prices.find(|price| price.id == id),
             None => prices
-                .iter()
                 .filter(|price| price.currency == self.account.currency)
                 .filter(|price| price.valid_from <= span.start)
                 .max_by_key(|price| price.valid_from),
         };
-        let currency = self.account.currency.code();
-        found
-            .copied()
-            .ok_or_else(|| price_missing(&usage.offer, currency))
+        found.ok_or_else(|| price_missing(&usage.offer, self.account.currency.code()))
     }
 
     /// The tax of a period in arrears: the rate of its last local day (CGI 269).
@@ -179,14 +198,17 @@ impl Knowledge<'_> {
     fn item(
         &self,
         month: MonthSpan,
-        sold: Option<&Sold>,
+        (sold, entered): (Option<&Sold>, Option<&Entered>),
         usage: &Usage,
         price: &Price,
         quantity: i32,
     ) -> Result<Item, Refusal> {
-        let group_name = sold.map_or(&usage.group, |sold| &sold.group_name);
-        let offer_name =
-            sold.map_or_else(|| usage.offer.to_string(), |sold| sold.offer_name.clone());
+        let group_name = sold.and_then(|sold| sold.name.as_ref());
+        let group_name = group_name.unwrap_or(&usage.group);
+        let offer_name = entered.map_or_else(
+            || usage.offer.to_string(),
+            |entered| entered.offer_name.clone(),
+        );
         let locale = self.account.locale;
         let when = month_name(month.month, locale);
         let counted = counted(price.policy, locale);

@@ -14,6 +14,13 @@ use super::money::Currency;
 #[postgres(transparent)]
 pub struct OfferId(String);
 
+/// It is looked up by its text.
+impl std::borrow::Borrow<str> for OfferId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl Name for OfferId {
     const KIND: &'static str = "offer";
     const COLLECTIONS: &'static [&'static str] = &["offers"];

@@ -2,7 +2,7 @@
 //! counted from them by group and offer, with its evidence day by day.
 
 use jiff::Timestamp;
-use jiff::civil::Date;
+pub use octroi_calendar::usage::DayUse;
 use octroi_platform::name::AccountId;
 use octroi_platform::refusal::Refusal;
 use uuid::Uuid;
@@ -56,19 +56,6 @@ pub struct GroupName {
     pub version: i64,
     /// From when.
     pub at: Timestamp,
-}
-
-/// What one local day saw of an offer in a group. Days without activity have none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DayUse {
-    /// The day.
-    pub date: Date,
-    /// The largest number of seats active at the same time, those carried over included.
-    pub peak: i32,
-    /// How many were active just before the day's end.
-    pub end_of_day: i32,
-    /// How many were active at any time of the day.
-    pub seats: i32,
 }
 
 /// A month's consumption of an offer in a group.

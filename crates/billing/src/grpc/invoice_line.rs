@@ -124,19 +124,17 @@ impl From<&ShownLine> for wire::InvoiceLine {
             line.group_display_name = consumption.group_name.clone();
             line.usage_policy = wire::UsagePolicy::from(consumption.policy).into();
             line.month = consumption.month.to_string();
-            line.days = consumption.days.iter().map(Into::into).collect();
+            line.days = consumption.days.iter().map(day).collect();
         }
         line
     }
 }
 
-impl From<&DayUse> for wire::InvoiceLineDay {
-    fn from(day: &DayUse) -> Self {
-        Self {
-            date: day.date.to_string(),
-            peak: day.peak,
-            end_of_day: day.end_of_day,
-            seats: day.seats,
-        }
+fn day(day: &DayUse) -> wire::InvoiceLineDay {
+    wire::InvoiceLineDay {
+        date: day.date.to_string(),
+        peak: day.peak,
+        end_of_day: day.end_of_day,
+        seats: day.seats,
     }
 }

@@ -2,15 +2,13 @@
 
 use std::collections::HashMap;
 
-use jiff::Timestamp;
 use octroi_calendar::{Month, Span};
 use octroi_platform::{AccountId, Error, Reads, row_get};
 
 use super::price::price_columns;
 use super::tax::tax_rate_columns;
 use super::{price, tax};
-use crate::domain::charge::{Billed, Sold};
-use crate::domain::price::{Price, PriceId};
+use crate::domain::charge::{Billed, Entered, Prices, Sold};
 use crate::domain::tax::TaxRate;
 
 /// A month that a bill run closed for an account.
@@ -50,62 +48,52 @@ pub async fn closed(
         .collect()
 }
 
-/// How invoices name offers in groups, by account: of every offer in a group that these accounts used in a stretch of
-/// time.
+/// The groups of the accounts from `$1` to `$2`: a row for each name, and one for each offer that entered one.
+const SOLD: &str = "-- sold
+    SELECT account, group_id, display_name, NULL AS offer, NULL::timestamptz AS enter_time, NULL::uuid AS price
+    FROM usage_group WHERE account >= $1 AND account <= $2
+    UNION ALL
+    SELECT account, group_id, display_name, offer, enter_time, price
+    FROM group_offer_entry WHERE account >= $1 AND account <= $2";
+
+/// How groups were sold, by account and group, for every account from one to another.
 pub async fn sold(
     reads: &Reads,
-    accounts: &[AccountId],
-    window: Span,
-) -> Result<HashMap<AccountId, Vec<Sold>>, Error> {
-    let rows = reads
-        .query(
-            "-- sold
-             SELECT used.account, used.group_id, used.offer, entry.enter_time, entry.price,
-                 coalesce(usage_group.display_name, used.group_id) AS group_name,
-                 coalesce(entry.display_name, used.offer) AS offer_name
-             FROM (
-                 SELECT DISTINCT account, group_id, offer FROM usage_interval
-                 WHERE account = ANY ($1) AND start_time < $3 AND coalesce(end_time, 'infinity') > $2
-             ) AS used
-             LEFT JOIN usage_group ON usage_group.account = used.account
-                 AND usage_group.group_id = used.group_id
-             LEFT JOIN group_offer_entry AS entry ON entry.account = used.account
-                 AND entry.group_id = used.group_id AND entry.offer = used.offer",
-            &[&accounts, &window.start, &window.end],
-        )
-        .await?;
-    let mut sold: HashMap<AccountId, Vec<Sold>> = HashMap::new();
-    for row in &rows {
-        let entered: Option<Timestamp> = row_get(row, "enter_time")?;
-        let price: Option<PriceId> = row_get(row, "price")?;
-        sold.entry(row_get(row, "account")?)
-            .or_default()
-            .push(Sold {
-                group: row_get(row, "group_id")?,
-                group_name: row_get(row, "group_name")?,
-                offer: row_get(row, "offer")?,
-                offer_name: row_get(row, "offer_name")?,
-                entry: entered.zip(price),
-            });
+    (first, last): (&AccountId, &AccountId),
+) -> Result<HashMap<AccountId, HashMap<String, Sold>>, Error> {
+    let mut sold: HashMap<AccountId, HashMap<String, Sold>> = HashMap::new();
+    for row in &reads.query(SOLD, &[first, last]).await? {
+        let of_account = sold.entry(row_get(row, "account")?).or_default();
+        let group = of_account.entry(row_get(row, "group_id")?).or_default();
+        let name = row_get(row, "display_name")?;
+        match row_get(row, "offer")? {
+            None => group.name = Some(name),
+            Some(offer) => group.entries.push(Entered {
+                offer,
+                offer_name: name,
+                at: row_get(row, "enter_time")?,
+                price: row_get(row, "price")?,
+            }),
+        }
     }
     Ok(sold)
 }
 
-/// What invoices charged so far of the closed months of these accounts that have late usage, by account and month.
+/// What invoices charged so far of the closed months that have late usage, by account and month, for every account from
+/// one to another.
 pub async fn billed(
     reads: &Reads,
-    accounts: &[AccountId],
+    (first, last): (&AccountId, &AccountId),
 ) -> Result<HashMap<(AccountId, Month), Vec<Billed>>, Error> {
     let rows = reads
         .query(
             "-- billed
-             SELECT line.account, line.month, line.group_id, line.offer, (array_agg(line.price))[1] AS price,
-                 sum(line.quantity)::integer AS quantity
-             FROM late_usage AS late
-             JOIN invoice_line AS line ON line.account = late.account AND line.month = late.month
-             WHERE late.account = ANY ($1)
-             GROUP BY line.account, line.month, line.group_id, line.offer",
-            &[&accounts],
+             SELECT late.account, late.month, line.* FROM late_usage AS late, LATERAL (
+                 SELECT group_id, offer, (array_agg(price))[1] AS price, sum(quantity)::integer AS quantity
+                 FROM invoice_line WHERE account = late.account AND month = late.month GROUP BY group_id, offer
+             ) AS line
+             WHERE late.account >= $1 AND late.account <= $2",
+            &[first, last],
         )
         .await?;
     let mut billed: HashMap<(AccountId, Month), Vec<Billed>> = HashMap::new();
@@ -122,38 +110,42 @@ pub async fn billed(
     Ok(billed)
 }
 
-/// Every price of the offers that these accounts used in a stretch of time, those that their orders quoted among them.
+/// Every price of the offers that the accounts from one to another used in a stretch of time, those that their orders
+/// quoted among them.
 pub async fn prices(
     reads: &Reads,
-    accounts: &[AccountId],
+    (first, last): (&AccountId, &AccountId),
     window: Span,
-) -> Result<Vec<Price>, Error> {
+) -> Result<Prices, Error> {
     const SQL: &str = concat!(
         "-- prices_of_used
          SELECT ",
         price_columns!(),
-        " FROM price p WHERE p.offer IN (
-             SELECT usage.offer FROM usage_interval AS usage
-             WHERE usage.account = ANY ($1) AND usage.start_time < $3
-                 AND coalesce(usage.end_time, 'infinity') > $2
-         )"
+        " FROM price p WHERE p.offer = ANY (ARRAY(
+             SELECT DISTINCT offer FROM usage_interval
+             WHERE account >= $1 AND account <= $2
+                 AND coalesce(end_time, 'infinity') > $3 AND start_time < $4
+         ))"
     );
     let rows = reads
-        .query(SQL, &[&accounts, &window.start, &window.end])
+        .query(SQL, &[first, last, &window.start, &window.end])
         .await?;
     rows.iter().map(price::from_row).collect()
 }
 
-/// Every tax rate of these accounts' countries.
-pub async fn rates(reads: &Reads, accounts: &[AccountId]) -> Result<Vec<TaxRate>, Error> {
+/// Every tax rate of the countries of the accounts from one to another.
+pub async fn rates(
+    reads: &Reads,
+    (first, last): (&AccountId, &AccountId),
+) -> Result<Vec<TaxRate>, Error> {
     const SQL: &str = concat!(
         "-- rates_of_accounts
          SELECT country, ",
         tax_rate_columns!("wanted.country"),
-        " FROM (SELECT DISTINCT country FROM account WHERE account = ANY ($1)) AS wanted"
+        " FROM (SELECT DISTINCT country FROM account WHERE account >= $1 AND account <= $2) AS wanted"
     );
     let mut rates = Vec::new();
-    for row in &reads.query(SQL, &[&accounts]).await? {
+    for row in &reads.query(SQL, &[first, last]).await? {
         rates.extend(tax::from_row(row, row_get(row, "country")?)?);
     }
     Ok(rates)

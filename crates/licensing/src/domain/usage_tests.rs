@@ -69,7 +69,7 @@ fn naive(all: &[Interval], month: Month, zones: &Zones, now: Timestamp) -> Vec<O
         for day in zones.days(month) {
             let end = day.end.min(cut);
             if day.start < end && seats(&own, day.start, end) > 0 {
-                days.push(DayUsage {
+                days.push(DayUse {
                     date: day.date,
                     peak: peak(&own, day.start, end),
                     end_of_day: active(&own, at(end.as_microsecond() - 1)),

@@ -1,8 +1,9 @@
 //! The parts of QueryUsage's answer.
 
 use octroi_api::licensing::v1 as wire;
+use octroi_calendar::usage::DayUse;
 
-use crate::domain::usage::{DayUsage, OfferUsage};
+use crate::domain::usage::OfferUsage;
 
 impl From<&OfferUsage> for wire::OfferUsage {
     fn from(usage: &OfferUsage) -> Self {
@@ -11,18 +12,16 @@ impl From<&OfferUsage> for wire::OfferUsage {
             peak: usage.peak,
             distinct: usage.distinct,
             seat_days: usage.seat_days,
-            days: usage.days.iter().map(Into::into).collect(),
+            days: usage.days.iter().map(day).collect(),
         }
     }
 }
 
-impl From<&DayUsage> for wire::DayUsage {
-    fn from(day: &DayUsage) -> Self {
-        Self {
-            date: day.date.to_string(),
-            peak: day.peak,
-            end_of_day: day.end_of_day,
-            seats: day.seats,
-        }
+fn day(day: &DayUse) -> wire::DayUsage {
+    wire::DayUsage {
+        date: day.date.to_string(),
+        peak: day.peak,
+        end_of_day: day.end_of_day,
+        seats: day.seats,
     }
 }

@@ -1,7 +1,7 @@
 //! `octroi verify`: the invariants of the stored data, across the three schemas.
 //!
-//! Each check is one query, whose rows say whether they break the rule. All run in one snapshot, also while Octroi
-//! serves; a check that compares services allows for events that are not delivered yet, and for nothing else.
+//! Each check is one query, whose rows say whether they break the rule; usage is counted again by the function that
+//! counts it everywhere. All run in one snapshot, also while Octroi serves; a check that compares services allows for events that are not delivered yet, and for nothing else.
 
 mod crossing;
 mod log;
@@ -24,7 +24,7 @@ use crate::output::{self, Unread};
 use crate::place::{PlaceArgs, find_admin};
 
 /// How many breaches of one rule are printed.
-const EXAMPLES: i64 = 5;
+const EXAMPLES: usize = 5;
 
 /// A check to run: one of the platform's tables runs once for each schema.
 struct Rule {
@@ -172,6 +172,10 @@ async fn clock_offset(client: &Client) -> anyhow::Result<i64> {
 }
 
 async fn check(snapshot: &Transaction<'_>, rule: &Rule) -> anyhow::Result<Finding> {
+    // SQL counts no usage: it knows no time zone.
+    if rule.name == usage::CHARGED_USAGE.name {
+        return usage::recount(snapshot).await;
+    }
     // Sorted, so that two runs on the same data print the same.
     let sql = format!(
         "WITH checked AS MATERIALIZED ({})

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Status, Timeouts,
 };
+use futures_util::TryStreamExt as _;
 use futures_util::future::join;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::Notify;
@@ -97,6 +98,26 @@ impl Reads {
             tokio::task::yield_now().await;
         }
         Ok(rows?)
+    }
+
+    /// As [`Reads::query`], row by row as they come, for more rows than are held at once.
+    ///
+    /// # Errors
+    /// The database's, or what `take` finds wrong with a row.
+    pub async fn each(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+        mut take: impl FnMut(&Row) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let client = self.client()?;
+        let statement = client.prepare_cached(sql).await?;
+        let rows = client.query_raw(&statement, params.iter().copied());
+        let mut rows = std::pin::pin!(rows.await?);
+        while let Some(row) = rows.try_next().await? {
+            take(&row)?;
+        }
+        Ok(())
     }
 }
 

@@ -59,20 +59,24 @@ fn usage(peaks: &[i32]) -> Usage {
     }
 }
 
-fn sold(at_text: &str, price: u128) -> Sold {
-    Sold {
-        group: "office".into(),
-        group_name: "Office".into(),
+fn sold(at_text: &str, price: u128) -> HashMap<String, Sold> {
+    let entered = Entered {
         offer: OfferId::of(&["a"]).unwrap(),
         offer_name: "Apps".into(),
-        entry: Some((at(at_text), PriceId(Uuid::from_u128(price)))),
-    }
+        at: at(at_text),
+        price: PriceId(Uuid::from_u128(price)),
+    };
+    let sold = Sold {
+        name: Some("Office".into()),
+        entries: vec![entered],
+    };
+    HashMap::from([("office".to_owned(), sold)])
 }
 
 /// Unit price, quantity, base quantity and amount of the lines charged.
 fn charge(
     prices: &[Price],
-    sold: &[Sold],
+    sold: &HashMap<String, Sold>,
     rates: &[TaxRate],
     billed: &[Billed],
 ) -> Result<Vec<(i64, i32, i32, i64)>, Refusal> {
@@ -80,7 +84,7 @@ fn charge(
     let knowledge = Knowledge {
         account: &account,
         sold,
-        prices,
+        prices: &prices.iter().cloned().collect(),
         rates,
     };
     let charged = knowledge.charge(november(), &[usage(&[3, 5, 2])], billed)?;
@@ -104,16 +108,16 @@ fn a_month_uses_the_price_of_its_first_instant() {
     ];
     let rates = [rate(200_000, date(2014, 1, 1))];
     assert_eq!(
-        charge(&prices, &[], &rates, &[]),
+        charge(&prices, &HashMap::new(), &rates, &[]),
         Ok(vec![(1_000, 5, 1, 5_000)])
     );
     // An entry in an earlier month changes nothing; in this month its quoted price holds.
-    let before = [sold("2026-10-31T22:59:59Z", 3)];
+    let before = sold("2026-10-31T22:59:59Z", 3);
     assert_eq!(
         charge(&prices, &before, &rates, &[]),
         Ok(vec![(1_000, 5, 1, 5_000)])
     );
-    let within = [sold("2026-10-31T23:00:00Z", 3)];
+    let within = sold("2026-10-31T23:00:00Z", 3);
     assert_eq!(
         charge(&prices, &within, &rates, &[]),
         Ok(vec![(1_100, 5, 1, 5_500)])
@@ -125,14 +129,14 @@ fn nothing_is_assumed() {
     let late = [price(1, 900, UsagePolicy::Peak, "2026-11-02T00:00:00Z")];
     let rates = [rate(200_000, date(2026, 11, 30))];
     assert_eq!(
-        charge(&late, &[], &rates, &[]),
+        charge(&late, &HashMap::new(), &rates, &[]),
         Err(price_missing(&OfferId::of(&["a"]).unwrap(), "EUR"))
     );
     let prices = [price(1, 900, UsagePolicy::Peak, "2026-01-01T00:00:00Z")];
-    assert!(charge(&prices, &[], &rates, &[]).is_ok());
+    assert!(charge(&prices, &HashMap::new(), &rates, &[]).is_ok());
     let too_late = [rate(200_000, date(2026, 12, 1))];
     assert_eq!(
-        charge(&prices, &[], &too_late, &[]),
+        charge(&prices, &HashMap::new(), &too_late, &[]),
         Err(tax_rate_missing("FR"))
     );
 }
@@ -142,7 +146,7 @@ fn daily_charges_seat_days_of_the_month_s_days() {
     let prices = [price(1, 1_000, UsagePolicy::Daily, "2026-01-01T00:00:00Z")];
     let rates = [rate(200_000, date(2014, 1, 1))];
     assert_eq!(
-        charge(&prices, &[], &rates, &[]),
+        charge(&prices, &HashMap::new(), &rates, &[]),
         Ok(vec![(1_000, 10, 30, 333)])
     );
 }
@@ -171,8 +175,8 @@ proptest! {
         let account = account();
         let knowledge = Knowledge {
             account: &account,
-            sold: &[],
-            prices: &[price(1, monthly, UsagePolicy::Daily, "1980-01-01T00:00:00Z")],
+            sold: &HashMap::new(),
+            prices: &Prices::from_iter([price(1, monthly, UsagePolicy::Daily, "1980-01-01T00:00:00Z")]),
             rates: &[rate(200_000, date(1980, 1, 1))],
         };
         let charged = knowledge.charge(MonthSpan::new(&zones, month, false), &[usage], &[]).unwrap();
@@ -194,15 +198,18 @@ fn late_usage_is_charged_by_its_difference_at_the_price_of_then() {
         quantity,
     };
     assert_eq!(
-        charge(&prices, &[], &rates, &[billed(3)]),
+        charge(&prices, &HashMap::new(), &rates, &[billed(3)]),
         Ok(vec![(900, 2, 1, 1_800)])
     );
-    assert_eq!(charge(&prices, &[], &rates, &[billed(5)]), Ok(vec![]));
+    assert_eq!(
+        charge(&prices, &HashMap::new(), &rates, &[billed(5)]),
+        Ok(vec![])
+    );
     let account = account();
     let knowledge = Knowledge {
         account: &account,
-        sold: &[],
-        prices: &prices,
+        sold: &HashMap::new(),
+        prices: &prices.iter().cloned().collect(),
         rates: &rates,
     };
     let over = knowledge
@@ -225,7 +232,7 @@ fn the_next_month_s_entry_is_not_this_month_s() {
         ("2026-11-30T22:59:59.999999Z", 1_100),
         ("2026-11-30T23:00:00Z", 900),
     ] {
-        let charged = charge(&prices, &[sold(entered, 2)], &rates, &[]).unwrap();
+        let charged = charge(&prices, &sold(entered, 2), &rates, &[]).unwrap();
         assert_eq!(charged[0].0, unit_price, "{entered}");
     }
 }
@@ -243,8 +250,8 @@ fn a_month_is_overcharged_by_any_line_that_is() {
     let account = account();
     let knowledge = Knowledge {
         account: &account,
-        sold: &[],
-        prices: &[price(1, 900, UsagePolicy::Peak, "2026-01-01T00:00:00Z")],
+        sold: &HashMap::new(),
+        prices: &Prices::from_iter([price(1, 900, UsagePolicy::Peak, "2026-01-01T00:00:00Z")]),
         rates: &[rate(200_000, date(2014, 1, 1))],
     };
     for (office, factory, over) in [
@@ -307,8 +314,8 @@ fn a_line_says_what_was_counted() {
         };
         let knowledge = Knowledge {
             account: &account,
-            sold: &[sold("2026-01-01T00:00:00Z", 1)],
-            prices: &[price(1, 900, policy, "2026-01-01T00:00:00Z")],
+            sold: &sold("2026-01-01T00:00:00Z", 1),
+            prices: &Prices::from_iter([price(1, 900, policy, "2026-01-01T00:00:00Z")]),
             rates: &[rate(200_000, date(2014, 1, 1))],
         };
         let month = MonthSpan { late, ..november() };

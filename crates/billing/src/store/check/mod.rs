@@ -4,7 +4,6 @@ mod bill_run;
 mod invoice;
 mod ledger;
 mod settlement;
-mod usage;
 
 use octroi_platform::check::Check;
 
@@ -14,7 +13,6 @@ pub use self::invoice::{
 };
 pub use self::ledger::{LEDGER_INVOICES, LEDGER_PAYMENTS, LEDGER_RECEIVABLE};
 pub use self::settlement::{CHARGES, PAYMENTS, SETTLEMENTS};
-pub use self::usage::CHARGED_USAGE;
 
 /// Every rule, in the order of the report.
 pub const CHECKS: &[Check] = &[
@@ -33,5 +31,4 @@ pub const CHECKS: &[Check] = &[
     LEDGER_INVOICES,
     LEDGER_PAYMENTS,
     LEDGER_RECEIVABLE,
-    CHARGED_USAGE,
 ];

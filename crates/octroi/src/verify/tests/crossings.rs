@@ -77,41 +77,41 @@ pub(super) const CROSSINGS: &[(Check, &str)] = &[
         "DELETE FROM billing.usage_group",
     ),
     (
-        billing::CHARGED_USAGE,
+        usage::CHARGED_USAGE,
         "DELETE FROM billing.invoice_line WHERE month IS NOT NULL AND line = 1",
     ),
     (
-        billing::CHARGED_USAGE,
+        usage::CHARGED_USAGE,
         "UPDATE billing.invoice_line SET quantity = quantity + 1 WHERE month IS NOT NULL",
     ),
     (
-        billing::CHARGED_USAGE,
+        usage::CHARGED_USAGE,
         "UPDATE billing.usage_interval SET start_time = start_time + interval '10 days' WHERE seat = 1",
     ),
     (
-        billing::CHARGED_USAGE,
+        usage::CHARGED_USAGE,
         "DELETE FROM billing.usage_interval",
     ),
     (
-        billing::CHARGED_USAGE,
+        usage::CHARGED_USAGE,
         "INSERT INTO billing.usage_interval (account, group_id, seat, opened_by, offer, start_time, end_time)
          SELECT account, group_id, 10, gen_random_uuid(), offer, last.last, last.last + interval '1 microsecond'
          FROM billing.usage_interval, (SELECT max(start_time) AS last FROM billing.usage_interval) AS last
          WHERE seat = 1",
     ),
     (
-        billing::CHARGED_USAGE,
+        usage::CHARGED_USAGE,
         "UPDATE billing.invoice_line SET usage_policy = 'DISTINCT', quantity = 1 WHERE month IS NOT NULL",
     ),
     (
-        billing::CHARGED_USAGE,
+        usage::CHARGED_USAGE,
         "UPDATE billing.invoice_line l SET usage_policy = 'DAILY', quantity = 1 + (
              SELECT sum(seats) FROM billing.invoice_line_day d
              WHERE d.account = l.account AND d.invoice = l.invoice AND d.line = l.line)
          WHERE month IS NOT NULL",
     ),
     (
-        billing::CHARGED_USAGE,
+        usage::CHARGED_USAGE,
         "INSERT INTO billing.usage_interval (account, group_id, seat, opened_by, offer, start_time)
          SELECT account, group_id, 10, gen_random_uuid(), offer, '2026-01-01'
          FROM billing.usage_interval WHERE seat = 1",
@@ -256,9 +256,9 @@ pub(super) const SOUND: &[(Check, &str)] = &[
          SELECT account, group_id, seat, gen_random_uuid(), offer, start_time, start_time
          FROM billing.usage_interval WHERE seat = 1",
     ),
-    // What the evidence counted day by day is what the recount comes to without any day's bounds.
+    // What the evidence counted day by day is what the recount comes to.
     (
-        billing::CHARGED_USAGE,
+        usage::CHARGED_USAGE,
         "UPDATE billing.invoice_line l SET usage_policy = 'DAILY', quantity = (
              SELECT sum(seats) FROM billing.invoice_line_day d
              WHERE d.account = l.account AND d.invoice = l.invoice AND d.line = l.line)
@@ -266,7 +266,7 @@ pub(super) const SOUND: &[(Check, &str)] = &[
     ),
     // A seat whose day was cut in two counts once in it.
     (
-        billing::CHARGED_USAGE,
+        usage::CHARGED_USAGE,
         "WITH daily AS (
              UPDATE billing.invoice_line l SET usage_policy = 'DAILY', quantity = (
                  SELECT sum(seats) FROM billing.invoice_line_day d
@@ -290,7 +290,7 @@ pub(super) const SOUND: &[(Check, &str)] = &[
     ),
     // A month with late usage waits for the next invoice.
     (
-        billing::CHARGED_USAGE,
+        usage::CHARGED_USAGE,
         "WITH late AS (
              INSERT INTO billing.late_usage (account, month) SELECT account, '2026-11' FROM billing.billed_month
          )
@@ -308,7 +308,7 @@ pub(super) const SOUND: &[(Check, &str)] = &[
     ),
     // Seats that were active since long before are active the whole month, and as many at most.
     (
-        billing::CHARGED_USAGE,
+        usage::CHARGED_USAGE,
         "UPDATE billing.usage_interval SET start_time = start_time - interval '1 year'",
     ),
 ];
