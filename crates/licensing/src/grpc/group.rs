@@ -74,7 +74,8 @@ impl LicenseGroupService for GroupApi {
         let (call, (id, etag, asked, at_period_end)) = command(request, |it, fields| {
             let id = fields.name::<GroupId>("name", &it.name);
             let (etag, at_period_end) = (it.etag.clone(), it.at_period_end);
-            Some((id?, etag, termination_request(it, fields), at_period_end))
+            let asked = termination_request(it, fields);
+            Some((id?, etag, asked, at_period_end))
         })?;
         let groups = &self.groups;
         answer(
