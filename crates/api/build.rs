@@ -155,9 +155,15 @@ fn requests(pool: &DescriptorPool) -> Result<String, std::fmt::Error> {
             )?;
         }
         if input.get_field_by_name("page_token").is_some() {
+            let rows = match input.get_field_by_name("view") {
+                Some(_) => "&Self { view: 0, ..self.clone() }",
+                None => "self",
+            };
             writeln!(
                 source,
-                "impl Listing for {path} {{ fn take_paging(&mut self) -> Paging {{ Paging {{
+                "impl Listing for {path} {{
+                    fn chooses(&self) -> Vec<u8> {{ prost::Message::encode_to_vec({rows}) }}
+                    fn take_paging(&mut self) -> Paging {{ Paging {{
                     size: take(&mut self.page_size), token: take(&mut self.page_token),
                     filter: self.filter.clone(), order_by: self.order_by.clone() }} }} }}"
             )?;

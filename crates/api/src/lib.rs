@@ -85,6 +85,9 @@ pub trait Mutation: Request {
 pub trait Listing: Request {
     /// Takes out the page that is asked for; the rest identifies the list.
     fn take_paging(&mut self) -> Paging;
+
+    /// What chooses its rows, which the page does not, nor the view: how much is shown of each.
+    fn chooses(&self) -> Vec<u8>;
 }
 
 /// The page of a list that is asked for, and the list's filter and order.

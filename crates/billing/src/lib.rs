@@ -148,7 +148,7 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
     });
     let measured = db.clone();
     let outcomes =
-        "Accounts that bill runs went through, by what came of them; dry runs do not count";
+        "Accounts that the last bill run went through, by what came of them; dry runs do not count";
     shell.gauges("outcome", &[("bill_run_accounts", outcomes)], move || {
         let db = measured.clone();
         Box::pin(async move { store::bill_run::outcomes(&db).await })

@@ -1,22 +1,18 @@
 //! What billing refuses, and how each refusal reads on the wire: one function each.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use octroi_api::billing::v1::ErrorReason as R;
 use octroi_platform::{AccountId, Refusal};
-use tonic::Code;
 
 use crate::domain::order::OrderId;
 use crate::domain::price::OfferId;
 
-fn failed_precondition(reason: R, message: impl Into<String>) -> Refusal {
-    Refusal::new(Code::FailedPrecondition, reason.as_str_name(), message)
-}
-
 /// A refusal because of what a subject is or lacks.
-fn because_of(reason: R, kind: &str, subject: &str, message: String) -> Refusal {
-    failed_precondition(reason, message.clone()).precondition(kind, subject, &message)
+fn because_of(reason: R, subject: &impl Display, message: impl Into<String>) -> Refusal {
+    Refusal::because_of(reason.as_str_name(), subject, message)
 }
 
 /// How long until what was too early may be tried again.
@@ -26,7 +22,7 @@ const A_MINUTE: Duration = Duration::from_secs(60);
 pub(crate) fn price_missing(offer: &OfferId, currency: &str) -> Refusal {
     let offer = offer.to_string();
     let message = format!("no price in {currency} is in force for {offer}");
-    because_of(R::PriceMissing, "PRICE", &offer, message)
+    because_of(R::PriceMissing, &offer, message)
         .meta("offer", &offer)
         .meta("currency", currency)
 }
@@ -34,18 +30,13 @@ pub(crate) fn price_missing(offer: &OfferId, currency: &str) -> Refusal {
 /// No tax rate is in force for a country.
 pub(crate) fn tax_rate_missing(country: &str) -> Refusal {
     let message = format!("no tax rate is in force for {country}");
-    because_of(R::TaxRateMissing, "TAX_RATE", country, message).meta("country", country)
+    because_of(R::TaxRateMissing, &country, message).meta("country", country)
 }
 
 /// PREPAID was asked for.
 pub(crate) fn billing_mode_unavailable() -> Refusal {
-    let message = "prepaid billing is not available yet".to_owned();
-    because_of(
-        R::BillingModeUnavailable,
-        "BILLING_MODE",
-        "PREPAID",
-        message,
-    )
+    let message = "PREPAID billing is not available yet";
+    because_of(R::BillingModeUnavailable, &"PREPAID", message)
 }
 
 /// Currency or seller was to change after the first order.
@@ -64,7 +55,7 @@ pub(crate) fn account_held(account: &AccountId, fields: &str) -> Refusal {
 
 fn fixed(account: &AccountId, fields: &str, message: String) -> Refusal {
     let account = account.to_string();
-    because_of(R::AccountFixed, "ACCOUNT", &account, message)
+    because_of(R::AccountFixed, &account, message)
         .meta("account", &account)
         .meta("fields", fields)
 }
@@ -72,25 +63,23 @@ fn fixed(account: &AccountId, fields: &str, message: String) -> Refusal {
 /// Licensing's events are not complete through a bill run's cut-off.
 pub(crate) fn usage_behind(cut_off: Timestamp, complete_through: Option<Timestamp>) -> Refusal {
     let complete_through = complete_through.map(|at| at.to_string());
-    failed_precondition(
-        R::UsageBehind,
-        format!("usage is not complete through {cut_off} yet"),
-    )
-    .meta("cut_off", cut_off.to_string())
-    .meta("complete_through", complete_through.unwrap_or_default())
-    .retry_after(A_MINUTE)
+    let message = format!("usage is not complete through {cut_off} yet");
+    because_of(R::UsageBehind, &"licensing", message)
+        .meta("cut_off", cut_off.to_string())
+        .meta("complete_through", complete_through.unwrap_or_default())
+        .retry_after(A_MINUTE)
 }
 
 /// The month has not ended anywhere.
 pub(crate) fn month_not_ended(month: &str) -> Refusal {
     let message = format!("{month} has not ended anywhere yet");
-    because_of(R::MonthNotEnded, "MONTH", month, message).meta("month", month)
+    because_of(R::MonthNotEnded, &month, message).meta("month", month)
 }
 
 /// The seller lacks legal details, so it cannot invoice.
 pub(crate) fn seller_incomplete(seller: &str, missing: &str) -> Refusal {
     let message = format!("{seller} lacks legal details: {missing}");
-    because_of(R::SellerIncomplete, "SELLER", seller, message)
+    because_of(R::SellerIncomplete, &seller, message)
         .meta("missing", missing)
         .meta("seller", seller)
 }
@@ -100,15 +89,13 @@ pub(crate) fn order_settled(order: &OrderId, attempt: i32) -> Refusal {
     let order = order.to_string();
     let message =
         format!("attempt {attempt} of {order} was settled already, or is still undecided");
-    because_of(R::OrderSettled, "ORDER", &order, message)
+    because_of(R::OrderSettled, &order, message)
         .meta("attempt", attempt.to_string())
         .meta("order", &order)
 }
 
 /// An amount is beyond what can be computed exactly.
 pub(crate) fn amount_overflow() -> Refusal {
-    failed_precondition(
-        R::AmountOverflow,
-        "amounts are beyond what can be computed exactly",
-    )
+    let message = "amounts are beyond what can be computed exactly";
+    because_of(R::AmountOverflow, &"amount", message)
 }

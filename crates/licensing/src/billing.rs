@@ -178,16 +178,23 @@ fn reason(status: &Status) -> String {
         .unwrap_or_default()
 }
 
+/// What billing refused because of.
+fn subject(status: &Status) -> Option<String> {
+    let failure = status.get_details_precondition_failure()?;
+    Some(failure.violations.into_iter().next()?.subject)
+}
+
 fn quote_refused(call: &Call, account: &AccountId, status: &Status) -> Error {
     let message = status.message();
     let reason = reason(status);
+    let subject = subject(status).unwrap_or_else(|| account.to_string());
     let is = |known: R| reason == plain(known.as_str_name());
     match status.code() {
         Code::NotFound => call.not_found(account),
-        _ if is(R::PriceMissing) => refusal::price_missing(message).into(),
-        _ if is(R::TaxRateMissing) => refusal::tax_rate_missing(message).into(),
+        _ if is(R::PriceMissing) => refusal::price_missing(&subject, message).into(),
+        _ if is(R::TaxRateMissing) => refusal::tax_rate_missing(&subject, message).into(),
         _ if is(R::BillingModeUnavailable) => refusal::billing_mode_unavailable().into(),
-        Code::FailedPrecondition => refusal::quote_refused(&reason, message).into(),
+        Code::FailedPrecondition => refusal::quote_refused(&subject, &reason, message).into(),
         Code::InvalidArgument => {
             let mut violations = Violations::default();
             violations.add("order", message);

@@ -20,9 +20,7 @@ fn new(code: Code, reason: R, message: impl Into<String>) -> Refusal {
 
 /// What a resource's state does not allow.
 fn precondition(reason: R, resource: &impl Display, message: impl Into<String>) -> Refusal {
-    let refusal = new(Code::FailedPrecondition, reason, message);
-    let kind = refusal.reason();
-    refusal.precondition(kind, &resource.to_string(), "")
+    Refusal::because_of(reason.as_str_name(), resource, message)
 }
 
 /// The group would hold more licences of the offer than the offer allows.
@@ -47,7 +45,7 @@ pub(crate) fn offer_archived(offer: &OfferId) -> Refusal {
 
 pub(crate) fn billing_mode_unavailable() -> Refusal {
     let message = "PREPAID billing is not available yet";
-    new(Code::FailedPrecondition, R::BillingModeUnavailable, message)
+    precondition(R::BillingModeUnavailable, &"PREPAID", message)
 }
 
 pub(crate) fn order_expired(order: &OrderId) -> Refusal {
@@ -93,20 +91,20 @@ fn payment_method_missing(order: &OrderId) -> Refusal {
     precondition(R::PaymentMethodMissing, order, message)
 }
 
-/// Billing has no price in force; `message` is billing's.
-pub(crate) fn price_missing(message: &str) -> Refusal {
-    new(Code::FailedPrecondition, R::PriceMissing, message)
+/// Billing has no price in force; `subject` and `message` are billing's.
+pub(crate) fn price_missing(subject: &str, message: &str) -> Refusal {
+    precondition(R::PriceMissing, &subject, message)
 }
 
-/// Billing has no tax rate in force; `message` is billing's.
-pub(crate) fn tax_rate_missing(message: &str) -> Refusal {
-    new(Code::FailedPrecondition, R::TaxRateMissing, message)
+/// Billing has no tax rate in force; `subject` and `message` are billing's.
+pub(crate) fn tax_rate_missing(subject: &str, message: &str) -> Refusal {
+    precondition(R::TaxRateMissing, &subject, message)
 }
 
 /// Billing refused to quote, for a reason of its own such as "AMOUNT_OVERFLOW".
-pub(crate) fn quote_refused(reason: &str, message: &str) -> Refusal {
+pub(crate) fn quote_refused(subject: &str, reason: &str, message: &str) -> Refusal {
     let message = format!("billing refused: {message}");
-    new(Code::FailedPrecondition, R::QuoteRefused, message).meta("billing_reason", reason)
+    precondition(R::QuoteRefused, &subject, message).meta("billing_reason", reason)
 }
 
 pub(crate) fn group_terminated(group: &GroupId) -> Refusal {
@@ -158,6 +156,12 @@ pub(crate) fn sign_in_failed() -> Refusal {
     new(Code::Unauthenticated, R::SignInFailed, message)
 }
 
+/// A user's own password, as a session gave it, is another.
+pub(crate) fn wrong_password() -> Refusal {
+    let message = "the current password is wrong";
+    new(Code::Unauthenticated, R::SignInFailed, message)
+}
+
 pub(crate) fn sign_in_throttled(retry_after: Duration) -> Refusal {
     let message = "too many sign-ins failed; try again later";
     new(Code::ResourceExhausted, R::SignInThrottled, message).retry_after(retry_after)
@@ -169,9 +173,9 @@ pub(crate) fn session_invalid() -> Refusal {
 }
 
 /// The session opens ChangeOwnPassword alone.
-pub(crate) fn password_change_required() -> Refusal {
+pub(crate) fn password_change_required(license: &LicenseId) -> Refusal {
     let message = "change the password first";
-    new(Code::FailedPrecondition, R::PasswordChangeRequired, message)
+    precondition(R::PasswordChangeRequired, license, message)
 }
 
 /// The licence is installed on as many devices of this kind as it may be.

@@ -20,7 +20,7 @@ use crate::interrupt::{unless_interrupted, until_interrupted};
 use crate::keys::{Keys, Tokens};
 use crate::output;
 use crate::place::{Place, PlaceArgs};
-use crate::system::{AdminListeners, Listeners, POOL, Plan, ServiceName, System};
+use crate::system::{AdminListeners, LAST_ADMIN_PORT, Listeners, POOL, Plan, ServiceName, System};
 
 /// The portal and the sender of e-mails, where none are configured.
 const PORTAL_URL: &str = "https://portal.octroi.example/";
@@ -49,12 +49,13 @@ pub struct ServeArgs {
     #[arg(long, env = "OCTROI_NOTIFICATION_PORT", value_name = "PORT", default_value_t = ServiceName::Notification.port())]
     notification_port: u16,
     /// First of three ports of this machine on which licensing, billing and notification serve their metrics and health
-    /// in plain HTTP; 0 for none.
+    /// in plain HTTP, at most 65533; 0 for none.
     #[arg(
         long,
         env = "OCTROI_ADMIN_PORT",
         value_name = "PORT",
-        default_value_t = 9050
+        default_value_t = 9050,
+        value_parser = clap::value_parser!(u16).range(..=i64::from(LAST_ADMIN_PORT))
     )]
     admin_port: u16,
     /// Runs on a clock that ClockService moves; invoices are then specimens. A database is born with a test clock or
@@ -87,8 +88,7 @@ impl ServeArgs {
 /// # Errors
 /// Why it could not start, or what ended by itself.
 pub async fn serve(args: ServeArgs) -> Result<ExitCode, Failure> {
-    // Otherwise migrations log everything twice, at each start.
-    process::log_from("info,refinery_core=warn");
+    process::log();
     let shutdown = until_interrupted();
     // A taken port is reported at once, before the database starts.
     let listeners = Listeners::bind(args.listen_host, |service| args.port(service))?;
@@ -190,4 +190,26 @@ pub fn complete_mail(mut mail: MailSettings, data_dir: &Path) -> MailSettings {
         mail.mail_from = MAIL_FROM.parse().ok();
     }
     mail
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches as _;
+
+    use super::*;
+
+    /// Each service has an admin port, or none has.
+    #[test]
+    fn three_admin_ports_are_there() {
+        let parse = |port: &str| {
+            let command = ServeArgs::augment_args(clap::Command::new("serve"));
+            let given = command.try_get_matches_from(["serve", "--admin-port", port])?;
+            ServeArgs::from_arg_matches(&given)
+        };
+        assert_eq!(parse("65533").unwrap().admin_port, 65_533);
+        for beyond in ["65534", "65535"] {
+            let refused = parse(beyond).unwrap_err();
+            assert!(refused.to_string().contains("--admin-port"), "{refused}");
+        }
+    }
 }

@@ -29,7 +29,7 @@ use crate::bootstrap::Databases;
 use crate::keys::{ISSUER, Keys};
 
 use self::listen::bind;
-pub use self::listen::{AdminListeners, Listeners, ServiceName};
+pub use self::listen::{AdminListeners, LAST_ADMIN_PORT, Listeners, ServiceName};
 
 /// Connections to the database that each service holds at most, unless the plan says otherwise.
 pub const POOL: usize = 8;

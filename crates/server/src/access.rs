@@ -8,7 +8,6 @@ use octroi_api::Method;
 use octroi_platform::call::About;
 use tonic::{Code, Status};
 use tracing::Span;
-use tracing::field::Empty;
 use uuid::Uuid;
 
 use crate::admin::Admin;
@@ -26,14 +25,14 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    pub(crate) fn begin(admin: &Arc<Admin>, id: Uuid, path: &str) -> Self {
+    pub(crate) fn begin(admin: &Arc<Admin>, id: Uuid, path: &str, traceparent: &str) -> Self {
         let declared = Method::find(path);
         let method = declared.map_or("unknown", |method| method.path.trim_start_matches('/'));
         admin.metrics.began(method);
         Self {
             about: Arc::default(),
             code: Code::Cancelled,
-            span: tracing::info_span!("call", %id, method, traceparent = Empty),
+            span: tracing::info_span!("call", service = admin.service, %id, method, traceparent),
             admin: Arc::clone(admin),
             method,
             // Deliveries of events are too many to log at info.

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{Request, Response, StatusCode};
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -17,6 +17,7 @@ use prometheus_client::encoding::prometheus_text;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use crate::connection::accept;
 use crate::metrics::Metrics;
@@ -29,6 +30,7 @@ const HEADERS: Duration = Duration::from_secs(1);
 const SCRAPES: usize = 16;
 
 pub(crate) struct Admin {
+    pub(crate) service: &'static str,
     pub(crate) metrics: Metrics,
     /// Whether calls may be sent here: not before the service has started, nor once it is draining.
     pub(crate) ready: AtomicBool,
@@ -38,6 +40,7 @@ pub(crate) struct Admin {
 impl Admin {
     pub(crate) fn new(service: &'static str) -> Self {
         Self {
+            service,
             metrics: Metrics::new(service),
             ready: AtomicBool::new(false),
             scrapes: Semaphore::new(SCRAPES),
@@ -50,7 +53,7 @@ impl Admin {
         loop {
             let (socket, _, place) = accept(&listener, &room).await;
             let admin = Arc::clone(&self);
-            tokio::spawn(async move {
+            let serving = async move {
                 let _place = place;
                 let answers = service_fn(|request| admin.answer(request));
                 let mut http = http1::Builder::new();
@@ -58,7 +61,8 @@ impl Admin {
                 let serving = http.keep_alive(false);
                 let serving = serving.serve_connection(TokioIo::new(socket), answers);
                 let _ = timeout(PATIENCE, serving).await;
-            });
+            };
+            tokio::spawn(serving.in_current_span());
         }
     }
 
@@ -68,7 +72,11 @@ impl Admin {
     }
 
     async fn answer<B>(&self, request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         let (status, text) = match request.uri().path() {
+            "/metrics" | "/healthz" | "/readyz" if !reads => {
+                (StatusCode::METHOD_NOT_ALLOWED, String::new())
+            }
             "/metrics" => match self.scrape().await {
                 Ok(text) => (StatusCode::OK, text),
                 Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
@@ -82,6 +90,10 @@ impl Admin {
         *answer.status_mut() = status;
         let text = http::HeaderValue::from_static(prometheus_text::CONTENT_TYPE);
         answer.headers_mut().insert(CONTENT_TYPE, text);
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            let reads = http::HeaderValue::from_static("GET, HEAD");
+            answer.headers_mut().insert(ALLOW, reads);
+        }
         Ok(answer)
     }
 }

@@ -174,17 +174,9 @@ impl Gate {
             .get::<Link>()
             .map(|link| link.remote.to_string())
             .unwrap_or_default();
-        let traceparent = request
-            .headers()
-            .get("traceparent")
-            .and_then(|value| value.to_str().ok())
-            .filter(|value| is_traceparent(value))
-            .unwrap_or_default()
-            .to_owned();
         let begun = (id, self.clock.now());
         let mut call = Call::admitted(begun, caller, method, about, &self.fingerprint_key);
         call.remote = remote;
-        call.traceparent = traceparent;
         call.follows_accounts = self.service != ACCOUNTS;
         Ok((call, method))
     }
@@ -359,18 +351,18 @@ where
             });
         }
         let id = Uuid::now_v7();
-        let mut access = Access::begin(&self.gate.admin, id, request.uri().path());
+        let trace = traceparent(request.headers(), id);
+        let path = request.uri().path();
+        let mut access = Access::begin(&self.gate.admin, id, path, &trace);
         let admitted = CALL_ID.sync_scope(id, || self.gate.admit(id, &request, &access.about));
-        let (call, method) = match admitted {
+        let (mut call, method) = match admitted {
             Ok(admitted) => admitted,
             Err(status) => {
                 access.code = status.code();
                 return Box::pin(async move { Ok(status.into_http()) });
             }
         };
-        if !call.traceparent.is_empty() {
-            access.span.record("traceparent", &call.traceparent);
-        }
+        call.traceparent = trace;
         let until = Instant::now() + deadline(&call, request.headers_mut());
         let gate = Arc::clone(&self.gate);
         Box::pin(async move {
@@ -405,6 +397,21 @@ fn deadline(call: &Call, headers: &mut http::HeaderMap) -> Duration {
         .remove("grpc-timeout")
         .and_then(|value| parse_timeout(value.to_str().ok()?))
         .map_or(default, |given| given.min(default))
+}
+
+/// The caller's trace context; of who sends none that of a trace which begins here, with the call's own id.
+fn traceparent(headers: &http::HeaderMap, id: Uuid) -> String {
+    let given = headers
+        .get("traceparent")
+        .and_then(|value| value.to_str().ok())
+        .filter(|value| is_traceparent(value));
+    match given {
+        Some(given) => given.to_owned(),
+        None => {
+            let trace = id.simple().to_string();
+            format!("00-{trace}-{}-01", &trace[16..])
+        }
+    }
 }
 
 /// Whether a header is a trace context of W3C's: version, trace, parent and flags in hexadecimal digits.

@@ -26,13 +26,15 @@ const BUCKETS: [f64; 11] = [
 const READ: Duration = Duration::from_secs(2);
 
 type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
-type Gauges = Family<Labels<1>, Gauge>;
+type Gauges = Family<Vec<(&'static str, Cow<'static, str>)>, Gauge>;
 
 /// The values of gauges that are read at a scrape.
 pub type Reading = BoxFuture<'static, Result<Vec<Shown>, Error>>;
 
 struct Source {
     label: &'static str,
+    /// Names of the gauges.
+    names: String,
     gauges: Vec<Gauges>,
     read: Box<dyn Fn() -> Reading + Send + Sync>,
 }
@@ -75,13 +77,14 @@ impl Metrics {
         own(&self.registry).register(name, help, metric);
     }
 
-    /// Registers gauges, by name and description, that are read at every scrape.
+    /// Registers gauges, by name and description, that are read at every scrape. An empty label is none.
     pub(crate) fn at_scrape(
         &self,
         label: &'static str,
         gauges: &[(&str, &str)],
         read: impl Fn() -> Reading + Send + Sync + 'static,
     ) {
+        let names: Vec<_> = gauges.iter().map(|(name, _)| *name).collect();
         let gauges = gauges.iter().map(|(name, help)| {
             let family = Gauges::default();
             self.register(name, help, family.clone());
@@ -90,6 +93,7 @@ impl Metrics {
         let (gauges, read) = (gauges.collect(), Box::new(read));
         own(&self.sources).push(Source {
             label,
+            names: names.join(", "),
             gauges,
             read,
         });
@@ -99,24 +103,23 @@ impl Metrics {
     pub(crate) fn watch_pool(&self, db: &Db) {
         let help = "How long a database connection was waited for";
         self.register("db_wait_seconds", help, db.waits().clone());
-        let help = "The pool's connections, by whether they are used, those who wait for one, and the most there may be";
-        let db = db.clone();
-        self.at_scrape("state", &[("db_connections", help)], move || {
-            let pool = db.pool();
+        let open = "The pool's connections, by whether they are used";
+        let most = "The most connections there may be";
+        let waiting = "Those who wait for a connection";
+        let pool = db.clone();
+        self.at_scrape("state", &[("db_connections", open)], move || {
+            let pool = pool.pool();
             let busy = pool.size.saturating_sub(pool.available);
-            let shown = [
-                ("busy", busy),
-                ("idle", pool.available),
-                ("waiting", pool.waiting),
-                ("max", pool.max_size),
-            ];
-            let shown = shown.map(|(state, count)| {
-                (
-                    state.to_owned(),
-                    vec![i64::try_from(count).unwrap_or(i64::MAX)],
-                )
-            });
+            let shown = [("busy", busy), ("idle", pool.available)];
+            let shown = shown.map(|(state, count)| (state.to_owned(), vec![gauged(count)]));
             Box::pin(async move { Ok(shown.to_vec()) })
+        });
+        let gauges = [("db_connections_max", most), ("db_waiting", waiting)];
+        let pool = db.clone();
+        self.at_scrape("", &gauges, move || {
+            let pool = pool.pool();
+            let shown = vec![gauged(pool.max_size), gauged(pool.waiting)];
+            Box::pin(async move { Ok(vec![(String::new(), shown)]) })
         });
     }
 
@@ -146,13 +149,16 @@ impl Metrics {
         for (source, rows) in own(&self.sources).iter().zip(reads) {
             source.gauges.iter().for_each(Family::clear);
             let Ok(Ok(rows)) = rows else {
-                tracing::warn!(source.label, ?rows, "a scrape lacks what it reads");
+                let lacks = &source.names;
+                tracing::warn!(lacks, ?rows, "a scrape lacks what it reads");
                 continue;
             };
             for (value, shown) in rows {
                 for (gauge, shown) in source.gauges.iter().zip(shown) {
                     let label = (source.label, value.clone().into());
-                    gauge.get_or_create(&[label]).set(shown);
+                    let labels = Some(label).filter(|(label, _)| !label.is_empty());
+                    let labels = labels.into_iter().collect();
+                    gauge.get_or_create(&labels).set(shown);
                 }
             }
         }
@@ -160,6 +166,10 @@ impl Metrics {
         encode(&mut text, &own(&self.registry))?;
         Ok(text)
     }
+}
+
+fn gauged(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn seconds() -> Histogram {

@@ -119,9 +119,12 @@ pub fn log() {
 pub fn log_from(level: &str) {
     let mut filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    // Below this the driver prints every parameter, secrets among them.
-    if let Ok(driver) = "tokio_postgres=info".parse() {
-        filter = filter.add_directive(driver);
+    // Below this the driver prints every parameter, secrets among them; and what refinery does is told by who has it done,
+    // at each start once and without the paths of where it was built.
+    for quiet in ["tokio_postgres=info", "refinery_core=warn"] {
+        if let Ok(quiet) = quiet.parse() {
+            filter = filter.add_directive(quiet);
+        }
     }
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -224,7 +224,7 @@ mod tests {
     }
 
     fn access(call: &Call) -> Access {
-        Access::begin(&admin(), call.id, METHODS[0].path)
+        Access::begin(&admin(), call.id, METHODS[0].path, "")
     }
 
     type Given = Result<Frame<Bytes>, Status>;
@@ -456,7 +456,7 @@ mod tests {
         let status = status(served.await).await;
         let info = status.get_details_error_info().unwrap();
         assert_eq!((status.code(), &*info.reason), (Code::Internal, "INTERNAL"));
-        let id = info.metadata["request_id"].parse::<Uuid>().unwrap();
+        let id = info.metadata["call_id"].parse::<Uuid>().unwrap();
         assert_eq!(id, call_id);
         commands.close();
         commands.wait().await;

@@ -30,6 +30,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::Layer as _;
+use tracing::{Instrument as _, Span};
 
 use crate::admin::Admin;
 use crate::backlog;
@@ -185,9 +186,9 @@ impl Shell {
         let db = Db::new(config, service.name, settings.pool_size, clock.clone())
             .map_err(StartError::Internal)?;
         admin.metrics.watch_pool(&db);
-        let tracker = TaskTracker::new();
+        let (span, tracker) = (span_of(service.name), TaskTracker::new());
         let shell = Self {
-            works: BackgroundWork::new(clock.clone(), shutdown.clone(), tracker.clone()),
+            works: BackgroundWork::new(span, clock.clone(), shutdown.clone(), tracker.clone()),
             db,
             clock,
             keys: Arc::new(keys),
@@ -286,7 +287,9 @@ impl Shell {
                 works: self.works.clone(),
                 relays,
             };
-            self.tracker.spawn(follower.run(self.shutdown.clone()));
+            let following = follower.run(self.shutdown.clone());
+            self.tracker
+                .spawn(following.instrument(span_of(self.service.name)));
         }
         let names = self.service_names();
         let (reporter, health) = tonic_health::server::health_reporter();
@@ -353,7 +356,9 @@ impl Shell {
             let (db, peer) = (self.db.clone(), self.peer(subscriber)?);
             let way = (self.service.name, subscriber);
             let (relay, handle) = Relay::new(db, way, peer, horizon.clone());
-            self.tracker.spawn(relay.run(self.shutdown.clone()));
+            let relaying = relay.run(self.shutdown.clone());
+            self.tracker
+                .spawn(relaying.instrument(span_of(self.service.name)));
             handles.push(handle);
         }
         Ok(handles)
@@ -375,6 +380,11 @@ impl Shell {
     }
 }
 
+/// The span of what a service logs: several may share a process.
+fn span_of(service: &'static str) -> Span {
+    tracing::info_span!("service", service)
+}
+
 /// Serves metrics and health, if a port is set, until the task is dropped.
 fn serve_admin(
     admin: &Arc<Admin>,
@@ -385,7 +395,8 @@ fn serve_admin(
     let listener = settings.admin_listener.as_deref();
     let task = if port > 0 || listener.is_some() {
         let listener = listen(SocketAddr::new(settings.admin_host, port), listener)?;
-        tokio::spawn(Arc::clone(admin).serve(listener))
+        let serving = Arc::clone(admin).serve(listener);
+        tokio::spawn(serving.instrument(span_of(admin.service)))
     } else {
         tokio::spawn(async {})
     };

@@ -13,12 +13,12 @@ use octroi_platform::clock::Clock;
 use octroi_platform::db::{Db, connect, row_get};
 use octroi_platform::error::Error;
 use octroi_platform::panic::caught;
-use octroi_platform::refusal::Refusal;
+use octroi_platform::refusal::{MISSING, Refusal};
 use octroi_platform::relay::RelayHandle;
 use octroi_platform::request::open;
 use octroi_platform::time::{from_proto, to_proto};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 use crate::work::BackgroundWork;
 
@@ -202,16 +202,16 @@ impl ClockService for ClockApi {
         let (_, target) = open(request, |it, fields| {
             let target = it.time.as_ref().and_then(from_proto);
             let target = target.filter(|target| *target <= farthest);
-            let rule = "must be an instant, at most ten years away";
+            let rule = match it.time {
+                None => MISSING,
+                Some(_) => "must be an instant, at most ten years away",
+            };
             fields.check("time", target.ok_or(rule))
         })?;
         if target < self.clock.now() {
-            return Err(Refusal::shared(
-                Code::FailedPrecondition,
-                ErrorReason::ClockBackwards,
-                format!("the clock is past {target} already and cannot go back"),
-            )
-            .status());
+            let message = format!("the clock is past {target} already and cannot go back");
+            let reason = ErrorReason::ClockBackwards.as_str_name();
+            return Err(Refusal::because_of(reason, &"clock", message).status());
         }
         self.move_to(target).await
     }
@@ -226,7 +226,11 @@ impl ClockService for ClockApi {
                 .filter(|duration| (0..=FARTHEST.as_secs()).contains(&duration.seconds))
                 .filter(|duration| (0..1_000_000_000).contains(&duration.nanos))
                 .map(|duration| SignedDuration::new(duration.seconds, duration.nanos));
-            fields.check("duration", duration.ok_or("must be from 0 to ten years"))
+            let rule = match it.duration {
+                None => MISSING,
+                Some(_) => "must be from 0 to ten years",
+            };
+            fields.check("duration", duration.ok_or(rule))
         })?;
         self.move_to(self.clock.now() + duration).await
     }

@@ -10,11 +10,12 @@ use octroi_platform::panic::caught;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 /// The background work of a process.
 #[derive(Clone)]
 pub(crate) struct BackgroundWork {
+    span: Span,
     clock: Clock,
     shutdown: CancellationToken,
     tracker: TaskTracker,
@@ -23,8 +24,15 @@ pub(crate) struct BackgroundWork {
 }
 
 impl BackgroundWork {
-    pub(crate) fn new(clock: Clock, shutdown: CancellationToken, tracker: TaskTracker) -> Self {
+    /// What it logs is logged in the span.
+    pub(crate) fn new(
+        span: Span,
+        clock: Clock,
+        shutdown: CancellationToken,
+        tracker: TaskTracker,
+    ) -> Self {
         Self {
+            span,
             clock,
             shutdown,
             tracker,
@@ -50,8 +58,8 @@ impl BackgroundWork {
             clock: self.clock.clone(),
             hint: Arc::clone(&hint),
         };
-        self.tracker
-            .spawn(work.run(requests, self.shutdown.clone()));
+        let running = work.run(requests, self.shutdown.clone());
+        self.tracker.spawn(running.instrument(self.span.clone()));
         hint
     }
 
@@ -152,7 +160,12 @@ mod tests {
     async fn a_panic_is_a_failed_round() {
         let tracker = TaskTracker::new();
         let shutdown = CancellationToken::new();
-        let works = BackgroundWork::new(Clock::system(), shutdown.clone(), tracker.clone());
+        let works = BackgroundWork::new(
+            Span::none(),
+            Clock::system(),
+            shutdown.clone(),
+            tracker.clone(),
+        );
         let rounds = Arc::new(AtomicU32::new(0));
         let (done, mut ran) = mpsc::channel(1);
         let played = Arc::clone(&rounds);

@@ -1,13 +1,14 @@
 //! A caller of the API: a token, perhaps a user's session, and a client for each service.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use octroi::system::ServiceName;
+use octroi_api::DESCRIPTORS;
 use octroi_api::billing::v1::account_service_client::AccountServiceClient;
 use octroi_api::billing::v1::bill_run_service_client::BillRunServiceClient;
 use octroi_api::billing::v1::invoice_service_client::InvoiceServiceClient;
@@ -23,10 +24,14 @@ use octroi_api::licensing::v1::order_service_client::OrderServiceClient;
 use octroi_api::licensing::v1::portal_service_client::PortalServiceClient;
 use octroi_api::notification::v1::email_service_client::EmailServiceClient;
 use octroi_api::testing::v1::clock_service_client::ClockServiceClient;
+use octroi_api::r#type::v1::ErrorReason;
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::transport::{Channel, Endpoint, Error};
+use tonic_types::StatusExt as _;
 
 /// The deadline of every call.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -142,6 +147,44 @@ impl Caller {
     }
 }
 
+/// Holds a refusal of a service's own to the manual: the comment of the method, or of its service, names its reason.
+///
+/// # Panics
+/// When it does not.
+fn documented(path: &str, status: &Status) {
+    let info = status.get_details_error_info();
+    let reason = info.map(|info| info.reason).unwrap_or_default();
+    let shared = ErrorReason::from_str_name(&format!("ERROR_REASON_{reason}")).is_some();
+    if !shared && !reason.is_empty() {
+        let manual = MANUAL.get(path).map(String::as_str).unwrap_or_default();
+        assert!(
+            manual.contains(&reason),
+            "the comment of {path} does not name {reason}"
+        );
+    }
+}
+
+/// The comments of each method and its service, by the method's path.
+static MANUAL: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
+    let set = FileDescriptorSet::decode(DESCRIPTORS).unwrap();
+    let mut manual = BTreeMap::new();
+    for file in &set.file {
+        let comments = file.source_code_info.iter().flat_map(|it| &it.location);
+        let comments: HashMap<_, _> = comments
+            .map(|it| (it.path.clone(), it.leading_comments()))
+            .collect();
+        for (at, service) in (0..).zip(&file.service) {
+            for (method_at, method) in (0..).zip(&service.method) {
+                let path = format!("{}.{}/{}", file.package(), service.name(), method.name());
+                let of = |path: &[i32]| comments.get(path).copied().unwrap_or_default();
+                let told = [of(&[6, at]), of(&[6, at, 2, method_at])];
+                manual.insert(path, told.concat());
+            }
+        }
+    }
+    manual
+});
+
 /// A channel that adds the caller's headers and records what was called.
 #[derive(Clone)]
 pub struct Line {
@@ -168,8 +211,9 @@ impl Service<http::Request<Body>> for Line {
         Box::pin(async move {
             let response = answer.await?;
             // A refusal comes in the headers; of an answer they say nothing yet.
-            if Status::from_header_map(response.headers()).is_none() {
-                called.lock().unwrap().insert(path);
+            match Status::from_header_map(response.headers()) {
+                Some(status) => documented(&path, &status),
+                None => drop(called.lock().unwrap().insert(path)),
             }
             Ok(response)
         })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tonic::{Code, Response, Status};
-use tonic_types::StatusExt as _;
+use tonic_types::{ErrorDetails, PreconditionViolation, StatusExt as _};
 
 /// A refusal and its details.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,7 @@ impl Refused {
             panic!("a refusal without ErrorInfo: {status:?}");
         };
         assert_eq!(info.domain, "octroi", "{status:?}");
+        hold_to_the_dialect(status, &details, &info.reason);
         let fields = details.bad_request().map(|bad| &bad.field_violations);
         let quotas = details.quota_failure().map(|quota| &quota.violations);
         Self {
@@ -85,6 +86,29 @@ impl Refused {
         expected.sort_unstable();
         assert_eq!(named, expected, "{}", self.message);
     }
+}
+
+/// What is refused for the same kind of reason says so in the same way, whichever service refuses it.
+#[track_caller]
+fn hold_to_the_dialect(status: &Status, details: &ErrorDetails, reason: &str) {
+    let failures = details.precondition_failure();
+    let failures = failures.map_or(&[][..], |failure| &failure.violations);
+    let told = |failure: &PreconditionViolation| {
+        !failure.subject.is_empty()
+            && failure.r#type == reason
+            && failure.description == status.message()
+    };
+    assert!(failures.iter().all(told), "{status:?}");
+    let has = match status.code() {
+        Code::FailedPrecondition => !failures.is_empty() || details.quota_failure().is_some(),
+        Code::NotFound | Code::AlreadyExists => details.resource_info().is_some(),
+        Code::Aborted if reason == "ETAG_MISMATCH" => details.resource_info().is_some(),
+        Code::Internal => details
+            .error_info()
+            .is_some_and(|info| info.metadata.contains_key("call_id")),
+        _ => true,
+    };
+    assert!(has, "a detail is missing: {status:?} {details:?}");
 }
 
 /// What a test expects of an answer.

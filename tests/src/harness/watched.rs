@@ -15,8 +15,16 @@ impl Watched {
     /// # Panics
     /// When there is no answer.
     pub async fn get(self, path: &str) -> (u16, String) {
+        self.asked("GET", path).await
+    }
+
+    /// The status and the text of an answer to any method.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn asked(self, method: &str, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.0).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: octroi\r\n\r\n");
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: octroi\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

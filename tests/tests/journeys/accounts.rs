@@ -247,6 +247,10 @@ async fn ways_to_pay() {
         .await
         .got();
     assert!(!second.default);
+    assert_eq!(
+        second.display_name, "Test card",
+        "its token is shown nowhere"
+    );
     let third = methods
         .create_payment_method(put("test-success", "Mastercard", true))
         .await

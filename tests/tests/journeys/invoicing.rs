@@ -11,8 +11,8 @@ use octroi_api::licensing::v1::{
     DayUsage, DeleteLicenseRequest, OfferUsage, QueryUsageRequest, ReleaseLicenseRequest,
 };
 use octroi_tests::harness::{
-    Answer as _, BUSINESS, Customer, ENTERPRISE, Installation, Price, account, amount, at, instant,
-    request_id,
+    Answer as _, BUSINESS, Customer, ENTERPRISE, Installation, Options, Price, ServiceName,
+    account, amount, at, instant, request_id,
 };
 use prost_types::FieldMask;
 use tonic::Code;
@@ -324,7 +324,13 @@ async fn once_for_each_account_when_its_month_has_ended() {
 /// An account that cannot be invoiced is parked, the others go on, and a later run tries it again.
 #[tokio::test]
 async fn whoever_cannot_be_invoiced_waits() {
-    let octroi = Installation::start().await;
+    let octroi = Installation::with(Options {
+        watched: true,
+        ..Options::default()
+    })
+    .await;
+    let watched = octroi.watched(ServiceName::Billing);
+    let failed = "octroi_bill_run_accounts{outcome=\"failed\"}";
     let mut customers = Vec::new();
     for id in ["acme", "moved", "zenith"] {
         let customer = octroi.customer(id).await;
@@ -355,6 +361,7 @@ async fn whoever_cannot_be_invoiced_waits() {
     octroi.advance_to("2026-03-01T08:00:00Z").await;
     let run = octroi.bills("2026-02").await;
     assert_eq!((run.invoices, run.failed), (2, 1));
+    assert_eq!(watched.shows(failed).await, Some(1.0));
     assert_eq!(run.failures[0].account, "accounts/moved");
     assert_eq!(run.failures[0].reason, "TAX_RATE_MISSING");
     let preview = PreviewInvoiceRequest {
@@ -379,6 +386,7 @@ async fn whoever_cannot_be_invoiced_waits() {
         .unwrap();
     let run = octroi.bills("2026-02").await;
     assert_eq!((run.invoices, run.skipped, run.failed), (1, 2, 0));
+    assert_eq!(watched.shows(failed).await, Some(0.0), "it is mended");
     let invoice = customers[1].invoices().await.remove(0);
     assert_eq!(amount(invoice.tax.as_ref()), "1.90 EUR");
     assert_eq!(invoice.number, "F-2026-000003");

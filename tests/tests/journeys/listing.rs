@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use octroi_api::METHODS;
 use octroi_api::billing::v1::{
-    BillRun, CreateBillRunRequest, ListAccountsRequest, ListBillRunsRequest,
+    BillRun, CreateBillRunRequest, InvoiceView, ListAccountsRequest, ListBillRunsRequest,
     ListInvoiceLinesRequest, ListInvoicesRequest, ListPaymentMethodsRequest, ListPaymentsRequest,
 };
 use octroi_api::event::v1::ListEventsRequest;
@@ -13,11 +13,12 @@ use octroi_api::licensing::v1::{
     CreateOrderRequest, ListLicenseGroupsRequest, ListLicensesRequest, ListOffersRequest,
     ListOrdersRequest, ListOwnDevicesRequest, Order, OrderLine,
 };
-use octroi_api::notification::v1::ListEmailsRequest;
+use octroi_api::notification::v1::{EmailView, ListEmailsRequest};
 use octroi_tests::harness::{
     Answer as _, BUSINESS, CHOSEN, Caller, Installation, Refused, ServiceName, new_group,
 };
 use tonic::Code;
+use tonic_types::StatusExt as _;
 
 use crate::methods::with_everything;
 
@@ -332,6 +333,50 @@ async fn a_bad_parent_is_named() {
     octroi.finish().await;
 }
 
+/// How much of each row is shown is not what is listed: the next page may show more, or less.
+#[tokio::test]
+async fn a_token_is_good_for_any_view() {
+    let octroi = Installation::start().await;
+    let (acme, _) = with_everything(&octroi, "acme").await;
+    acme.buys("branch", &[(BUSINESS, 2)]).await;
+    octroi.mailed().await;
+    let (mut emails, mut invoices) = (acme.by.emails(), acme.by.invoices());
+    let of_emails = |page_token: &str, view: EmailView| ListEmailsRequest {
+        parent: acme.name(),
+        page_size: 1,
+        page_token: page_token.to_owned(),
+        view: view.into(),
+        ..ListEmailsRequest::default()
+    };
+    let first = emails.list_emails(of_emails("", EmailView::Full)).await;
+    let token = first.got().next_page_token;
+    for view in [EmailView::Unspecified, EmailView::Basic, EmailView::Full] {
+        let page = emails.list_emails(of_emails(&token, view)).await.got();
+        assert_eq!(page.emails[0].text_body.is_empty(), view != EmailView::Full);
+    }
+    let of_invoices = |page_token: &str, view: InvoiceView| ListInvoicesRequest {
+        parent: acme.name(),
+        page_size: 1,
+        page_token: page_token.to_owned(),
+        view: view.into(),
+        ..ListInvoicesRequest::default()
+    };
+    let first = of_invoices("", InvoiceView::Unspecified);
+    let token = invoices.list_invoices(first).await.got().next_page_token;
+    for view in [
+        InvoiceView::Unspecified,
+        InvoiceView::Basic,
+        InvoiceView::Full,
+    ] {
+        let page = invoices
+            .list_invoices(of_invoices(&token, view))
+            .await
+            .got();
+        assert_eq!(page.invoices[0].lines.is_empty(), view != InvoiceView::Full);
+    }
+    octroi.finish().await;
+}
+
 /// What is not there yet, and what may not be seen, is not found alike, whatever service is asked; one that hears of
 /// accounts from another says when to ask again.
 #[tokio::test]
@@ -395,6 +440,22 @@ async fn an_unknown_account_is_not_found() {
         list_events,
         ListEventsRequest
     );
+    // What no event can be about is no account that may turn up.
+    for parent in [BUSINESS, "sellers/specimen"] {
+        let list = ListEventsRequest {
+            parent: parent.to_owned(),
+            ..ListEventsRequest::default()
+        };
+        let mut events = operator.events(ServiceName::Licensing);
+        let status = events.list_events(list).await.unwrap_err();
+        let refused = Refused::of(&status);
+        refused.is(Code::NotFound, "NOT_FOUND");
+        assert_eq!(refused.retry, None, "{parent}");
+        let details = status.get_error_details();
+        let resource = details.resource_info().unwrap();
+        let told = (&*resource.resource_type, &*resource.resource_name);
+        assert_eq!(told, ("resource", parent));
+    }
     // Who orders is answered by billing, which has not heard of the account and will not.
     let order = |account: &str| CreateOrderRequest {
         parent: format!("accounts/{account}"),

@@ -29,6 +29,7 @@ mod leasing;
 mod listing;
 mod made_up;
 mod methods;
+mod missing;
 mod numbering;
 mod ordering;
 mod passing_time;

@@ -4,12 +4,14 @@ use std::io::{Result, Write};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use octroi_api::billing::v1::CreateAccountRequest;
 use octroi_api::licensing::v1::{
-    ActivateLicenseRequest, GetOfferRequest, ListLicenseGroupsRequest, ListOrdersRequest,
-    ListOwnDevicesRequest,
+    ActivateLicenseRequest, GetOfferRequest, ListLicenseGroupsRequest, ListOffersRequest,
+    ListOrdersRequest, ListOwnDevicesRequest, SignInRequest,
 };
 use octroi_tests::harness::{
-    Answer as _, BUSINESS, CHOSEN, Customer, Installation, Options, ServiceName, eventually, within,
+    Answer as _, BUSINESS, CHOSEN, Customer, Installation, Options, ServiceName, account,
+    eventually, within,
 };
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -148,11 +150,8 @@ async fn each_service_shows_what_it_works_on() {
             "octroi_password_hashing{state=\"busy\"}",
             0.0,
         ),
-        (
-            ServiceName::Licensing,
-            "octroi_db_connections{state=\"max\"}",
-            8.0,
-        ),
+        (ServiceName::Licensing, "octroi_db_connections_max{}", 8.0),
+        (ServiceName::Licensing, "octroi_db_waiting{}", 0.0),
         (
             ServiceName::Billing,
             "octroi_bill_run_accounts{outcome=\"failed\"}",
@@ -293,6 +292,11 @@ async fn a_trace_goes_through_calls_and_events() {
     let settle = "octroi.billing.v1.SettlementService/SettleOrder";
     let settled = logged(settle, "service:licensing").await;
     assert_eq!(settled["span"]["traceparent"], TRACE);
+    assert_eq!(settled["span"]["service"], "billing");
+    assert_eq!(settled["fields"]["account"], "acme");
+    let quote = "octroi.billing.v1.SettlementService/QuoteOrder";
+    let quoted = logged(quote, "service:licensing").await;
+    assert_eq!(quoted["fields"]["account"], "acme");
     let events = acme.events(ServiceName::Licensing).await;
     assert!(!events.is_empty());
     assert!(
@@ -305,5 +309,117 @@ async fn a_trace_goes_through_calls_and_events() {
         line["fields"]["email"] == email.name && line["span"]["traceparent"] == TRACE
     });
     assert!(queued, "{}", email.name);
+    octroi.finish().await;
+}
+
+/// What a call names only when it is read is told too, whether it does what it asks for or not.
+#[tokio::test]
+async fn the_access_log_names_the_account_of_each_call() {
+    keep_the_log();
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 1)]).await;
+    let address = acme.activates("office", 1, "sales").await.activation_email;
+    let by = |who: &str| {
+        let token = octroi.token_named(&format!("{WATCHED}-{who}"));
+        octroi.stranger().with_token(&token)
+    };
+    let create = |account_id: &str| CreateAccountRequest {
+        account_id: account_id.to_owned(),
+        account: Some(account("Acme SAS")),
+        ..CreateAccountRequest::default()
+    };
+    let created = async |who: &str, account_id: &str| {
+        let mut accounts = by(who).accounts();
+        accounts.create_account(create(account_id)).await
+    };
+    created("given", "beta").await.got();
+    created("taken", "acme").await.refused();
+    let made = created("made", "").await.got().name;
+    let made = made.trim_start_matches("accounts/");
+    let signed_in = async |who: &str, activation_email: &str| {
+        let sign_in = SignInRequest {
+            activation_email: activation_email.to_owned(),
+            password: CHOSEN.to_owned(),
+            ..SignInRequest::default()
+        };
+        by(who).portal().sign_in(sign_in).await
+    };
+    signed_in("known", &address).await.got();
+    let nobody = address.replace("sales", "nobody");
+    signed_in("unknown", &nobody).await.refused();
+    signed_in("typed", "nobody@any.Thing!").await.refused();
+    let create = "octroi.billing.v1.AccountService/CreateAccount";
+    let sign_in = "octroi.licensing.v1.PortalService/SignIn";
+    for (method, who, account) in [
+        (create, "given", "beta"),
+        (create, "taken", "acme"),
+        (create, "made", made),
+        (sign_in, "known", "acme"),
+        (sign_in, "unknown", "acme"),
+        (sign_in, "typed", ""),
+    ] {
+        let line = logged(method, &format!("{WATCHED}-{who}")).await;
+        assert_eq!(line["fields"]["account"], account, "{line}");
+        let service = method.split('.').nth(1).unwrap();
+        assert_eq!(line["span"]["service"], service, "{line}");
+    }
+    octroi.finish().await;
+}
+
+/// A call that is refused before it is known whose it is has its caller's trace all the same; one that came without a
+/// trace begins one, which goes into what it records.
+#[tokio::test]
+async fn each_call_has_a_trace() {
+    keep_the_log();
+    let octroi = Installation::start().await;
+    let stranger = octroi.stranger().with_trace(TRACE);
+    let list = ListOffersRequest::default();
+    stranger.offers().list_offers(list).await.refused();
+    let offers = "octroi.licensing.v1.OfferService/ListOffers";
+    let refused = logged(offers, "").await;
+    assert_eq!(refused["fields"]["code"], "Unauthenticated");
+    assert_eq!(refused["span"]["traceparent"], TRACE);
+    let token = octroi.token_named(&format!("{WATCHED}-lost"));
+    let lost = octroi.stranger().with_token(&token).with_trace(TRACE);
+    let path = "/octroi.licensing.v1.OrderService/EatOrder";
+    let call = lost.call(ServiceName::Licensing, path, Vec::new());
+    call.await.unwrap_err();
+    let refused = logged("unknown", &format!("{WATCHED}-lost")).await;
+    assert_eq!(refused["span"]["traceparent"], TRACE);
+
+    let token = octroi.token_named(&format!("{WATCHED}-alone"));
+    let alone = octroi.stranger().with_token(&token);
+    let create = CreateAccountRequest {
+        account_id: "acme".to_owned(),
+        account: Some(account("Acme SAS")),
+        ..CreateAccountRequest::default()
+    };
+    alone.accounts().create_account(create).await.got();
+    let create = "octroi.billing.v1.AccountService/CreateAccount";
+    let line = logged(create, &format!("{WATCHED}-alone")).await;
+    let acme = Customer {
+        id: "acme".to_owned(),
+        by: octroi.operator(),
+    };
+    let events = acme.events(ServiceName::Billing).await;
+    let trace = &line["span"]["traceparent"];
+    assert_eq!(trace.as_str().unwrap().len(), TRACE.len());
+    assert!(
+        events.iter().all(|event| event.traceparent == *trace),
+        "{trace} {events:?}"
+    );
+    octroi.finish().await;
+}
+
+/// Metrics and health are read, and nothing else.
+#[tokio::test]
+async fn what_is_told_is_not_written_to() {
+    let octroi = watched().await;
+    let licensing = octroi.watched(ServiceName::Licensing);
+    for path in ["/metrics", "/healthz", "/readyz"] {
+        assert_eq!(licensing.asked("POST", path).await.0, 405, "{path}");
+        assert_eq!(licensing.get(path).await.0, 200, "{path}");
+    }
     octroi.finish().await;
 }

@@ -57,6 +57,7 @@ impl Accounts {
         new: NewAccount,
     ) -> Result<wire::Account, Error> {
         let id = id.unwrap_or_else(|| AccountId::new(format!("a-{}", Uuid::now_v7().simple())));
+        call.note_account(id.as_str());
         let seller = new.seller.clone().or_else(|| self.seller.clone());
         // The request ids of who sees one account alone are that account's: those of others do not exist.
         let requests = call.caller.account.as_deref().unwrap_or("-");

@@ -3,6 +3,7 @@
 use octroi_api::billing::v1 as wire;
 use octroi_api::billing::v1::account_service_server::AccountService;
 use octroi_platform::name::{ID_RULE, is_id};
+use octroi_platform::refusal::MISSING;
 use octroi_platform::time::to_proto;
 use octroi_platform::{
     AccountId, Answer, Fields, Name as _, Page, Violations, answer, command, open,
@@ -80,10 +81,7 @@ fn new_account(
         fields.add("account_id", ID_RULE);
     }
     let id = id.and_then(|id| fields.show(AccountId::new(id)));
-    let account = it.account.unwrap_or_else(|| {
-        fields.add("account", "is required");
-        wire::Account::default()
-    });
+    let account = fields.given("account", it.account);
     let account = AccountFields {
         account: &account,
         violations: fields,
@@ -95,7 +93,7 @@ fn account_change(
     it: wire::UpdateAccountRequest,
     fields: &mut Fields<'_>,
 ) -> Option<(AccountId, String, AccountChange)> {
-    let account = it.account.unwrap_or_default();
+    let account = fields.given("account", it.account);
     let id = fields.name("account.name", &account.name);
     let paths = fields.mask(
         it.update_mask.as_ref(),
@@ -176,7 +174,7 @@ impl AccountFields<'_> {
 
     fn address(&mut self) -> Option<Address> {
         let Some(address) = &self.account.address else {
-            self.violations.add("account.address", "is required");
+            self.violations.add("account.address", MISSING);
             return None;
         };
         let check = &mut *self.violations;

@@ -69,7 +69,7 @@ fn new_run(
     if id.as_deref().is_some_and(|id| !is_id(id)) {
         fields.add("bill_run_id", ID_RULE);
     }
-    let run = it.bill_run.unwrap_or_default();
+    let run = fields.given("bill_run", it.bill_run);
     let month = fields.check("bill_run.month", run.month.parse())?;
     Some((id.map(BillRunId), month, run.dry_run))
 }

@@ -2,6 +2,7 @@
 
 use octroi_api::r#type::v1::Money as Wire;
 use octroi_platform::Violations;
+use octroi_platform::refusal::MISSING;
 
 use crate::domain::money::{Currency, Money};
 
@@ -21,7 +22,7 @@ pub(crate) fn read(
     violations: &mut Violations,
 ) -> Option<Money> {
     let Some(money) = money else {
-        violations.add(field, "is required");
+        violations.add(field, MISSING);
         return None;
     };
     let Some(currency) = Currency::find(&money.currency_code) else {

@@ -23,7 +23,7 @@ impl PaymentMethodService for PaymentMethodApi {
     ) -> Answer<wire::PaymentMethod> {
         let (call, (account, new, make_default)) = command(request, |it, fields| {
             let account = fields.name::<AccountId>("parent", &it.parent);
-            let given = it.payment_method.unwrap_or_default();
+            let given = fields.given("payment_method", it.payment_method);
             let new = new_method("payment_method", &given, fields);
             Some((account?, new?, it.make_default))
         })?;
@@ -70,7 +70,7 @@ pub(super) fn new_method(
 ) -> Option<NewMethod> {
     let token = TestToken::parse(&given.gateway_token);
     let token = violations.check(&format!("{field}.gateway_token"), token);
-    let display_name = check_display_name(&given.display_name, &given.gateway_token);
+    let display_name = check_display_name(&given.display_name);
     let display_name = violations.check(&format!("{field}.display_name"), display_name);
     Some(NewMethod {
         token: token?,

@@ -1,6 +1,7 @@
 //! Quotes on the wire.
 
 use octroi_api::billing::v1 as wire;
+use octroi_platform::refusal::MISSING;
 use octroi_platform::time::{from_proto, to_proto};
 use octroi_platform::{Name as _, Violations};
 
@@ -46,7 +47,7 @@ pub(crate) fn asked(
 /// The frozen quote of an order that is settled.
 pub(crate) fn read(quote: Option<wire::Quote>, violations: &mut Violations) -> Option<Quote> {
     let Some(quote) = quote else {
-        violations.add("quote", "is required");
+        violations.add("quote", MISSING);
         return None;
     };
     check_count(quote.lines.len(), "quote.lines", violations);
@@ -76,7 +77,7 @@ pub(crate) fn read(quote: Option<wire::Quote>, violations: &mut Violations) -> O
         .quote_time
         .as_ref()
         .and_then(from_proto)
-        .ok_or("is required");
+        .ok_or(MISSING);
     let at = violations.check("quote.quote_time", at);
     Some(Quote {
         currency: due?.currency,
@@ -123,7 +124,7 @@ impl Amounts<'_> {
         let price = PriceId::parse(&line.price).ok_or_else(PriceId::rule);
         let price = self.violations.check(&format!("{field}.price"), price);
         let policy = match line.usage_policy() {
-            wire::UsagePolicy::Unspecified => Err("is required"),
+            wire::UsagePolicy::Unspecified => Err(MISSING),
             wire::UsagePolicy::Peak => Ok(UsagePolicy::Peak),
             wire::UsagePolicy::Distinct => Ok(UsagePolicy::Distinct),
             wire::UsagePolicy::Daily => Ok(UsagePolicy::Daily),

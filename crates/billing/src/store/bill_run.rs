@@ -313,22 +313,24 @@ fn read_month(row: &Row, id: &BillRunId) -> Result<Month, Error> {
         })
 }
 
-/// How many accounts the bill runs went through, by what came of each.
+/// How many accounts the last bill run went through that was no dry one, by what came of each.
 ///
 /// # Errors
 /// The database's.
 pub async fn outcomes(db: &Db) -> Result<Vec<Shown>, Error> {
-    let sums = db.query_briefly(
+    let last = db.query_briefly(
         "-- outcomes
-         SELECT coalesce(sum(invoices), 0) AS invoiced, coalesce(sum(skipped), 0) AS skipped,
-                coalesce(sum(not_due), 0) AS not_due, coalesce(sum(failed), 0) AS failed
-         FROM bill_run WHERE NOT dry_run",
+         SELECT coalesce(invoices, 0)::bigint AS invoiced, coalesce(skipped, 0)::bigint AS skipped,
+                coalesce(not_due, 0)::bigint AS not_due, coalesce(failed, 0)::bigint AS failed
+         FROM (VALUES (1)) AS one LEFT JOIN LATERAL (
+             SELECT * FROM bill_run WHERE NOT dry_run ORDER BY create_time DESC, id DESC LIMIT 1
+         ) AS last ON true",
         &[],
     );
-    let sums = sums.await?;
+    let last = last.await?;
     let outcomes = ["invoiced", "skipped", "not_due", "failed"];
-    let sums = sums.iter().flat_map(|row| {
+    let counts = last.iter().flat_map(|row| {
         outcomes.map(|outcome| Ok((outcome.to_owned(), vec![row_get(row, outcome)?])))
     });
-    sums.collect()
+    counts.collect()
 }

@@ -87,12 +87,10 @@ pub(crate) struct Activation {
 }
 
 pub(crate) struct PasswordChange {
-    /// None to generate and mail one.
+    /// A password that keeps every rule but that of the login, which is not known yet. None to generate and mail one.
     pub(crate) password: Option<SecretString>,
     /// Whether a given one is mailed.
     pub(crate) send_email: bool,
-    /// The bad fields found so far. The password's are added once its login is known.
-    pub(crate) violations: Violations,
 }
 
 impl Licenses {
@@ -199,7 +197,7 @@ impl Licenses {
         let license = row.as_ref().map(store::license::from_row).transpose()?;
         let user = license.as_ref().and_then(|it| it.assignment().ok());
         let login = user.map_or("", |user| user.activation_email.login());
-        let mut violations = asked.violations;
+        let mut violations = Violations::default();
         if let Some(chosen) = &asked.password {
             check_password("password", chosen, login, &mut violations);
         }

@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_postgres::Row;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::app::group::changed_event;
@@ -102,7 +103,8 @@ impl Payments {
                     Ok(Some(attempt)) => {
                         taken += 1;
                         let payments = self.clone();
-                        asked.spawn(async move { payments.repeat(&attempt, lease).await });
+                        let repeat = async move { payments.repeat(&attempt, lease).await };
+                        asked.spawn(repeat.in_current_span());
                     }
                     Ok(None) => break,
                     Err(error) => failed = Some(error),

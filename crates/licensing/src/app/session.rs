@@ -88,7 +88,7 @@ pub(crate) fn admit(visit: Option<Visit>, now: Timestamp, to: Use) -> Result<Vis
         return Err(refusal::session_invalid().into());
     }
     if to == Use::Portal && assignment.password_change_required {
-        return Err(refusal::password_change_required().into());
+        return Err(refusal::password_change_required(&visit.license.id).into());
     }
     Ok(visit)
 }
@@ -100,6 +100,7 @@ impl Portal {
         let bound = call.caller.account.as_deref();
         // The account is taken from the token or the typed address, so that OVERLOADED does not reveal which logins exist.
         let account = bound.unwrap_or_else(|| account_in(&address));
+        call.note_account(account);
         let place = self.hasher.enter(account)?;
         let exists = match bound {
             None => true,
@@ -201,10 +202,13 @@ impl Portal {
         let visit = admit(Some(visit), call.now, Use::Always)?;
         let login = visit.license.assignment()?.activation_email.login();
         let mut violations = asked.violations;
-        if asked.new.expose_secret() == asked.current.expose_secret() {
+        let new = asked.new.expose_secret();
+        if !new.is_empty() && new == asked.current.expose_secret() {
             violations.add("new_password", "must differ from the current password");
         }
-        check_password("new_password", &asked.new, login, &mut violations);
+        if !new.is_empty() {
+            check_password("new_password", &asked.new, login, &mut violations);
+        }
         violations.finish()?;
         self.verify_own(call, key, &place, asked.current, hash.clone())
             .await?;
@@ -286,7 +290,7 @@ impl Portal {
         replayed?;
         Err(match attempt.wait {
             Some(retry_after) => refusal::sign_in_throttled(retry_after).into(),
-            None => refusal::sign_in_failed().into(),
+            None => refusal::wrong_password().into(),
         })
     }
 }

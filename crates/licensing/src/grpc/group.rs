@@ -3,6 +3,7 @@
 use octroi_api::licensing::v1 as wire;
 use octroi_api::licensing::v1::license_group_service_server::LicenseGroupService;
 use octroi_calendar::Month;
+use octroi_platform::refusal::MISSING;
 use octroi_platform::time::to_proto;
 use octroi_platform::{AccountId, Answer, Fields, Page, Violations, answer, command, open};
 use tonic::{Request, Response};
@@ -55,10 +56,7 @@ impl LicenseGroupService for GroupApi {
         request: Request<wire::UpdateLicenseGroupRequest>,
     ) -> Answer<wire::LicenseGroup> {
         let (call, (id, etag, change)) = command(request, |it, fields| {
-            if it.license_group.is_none() {
-                fields.add("license_group", "must be given");
-            }
-            let given = it.license_group.unwrap_or_default();
+            let given = fields.given("license_group", it.license_group);
             let id = fields.name::<GroupId>("license_group.name", &given.name);
             let paths = fields.mask(it.update_mask.as_ref(), &["display_name", "auto_renew"]);
             let change = change(&given, &paths, fields);
@@ -124,7 +122,7 @@ fn change(given: &wire::LicenseGroup, paths: &[String], violations: &mut Violati
             }
             "auto_renew" => {
                 if given.auto_renew.is_none() {
-                    violations.add("license_group.auto_renew", "must be given");
+                    violations.add("license_group.auto_renew", MISSING);
                 }
                 change.auto_renew = given.auto_renew;
             }

@@ -73,7 +73,7 @@ impl LicenseService for LicenseApi {
         request: Request<wire::UpdateLicenseRequest>,
     ) -> Answer<wire::License> {
         let (call, (id, etag, changes)) = command(request, |it, fields| {
-            let license = it.license.unwrap_or_default();
+            let license = fields.given("license", it.license);
             let id = fields.name::<LicenseId>("license.name", &license.name);
             let paths = fields.mask(it.update_mask.as_ref(), &MASK);
             let changes = changes(&license, &paths, fields);
@@ -87,16 +87,12 @@ impl LicenseService for LicenseApi {
         request: Request<wire::ChangePasswordRequest>,
     ) -> Answer<wire::License> {
         let (call, (id, etag, change)) = command(request, |it, fields| {
-            let Some(id) = fields.name::<LicenseId>("name", &it.name) else {
-                chosen(it.password, "", fields);
-                return None;
-            };
+            let id = fields.name::<LicenseId>("name", &it.name);
             let change = PasswordChange {
-                password: given(it.password),
+                password: chosen(it.password, "", fields),
                 send_email: it.send_email,
-                violations: std::mem::take(&mut **fields),
             };
-            Some((id, it.etag, change))
+            Some((id?, it.etag, change))
         })?;
         let licenses = &self.licenses;
         answer(licenses.change_password(&call, &id, &etag, change).await)
@@ -129,7 +125,7 @@ fn activation(
     fields: &mut Fields<'_>,
 ) -> Option<(LicenseId, String, Activation)> {
     let id = fields.name::<LicenseId>("name", &request.name);
-    let user = request.user.unwrap_or_default();
+    let user = fields.given("user", request.user);
     let first_name = fields.check("user.first_name", user_name(&user.first_name));
     let last_name = fields.check("user.last_name", user_name(&user.last_name));
     let given = request.activation_email.as_str();

@@ -6,6 +6,7 @@ use octroi_api::billing::v1::NewPaymentMethod;
 use octroi_api::licensing::v1 as wire;
 use octroi_api::licensing::v1::order_service_server::OrderService;
 use octroi_platform::name::{ID_RULE, is_id};
+use octroi_platform::refusal::MISSING;
 use octroi_platform::time::to_proto;
 use octroi_platform::{
     AccountId, Answer, Fields, Name as _, Page, Violations, answer, command, open,
@@ -93,7 +94,7 @@ impl OrderService for OrderApi {
 fn method(given: NewPaymentMethod, violations: &mut Violations) -> Method {
     let field = |name: &str| format!("new_payment_method.{name}");
     if given.gateway_token.is_empty() {
-        violations.add(field("gateway_token"), "must be given");
+        violations.add(field("gateway_token"), MISSING);
     }
     let token = field("gateway_token");
     check_text(&token, &given.gateway_token, LONGEST_TOKEN, violations);
@@ -121,10 +122,7 @@ fn draft(
             chosen.to_owned()
         }
     };
-    if request.order.is_none() {
-        fields.add("order", "must be given");
-    }
-    let order = request.order.unwrap_or_default();
+    let order = fields.given("order", request.order);
     let prepaid = order
         .new_group
         .as_ref()

@@ -2,6 +2,7 @@
 
 use octroi_api::licensing::v1 as wire;
 use octroi_api::licensing::v1::portal_service_server::PortalService;
+use octroi_platform::refusal::MISSING;
 use octroi_platform::request::command_about;
 use octroi_platform::text::is_unseen;
 use octroi_platform::time::to_proto;
@@ -72,7 +73,7 @@ impl PortalService for PortalApi {
         request: Request<wire::RegisterDeviceRequest>,
     ) -> Answer<wire::Device> {
         let (call, new) = command_about(request, license, |it, fields| {
-            new_device(&it.device.unwrap_or_default(), fields)
+            new_device(&fields.given("device", it.device), fields)
         })?;
         let key = key(&call)?;
         answer(self.portal.register_device(&call, &key, new).await)
@@ -141,7 +142,9 @@ fn own_password_change(
     fields: &mut Fields<'_>,
 ) -> Option<OwnPasswordChange> {
     check_typed("current_password", &request.current_password, fields);
-    check_typed("new_password", &request.new_password, fields);
+    if request.new_password.is_empty() {
+        fields.add("new_password", MISSING);
+    }
     Some(OwnPasswordChange {
         current: SecretString::from(request.current_password),
         new: SecretString::from(request.new_password),
@@ -150,8 +153,10 @@ fn own_password_change(
 }
 
 fn check_typed(field: &str, typed: &str, violations: &mut Violations) {
-    if typed.is_empty() || typed.len() > MAX_TYPED {
-        violations.add(field, format!("must have 1 to {MAX_TYPED} bytes"));
+    if typed.is_empty() {
+        violations.add(field, MISSING);
+    } else if typed.len() > MAX_TYPED {
+        violations.add(field, format!("must have at most {MAX_TYPED} bytes"));
     }
 }
 

@@ -120,7 +120,7 @@ impl Emails {
             .open(sealed, email.id.account.as_str(), email.event, PASSWORD)?;
         tracing::info!(
             email = %email.id,
-            subject = call.caller.subject,
+            caller = call.caller.subject,
             call = %call.id,
             "a password was shown"
         );

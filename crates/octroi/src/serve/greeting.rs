@@ -24,6 +24,14 @@ impl fmt::Display for Greeting<'_> {
             let address = self.system.address(service).to_string();
             row(f, service.as_str(), &address)?;
         }
+        let metrics = self.system.admin.iter().flatten();
+        let metrics = metrics.filter_map(|listener| listener.local_addr().ok());
+        let metrics: Vec<_> = metrics.map(|address| address.to_string()).collect();
+        let metrics = match metrics.is_empty() {
+            true => "none".to_owned(),
+            false => metrics.join(" "),
+        };
+        row(f, "metrics", &metrics)?;
         row(f, "database", &self.place.location())?;
         let data_dir = self.place.data_dir();
         row(f, "data directory", &data_dir.display().to_string())?;

@@ -62,6 +62,9 @@ impl fmt::Display for ServiceName {
 #[derive(Debug)]
 pub struct Listeners(pub(super) [TcpListener; 3]);
 
+/// The last port that two more follow.
+pub const LAST_ADMIN_PORT: u16 = u16::MAX - 2;
+
 /// The sockets of the services' metrics and health.
 pub type AdminListeners = [Option<Arc<TcpListener>>; 3];
 
@@ -87,7 +90,8 @@ impl Listeners {
         Self::bind(Ipv4Addr::LOCALHOST.into(), |_| 0)
     }
 
-    /// Binds three ports of this machine for metrics and health, from this one on; none for 0.
+    /// Binds three ports of this machine for metrics and health, from this one on, which is [`LAST_ADMIN_PORT`] at most;
+    /// none for 0.
     ///
     /// # Errors
     /// [`SystemError::Admin`].

@@ -94,10 +94,11 @@ async fn run(client: &mut Client, history: &str, files: &[(&str, &str)]) -> Resu
         .collect::<Result<Vec<_>, _>>()?;
     let mut runner = Runner::new(&migrations).set_grouped(true);
     runner.set_migration_table_name(history);
-    runner
-        .run_async(client)
-        .await
-        .map_err(|error| Error::Internal(error.into()))?;
+    let ran = runner.run_async(client).await;
+    let report = ran.map_err(|error| Error::Internal(error.into()))?;
+    for applied in report.applied_migrations() {
+        tracing::info!(history, %applied, "migrated");
+    }
     Ok(())
 }
 

@@ -154,6 +154,13 @@ impl Name for Parent {
         }
     }
 
+    fn kind(&self) -> &'static str {
+        match self.name == self.key {
+            true => "resource",
+            false => Self::KIND,
+        }
+    }
+
     fn rule() -> String {
         "must be an account such as \"accounts/acme\", or a resource of no account".to_owned()
     }

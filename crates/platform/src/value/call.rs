@@ -70,7 +70,10 @@ impl About {
     /// The account of the first resource that is named, if that can be one.
     fn names(&self, name: &str) {
         let account = name.strip_prefix("accounts/").unwrap_or_default();
-        let account = account.split('/').next().unwrap_or_default();
+        self.is_of(account.split('/').next().unwrap_or_default());
+    }
+
+    fn is_of(&self, account: &str) {
         if may_be_id(account) && account != "-" {
             let _ = self.account.set(account.to_owned());
         }
@@ -224,7 +227,7 @@ impl Call {
     /// The error for what does not exist and for what the caller may not see: the two are not distinguishable.
     pub fn not_found<N: Name>(&self, name: &N) -> Error {
         Error::NotFound {
-            kind: N::KIND,
+            kind: name.kind(),
             name: name.to_string(),
             retry_after: None,
         }
@@ -245,7 +248,7 @@ impl Call {
 
     /// Sets the access log's account where the request names none.
     pub fn note_account(&self, account: &str) {
-        let _ = self.about.account.set(account.to_owned());
+        self.about.is_of(account);
     }
 
     /// The request id, when the caller gave one.

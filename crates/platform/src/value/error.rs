@@ -55,7 +55,9 @@ pub enum Error {
     /// The row changed since the given etag was read.
     #[error("{name} has changed since the given etag was read")]
     EtagMismatch {
-        /// The resource.
+        /// Kind of resource.
+        kind: &'static str,
+        /// Its resource name.
         name: String,
     },
     /// The same request id came with another body.
@@ -232,7 +234,9 @@ impl From<Error> for Status {
             Error::AlreadyExists { kind, name } => refusal(Code::AlreadyExists, R::AlreadyExists)
                 .resource(kind, name)
                 .status(),
-            Error::EtagMismatch { .. } => refusal(Code::Aborted, R::EtagMismatch).status(),
+            Error::EtagMismatch { kind, name } => refusal(Code::Aborted, R::EtagMismatch)
+                .resource(kind, name)
+                .status(),
             Error::RequestIdReused => {
                 let mut violations = Violations::default();
                 violations.add("request_id", "came before with another body");
@@ -270,7 +274,7 @@ impl From<Error> for Status {
     }
 }
 
-/// Logs the chain, and answers a request id and nothing else.
+/// Logs the chain, and answers the call's id and nothing else.
 fn internal(error: &anyhow::Error) -> Status {
     let id = CALL_ID
         .try_with(|id| *id)
@@ -281,6 +285,6 @@ fn internal(error: &anyhow::Error) -> Status {
         ErrorReason::Internal,
         format!("internal error; the log has it under {id}"),
     )
-    .meta("request_id", id.to_string())
+    .meta("call_id", id.to_string())
     .status()
 }

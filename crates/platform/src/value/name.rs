@@ -44,6 +44,11 @@ pub trait Name: Sized + Display {
         format!("must be a name such as {}", shape.join("/"))
     }
 
+    /// [`Name::KIND`], unless a name may be of several kinds.
+    fn kind(&self) -> &'static str {
+        Self::KIND
+    }
+
     /// ALREADY_EXISTS for this name.
     fn already_exists(&self) -> Error {
         Error::AlreadyExists {
@@ -161,11 +166,12 @@ pub fn parse_uuid(text: &str) -> Option<Uuid> {
 ///
 /// # Errors
 /// [`Error::EtagMismatch`] when they differ.
-pub fn check_etag(given: &str, version: i64, name: &impl Display) -> Result<(), Error> {
+pub fn check_etag(given: &str, version: i64, name: &impl Name) -> Result<(), Error> {
     if given.is_empty() || given == version.to_string() {
         Ok(())
     } else {
         Err(Error::EtagMismatch {
+            kind: name.kind(),
             name: name.to_string(),
         })
     }

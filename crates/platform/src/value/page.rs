@@ -71,7 +71,7 @@ impl<K: FromStr> Page<K> {
         let (call, mut message) = Call::open(request)?;
         let about = about(&call)?;
         let paging = message.take_paging();
-        let list = hash(&[call.method, &about].concat(), &message.encode_to_vec());
+        let list = hash(&[call.method, &about].concat(), &message.chooses());
         let read = fields(&call, |fields| {
             let page = Self::read(paging, list, fields);
             Some((page, read(message, fields)?))
@@ -116,7 +116,7 @@ impl<K: FromStr> Page<K> {
         Self {
             limit: i64::from(size) + 1,
             after: None,
-            list: hash(method, &request.encode_to_vec()),
+            list: hash(method, &request.chooses()),
         }
     }
 

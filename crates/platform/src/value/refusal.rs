@@ -18,6 +18,8 @@ const HEAVIEST: usize = 6 * 1024;
 const MOST_VIOLATIONS: usize = 20;
 const LONGEST_TEXT: usize = 200;
 const LONGEST_MESSAGE: usize = 512;
+/// The rule that what is not there breaks.
+pub const MISSING: &str = "must be given";
 
 /// Every bad field of a request, each with the rule that it broke; of very many the first, and the rest counted.
 #[derive(Debug, Default)]
@@ -43,6 +45,14 @@ impl Violations {
         result
             .map_err(|rule| self.add(field, rule.to_string()))
             .ok()
+    }
+
+    /// Notes a message that is missing, and gives an empty one, so that what must be in it is named too.
+    pub fn given<T: Default>(&mut self, field: &str, message: Option<T>) -> T {
+        message.unwrap_or_else(|| {
+            self.add(field, MISSING);
+            T::default()
+        })
     }
 
     /// Whether every field is good so far.
@@ -127,14 +137,20 @@ impl Refusal {
         self
     }
 
-    /// Adds a PreconditionFailure.
-    pub fn precondition(mut self, kind: &str, subject: &str, description: &str) -> Self {
-        let [subject, description] =
-            [subject, description].map(|text| cut(text.to_owned(), LONGEST_TEXT));
-        self.0
+    /// A refusal because of what a subject is or lacks: its PreconditionFailure has the reason as its type.
+    pub fn because_of(
+        reason: &'static str,
+        subject: &impl Display,
+        message: impl Into<String>,
+    ) -> Self {
+        let mut refusal = Self::new(Code::FailedPrecondition, reason, message);
+        let parts = &mut refusal.0;
+        let [subject, description] = [subject.to_string(), parts.message.clone()];
+        let [subject, description] = [subject, description].map(|text| cut(text, LONGEST_TEXT));
+        parts
             .details
-            .add_precondition_failure_violation(kind, subject, description);
-        self
+            .add_precondition_failure_violation(parts.reason, subject, description);
+        refusal
     }
 
     /// Adds a QuotaFailure.
@@ -263,14 +279,14 @@ mod tests {
             for (field, rule) in &fields {
                 violations.add(field, rule);
             }
-            let mut refusal = Refusal::shared(Code::InvalidArgument, ErrorReason::InvalidFields, message)
+            let reason = ErrorReason::InvalidFields.as_str_name();
+            let mut refusal = Refusal::because_of(reason, &message, &message)
                 .resource("thing", "é".repeat(5000))
                 .bad_request(violations);
             for (at, fact) in facts.iter().enumerate() {
-                refusal = match at % 3 {
+                refusal = match at % 2 {
                     0 => refusal.meta(&format!("fact{at}"), fact),
-                    1 => refusal.quota(fact, fact),
-                    _ => refusal.precondition("KIND", fact, fact),
+                    _ => refusal.quota(fact, fact),
                 };
             }
             let status = refusal.status();

@@ -40,6 +40,9 @@ impl Fields<'_> {
 
     /// A name that was made of parts of the request, when the caller may see what it names.
     pub fn show<N: Name>(&mut self, name: N) -> Option<N> {
+        if let Some(account) = name.account() {
+            self.call.note_account(account);
+        }
         let own = self.call.caller.account.as_deref();
         if own.is_some() && name.account().is_some_and(|account| own != Some(account)) {
             self.hidden
