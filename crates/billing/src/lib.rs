@@ -85,6 +85,18 @@ pub static SERVICE: Service = Service {
             "V7__routed_events.sql",
             include_str!("../migrations/V7__routed_events.sql"),
         ),
+        (
+            "V8__evidence_beside_lines.sql",
+            include_str!("../migrations/V8__evidence_beside_lines.sql"),
+        ),
+        (
+            "V9__evidence_moves.sql",
+            include_str!("../migrations/V9__evidence_moves.sql"),
+        ),
+        (
+            "V10__evidence_moved.sql",
+            include_str!("../migrations/V10__evidence_moved.sql"),
+        ),
     ],
     seals: None,
 };

@@ -139,8 +139,13 @@ impl Earlier {
 
     /// Runs the migrations since.
     pub async fn migrate(&self) {
+        self.tries_to_migrate().await.unwrap();
+    }
+
+    /// The same, where one of them fails.
+    pub async fn tries_to_migrate(&self) -> Result<(), String> {
         let plan = self.postgres.plan(self.databases.clone(), 1);
-        plan.migrate().await.unwrap();
+        plan.migrate().await.map_err(|error| format!("{error:?}"))
     }
 
     /// Starts the services on it.

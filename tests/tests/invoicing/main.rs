@@ -150,9 +150,9 @@ async fn what_was_issued_stays_as_it_is() {
         "UPDATE billing.invoice SET state = 'PAID', pay_time = now(), due_date = due_date + 1",
         "DELETE FROM billing.invoice",
         "UPDATE billing.invoice_line SET description = ''",
-        "DELETE FROM billing.invoice_line_day",
+        "UPDATE billing.invoice_line SET ends_of_day = peaks",
         "UPDATE billing.invoice_tax SET base = base",
-        "INSERT INTO billing.invoice_line_day SELECT account, invoice, line, day + 100, 1, 1, 1 FROM billing.invoice_line_day",
+        "INSERT INTO billing.invoice_line SELECT (jsonb_populate_record(charge, '{\"line\": 9}')).* FROM billing.invoice_line AS charge",
         "INSERT INTO billing.invoice_tax SELECT account, invoice, 'Z', 0, 0, 0 FROM billing.invoice_tax",
     ] {
         let refused = octroi.sql.batch_execute(change).await.unwrap_err();

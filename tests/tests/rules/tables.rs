@@ -37,7 +37,7 @@ const SHARED: [(&str, Kind); 9] = [
 ];
 
 /// What the services add.
-const OWN: [(&str, &str, Kind); 36] = [
+const OWN: [(&str, &str, Kind); 35] = [
     ("billing", "account", Account),
     ("billing", "bill_run", Whole),
     ("billing", "bill_run_failure", Whole),
@@ -46,7 +46,6 @@ const OWN: [(&str, &str, Kind); 36] = [
     ("billing", "group_offer_entry", Account),
     ("billing", "invoice", Account),
     ("billing", "invoice_line", Account),
-    ("billing", "invoice_line_day", Account),
     ("billing", "invoice_tax", Account),
     ("billing", "late_usage", Account),
     ("billing", "ledger_transfer", Account),

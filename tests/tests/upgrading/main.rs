@@ -13,6 +13,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod evidence;
 mod fill;
 mod goes_on;
 
@@ -108,6 +109,10 @@ async fn an_upgrade_loses_nothing() {
     for (name, script) in kept {
         let earlier = Earlier::read(&script).await;
         let (mut rows, mut before) = (earlier.rows().await, earlier.contents(&CHANGED, None).await);
+        let proven = evidence::days(&earlier).await;
+        assert!(!proven.is_empty(), "{name} proves no line");
+        rows.remove(evidence::MOVED);
+        before.remove(evidence::MOVED);
         let away = routed_away(&earlier, &before).await;
         routed += away.iter().map(|(_, rows)| rows.len()).sum::<usize>();
         for (table, gone) in &away {
@@ -117,6 +122,7 @@ async fn an_upgrade_loses_nothing() {
         }
         let mut attempts = pairs(&earlier, ATTEMPTS).await;
         earlier.migrate().await;
+        assert_eq!(evidence::days(&earlier).await, proven, "{name}");
         let now = earlier.rows().await;
         let lost: Vec<_> = rows
             .iter()

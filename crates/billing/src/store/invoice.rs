@@ -1,6 +1,7 @@
-//! Invoices with their lines, daily evidence and taxes. They are written once and read whole.
+//! Invoices with their lines, the evidence of each, and taxes. They are written once and read whole.
 
-use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::{Timestamp, ToSpan as _};
 use octroi_calendar::Span;
 use octroi_platform::{AccountId, Error, Name as _, Rows, Tx, params, row_get};
 use serde::Deserialize;
@@ -18,26 +19,12 @@ use crate::domain::price::{OfferId, PriceId, UsagePolicy};
 use crate::domain::tax::TaxCategory;
 use crate::domain::usage::DayUse;
 
-/// A line, `charge`, as JSON with its days, each a list of day, peak, end of day and seats.
-macro_rules! line_json {
-    () => {
-        "to_jsonb(charge) || jsonb_build_object('days', (
-            SELECT coalesce(
-                jsonb_agg(jsonb_build_array(proof.day, proof.peak, proof.end_of_day, proof.seats) ORDER BY proof.day), '[]'
-            )
-            FROM invoice_line_day AS proof
-            WHERE proof.account = charge.account AND proof.invoice = charge.invoice AND proof.line = charge.line
-        ))"
-    };
-}
-
 /// Reads an account's invoices, newest first: `$1` account, `$2` the only one wanted or none, `$3` id that they come
-/// after in this order or none, `$4` how many, `$5` how many lines of each. Lines, which are numbered from 1, their days
-/// and taxes come along as JSON, in one statement. An account without any answers one row of nulls, unlike
+/// after in this order or none, `$4` how many, `$5` how many lines of each. Lines, which are numbered from 1, and
+/// taxes come along as JSON, in one statement. An account without any answers one row of nulls, unlike
 /// an account that does not exist. No alias may bear the name of a column in sight (`line`, `day`, `tax`): whole
 /// rows are meant.
-pub const READ: &str = concat!(
-    "-- read_invoices
+pub const READ: &str = "-- read_invoices
 SELECT page.* FROM account LEFT JOIN LATERAL (
     SELECT invoice.*, lines, taxes, (
         SELECT max(charge.line) FROM invoice_line AS charge
@@ -48,9 +35,7 @@ SELECT page.* FROM account LEFT JOIN LATERAL (
         WHERE invoice.account = account.account AND ($2::uuid IS NULL OR id = $2) AND ($3::uuid IS NULL OR id < $3)
         ORDER BY id DESC LIMIT $4
     ) AS invoice, LATERAL (
-        SELECT coalesce(jsonb_agg(",
-    line_json!(),
-    " ORDER BY charge.line), '[]') AS lines
+        SELECT coalesce(jsonb_agg(to_jsonb(charge) ORDER BY charge.line), '[]') AS lines
         FROM invoice_line AS charge
         WHERE charge.account = invoice.account AND charge.invoice = invoice.id AND charge.line <= $5
     ) AS lines, LATERAL (
@@ -60,24 +45,19 @@ SELECT page.* FROM account LEFT JOIN LATERAL (
     ) AS taxes
 ) AS page ON true
 WHERE account.account = $1
-ORDER BY page.id DESC"
-);
+ORDER BY page.id DESC";
 
 /// Reads lines of an invoice: `$1` account, `$2` invoice, `$3` number of the line that they come after, `$4` how many.
 /// The first column is null where no line follows; there is no row where there is no such invoice.
-pub const READ_LINES: &str = concat!(
-    "-- read_invoice_lines
+pub const READ_LINES: &str = "-- read_invoice_lines
 SELECT listed.*, invoice.currency FROM invoice LEFT JOIN LATERAL (
-    SELECT charge.account, charge.invoice, charge.line AS number, ",
-    line_json!(),
-    " AS line
+    SELECT charge.account, charge.invoice, charge.line AS number, to_jsonb(charge) AS line
     FROM invoice_line AS charge
     WHERE charge.account = invoice.account AND charge.invoice = invoice.id AND charge.line > $3
     ORDER BY charge.line LIMIT $4
 ) AS listed ON true
 WHERE invoice.account = $1 AND invoice.id = $2
-ORDER BY listed.number"
-);
+ORDER BY listed.number";
 
 /// A party as it is stored.
 #[derive(Deserialize)]
@@ -109,12 +89,11 @@ struct StoredLine {
     price: String,
     tax_category: String,
     tax_rate_ppm: i32,
-    days: Vec<StoredDay>,
+    first_day: Option<String>,
+    peaks: Option<Vec<i32>>,
+    ends_of_day: Option<Vec<i32>>,
+    seats: Option<Vec<i32>>,
 }
-
-/// A day as [`READ`] brings it.
-#[derive(Deserialize)]
-struct StoredDay(String, i32, i32, i32);
 
 /// A tax as [`READ`] brings it.
 #[derive(Deserialize)]
@@ -125,14 +104,13 @@ struct StoredTax {
     amount: i64,
 }
 
-/// Queues issued invoices with their lines, evidence and taxes: a statement each, however many invoices.
+/// Queues issued invoices with their lines and taxes: a statement each, however many invoices.
 pub fn insert(tx: &mut Tx, invoices: &[Invoice]) {
     if invoices.is_empty() {
         return;
     }
     insert_invoices(tx, invoices);
     insert_lines(tx, invoices);
-    insert_days(tx, invoices);
     insert_taxes(tx, invoices);
 }
 
@@ -204,6 +182,10 @@ fn lines(invoices: &[Invoice]) -> Vec<(&Invoice, i32, &Line)> {
 fn insert_lines(tx: &mut Tx, invoices: &[Invoice]) {
     let lines = lines(invoices);
     let items = column(&lines, |(.., line)| &line.item);
+    let evidence: Vec<Option<Evidence>> = column(&items, |item| {
+        let consumption = item.consumption.as_ref()?;
+        Evidence::of(&consumption.days)
+    });
     let consumption = |get: fn(&Consumption) -> String| -> Vec<Option<String>> {
         column(&items, |item| item.consumption.as_ref().map(get))
     };
@@ -211,17 +193,20 @@ fn insert_lines(tx: &mut Tx, invoices: &[Invoice]) {
         "-- insert_lines
          INSERT INTO invoice_line (
              account, invoice, line, description, offer, group_id, group_display_name, month, usage_policy,
-             quantity, unit_price, price_base_quantity, amount, price, tax_category, tax_rate_ppm
+             quantity, unit_price, price_base_quantity, amount, price, tax_category, tax_rate_ppm,
+             first_day, peaks, ends_of_day, seats
          )
          SELECT account, invoice, line, description, offer, group_id, coalesce(group_display_name, ''), month,
-             usage_policy, quantity, unit_price, price_base_quantity, amount, price, tax_category, tax_rate_ppm
+             usage_policy, quantity, unit_price, price_base_quantity, amount, price, tax_category, tax_rate_ppm,
+             first_day, peaks::integer[], ends_of_day::integer[], seats::integer[]
          FROM unnest(
              $1::text[], $2::uuid[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
              $9::text[], $10::integer[], $11::bigint[], $12::integer[], $13::bigint[], $14::uuid[], $15::text[],
-             $16::integer[]
+             $16::integer[], $17::date[], $18::text[], $19::text[], $20::text[]
          ) AS charge (
              account, invoice, line, description, offer, group_id, group_display_name, month, usage_policy, quantity,
-             unit_price, price_base_quantity, amount, price, tax_category, tax_rate_ppm
+             unit_price, price_base_quantity, amount, price, tax_category, tax_rate_ppm,
+             first_day, peaks, ends_of_day, seats
          )",
         params![
             column(&lines, |(invoice, ..)| invoice.bill.account.clone()),
@@ -239,46 +224,74 @@ fn insert_lines(tx: &mut Tx, invoices: &[Invoice]) {
             column(&lines, |(.., line)| line.amount),
             column(&items, |item| item.price),
             column(&items, |item| item.tax.category.as_str()),
-            column(&items, |item| item.tax.rate.ppm())
+            column(&items, |item| item.tax.rate.ppm()),
+            column(&evidence, |of| of.as_ref().map(|of| of.first_day)),
+            column(&evidence, |of| of.as_ref().map(|of| of.peaks.clone())),
+            column(&evidence, |of| of.as_ref().map(|of| of.ends_of_day.clone())),
+            column(&evidence, |of| of.as_ref().map(|of| of.seats.clone()))
         ],
         Rows::Exactly(lines.len() as u64),
     );
 }
 
-fn insert_days(tx: &mut Tx, invoices: &[Invoice]) {
-    let days: Vec<(&Invoice, i32, &DayUse)> = lines(invoices)
-        .into_iter()
-        .filter_map(|(invoice, number, line)| {
-            let consumption = line.item.consumption.as_ref()?;
-            Some(
-                consumption
-                    .days
-                    .iter()
-                    .map(move |day| (invoice, number, day)),
-            )
+/// Days as they are kept: the first, and of each from there on its peak, its end and its seats, 0 where nothing was
+/// active. The three are in the database's spelling of an array, since no list of lists can be unnested.
+struct Evidence {
+    first_day: Date,
+    peaks: String,
+    ends_of_day: String,
+    seats: String,
+}
+
+impl Evidence {
+    fn of(days: &[DayUse]) -> Option<Evidence> {
+        let first_day = days.first()?.date;
+        let mut written = [String::new(), String::new(), String::new()];
+        let mut next = first_day;
+        for day in days {
+            while next < day.date {
+                written.iter_mut().for_each(|array| array.push_str(",0"));
+                next = next.saturating_add(1.day());
+            }
+            for (array, count) in written
+                .iter_mut()
+                .zip([day.peak, day.end_of_day, day.seats])
+            {
+                array.push(',');
+                array.push_str(&count.to_string());
+            }
+            next = next.saturating_add(1.day());
+        }
+        let [peaks, ends_of_day, seats] =
+            written.map(|array| format!("{{{}}}", array.trim_start_matches(',')));
+        Some(Evidence {
+            first_day,
+            peaks,
+            ends_of_day,
+            seats,
         })
-        .flatten()
-        .collect();
-    if days.is_empty() {
-        return;
     }
-    tx.write(
-        "-- insert_days
-         INSERT INTO invoice_line_day (account, invoice, line, day, peak, end_of_day, seats)
-         SELECT * FROM unnest(
-             $1::text[], $2::uuid[], $3::integer[], $4::date[], $5::integer[], $6::integer[], $7::integer[]
-         )",
-        params![
-            column(&days, |(invoice, ..)| invoice.bill.account.clone()),
-            column(&days, |(invoice, ..)| invoice.id.id),
-            column(&days, |(_, line, _)| *line),
-            column(&days, |(.., day)| day.date),
-            column(&days, |(.., day)| day.peak),
-            column(&days, |(.., day)| day.end_of_day),
-            column(&days, |(.., day)| day.seats)
-        ],
-        Rows::Exactly(days.len() as u64),
+}
+
+/// The days of a line as it is kept: those with activity.
+fn read_days(line: &StoredLine) -> Option<Vec<DayUse>> {
+    let Some(first_day) = &line.first_day else {
+        return Some(Vec::new());
+    };
+    let first_day: Date = first_day.parse().ok()?;
+    let (peaks, ends, seats) = (
+        line.peaks.as_ref()?,
+        line.ends_of_day.as_ref()?,
+        line.seats.as_ref()?,
     );
+    let days = first_day.series(1.day()).zip(peaks).zip(ends).zip(seats);
+    let days = days.map(|(((date, peak), end_of_day), seats)| DayUse {
+        date,
+        peak: *peak,
+        end_of_day: *end_of_day,
+        seats: *seats,
+    });
+    Some(days.filter(|day| day.seats > 0).collect())
 }
 
 fn insert_taxes(tx: &mut Tx, invoices: &[Invoice]) {
@@ -403,18 +416,7 @@ fn charged(row: &Row) -> Result<Option<Charged>, Error> {
 }
 
 fn read_line(stored: StoredLine) -> Option<Line> {
-    let days: Option<Vec<DayUse>> = stored
-        .days
-        .into_iter()
-        .map(|StoredDay(day, peak, end_of_day, seats)| {
-            Some(DayUse {
-                date: day.parse().ok()?,
-                peak,
-                end_of_day,
-                seats,
-            })
-        })
-        .collect();
+    let days = read_days(&stored);
     let consumption = match (stored.group_id, stored.month, stored.usage_policy) {
         (Some(group), Some(month), Some(policy)) => Some(Consumption {
             group,

@@ -1,6 +1,6 @@
 //! Schema migrations: the platform's tables first, then the service's, under one advisory lock.
 
-use refinery::{Migration, Runner};
+use refinery::{Migration, Runner, Target};
 use tokio_postgres::{Client, Config};
 
 use crate::db::{connect, row_get};
@@ -10,6 +10,8 @@ use crate::error::Error;
 const LOCK: i64 = 0x6f63_7472_6f69;
 const PLATFORM_HISTORY: &str = "platform_migration";
 const SERVICE_HISTORY: &str = "service_migration";
+/// How a migration of many rows begins: one statement, run until it touches no row.
+const BATCHES: &str = "-- In batches";
 /// The platform's own migrations. What they leave must be there in full.
 const OWN: [(&str, &str); 6] = [
     (
@@ -82,17 +84,44 @@ pub async fn migrate(
     lock.await.map_err(Error::from)?;
     let is_later = |found, needed| found > needed;
     refuse_if(is_later, &client, schema, files.len()).await?;
-    run(&mut client, PLATFORM_HISTORY, &OWN).await?;
-    run(&mut client, SERVICE_HISTORY, files).await?;
+    run(&mut client, schema, PLATFORM_HISTORY, &OWN).await?;
+    run(&mut client, schema, SERVICE_HISTORY, files).await?;
     Ok(())
 }
 
-async fn run(client: &mut Client, history: &str, files: &[(&str, &str)]) -> Result<(), Error> {
+async fn run(
+    client: &mut Client,
+    schema: &str,
+    history: &str,
+    files: &[(&str, &str)],
+) -> Result<(), Error> {
     let migrations = files
         .iter()
         .map(|(name, sql)| migration(name, sql))
         .collect::<Result<Vec<_>, _>>()?;
-    let mut runner = Runner::new(&migrations).set_grouped(true);
+    for (migration, (_, sql)) in migrations.iter().zip(files) {
+        let own = migration.version();
+        let found = version(client, schema, history).await?;
+        if !sql.starts_with(BATCHES) || i64::from(found) >= i64::from(own) {
+            continue;
+        }
+        apply(client, history, &migrations, Target::Version(own - 1)).await?;
+        // Each is a transaction of its own: what is killed goes on where it was.
+        while client.execute(*sql, &[]).await? > 0 {}
+    }
+    apply(client, history, &migrations, Target::Latest).await
+}
+
+/// Applies migrations in one transaction. One that is done in batches has nothing left to do, and is noted.
+async fn apply(
+    client: &mut Client,
+    history: &str,
+    migrations: &[Migration],
+    through: Target,
+) -> Result<(), Error> {
+    let mut runner = Runner::new(migrations)
+        .set_grouped(true)
+        .set_target(through);
     runner.set_migration_table_name(history);
     let ran = runner.run_async(client).await;
     let report = ran.map_err(|error| Error::Internal(error.into()))?;

@@ -71,17 +71,22 @@ pub const INVOICE_EVIDENCE: Check = Check {
         )
         SELECT concat_ws('/', l.account, l.number, l.line) AS what,
                CASE l.usage_policy
-                   WHEN 'PEAK' THEN l.charged <> coalesce(max(d.peak), 0)
-                   WHEN 'DAILY' THEN l.charged <> coalesce(sum(d.seats), 0)
-                   WHEN 'DISTINCT' THEN l.charged < coalesce(max(d.seats), 0)
-                       OR l.charged > coalesce(sum(d.seats), 0)
-                   ELSE count(d.day) > 0
+                   WHEN 'PEAK' THEN l.charged <> coalesce(day.peak, 0)
+                   WHEN 'DAILY' THEN l.charged <> coalesce(day.seat_days, 0)
+                   WHEN 'DISTINCT' THEN l.charged < coalesce(day.seats, 0)
+                       OR l.charged > coalesce(day.seat_days, 0)
+                   ELSE l.first_day IS NOT NULL
                END
-               OR coalesce(bool_or(to_char(d.day, 'YYYY-MM') <> l.month), false) AS broken
-        FROM line l
-        LEFT JOIN billing.invoice_line_day d
-            ON d.account = l.account AND d.invoice = l.invoice AND d.line = l.line
-        GROUP BY l.account, l.invoice, l.number, l.line, l.charged, l.usage_policy, l.month",
+               OR (l.first_day IS NOT NULL AND (
+                   day.wrong IS DISTINCT FROM false
+                   OR to_char(l.first_day, 'YYYY-MM') <> l.month
+                   OR to_char(l.first_day + day.days::integer - 1, 'YYYY-MM') <> l.month)) AS broken
+        FROM line l, LATERAL (
+            SELECT max(peak) AS peak, max(seats) AS seats, sum(seats) AS seat_days, count(*) AS days,
+                   bool_or((CASE seats WHEN 0 THEN (peak, end_of_day) = (0, 0)
+                                 ELSE peak BETWEEN 1 AND seats AND end_of_day BETWEEN 0 AND peak END) IS NOT TRUE) AS wrong
+            FROM unnest(l.peaks, l.ends_of_day, l.seats) AS day (peak, end_of_day, seats)
+        ) day",
 };
 
 // So many different ones from 1 to as many: there is no gap. Credit notes are numbered in a series of their own, and

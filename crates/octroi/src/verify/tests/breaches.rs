@@ -165,11 +165,19 @@ pub(super) const BREACHES: &[(Check, &str)] = &[
     ),
     (
         billing::INVOICE_EVIDENCE,
-        "UPDATE billing.invoice_line_day SET peak = peak + 1",
+        "UPDATE billing.invoice_line SET peaks[1] = 1000",
     ),
     (
         billing::INVOICE_EVIDENCE,
-        "UPDATE billing.invoice_line_day SET day = day + 30",
+        "UPDATE billing.invoice_line SET first_day = first_day + 30",
+    ),
+    (
+        billing::INVOICE_EVIDENCE,
+        "UPDATE billing.invoice_line SET ends_of_day[1] = peaks[1] + 1 WHERE month IS NOT NULL",
+    ),
+    (
+        billing::INVOICE_EVIDENCE,
+        "UPDATE billing.invoice_line SET seats = seats || 0 WHERE month IS NOT NULL",
     ),
     (
         billing::NUMBERS,

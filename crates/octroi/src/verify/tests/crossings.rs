@@ -106,8 +106,7 @@ pub(super) const CROSSINGS: &[(Check, &str)] = &[
     (
         usage::CHARGED_USAGE,
         "UPDATE billing.invoice_line l SET usage_policy = 'DAILY', quantity = 1 + (
-             SELECT sum(seats) FROM billing.invoice_line_day d
-             WHERE d.account = l.account AND d.invoice = l.invoice AND d.line = l.line)
+             SELECT sum(day) FROM unnest(l.seats) AS day)
          WHERE month IS NOT NULL",
     ),
     (
@@ -260,8 +259,7 @@ pub(super) const SOUND: &[(Check, &str)] = &[
     (
         usage::CHARGED_USAGE,
         "UPDATE billing.invoice_line l SET usage_policy = 'DAILY', quantity = (
-             SELECT sum(seats) FROM billing.invoice_line_day d
-             WHERE d.account = l.account AND d.invoice = l.invoice AND d.line = l.line)
+             SELECT sum(day) FROM unnest(l.seats) AS day)
          WHERE month IS NOT NULL",
     ),
     // A seat whose day was cut in two counts once in it.
@@ -269,8 +267,7 @@ pub(super) const SOUND: &[(Check, &str)] = &[
         usage::CHARGED_USAGE,
         "WITH daily AS (
              UPDATE billing.invoice_line l SET usage_policy = 'DAILY', quantity = (
-                 SELECT sum(seats) FROM billing.invoice_line_day d
-                 WHERE d.account = l.account AND d.invoice = l.invoice AND d.line = l.line)
+                 SELECT sum(day) FROM unnest(l.seats) AS day)
              WHERE month IS NOT NULL
          ), cut AS (
              UPDATE billing.usage_interval SET start_time = start_time + interval '2 hours'
