@@ -97,6 +97,10 @@ pub static SERVICE: Service = Service {
             "V10__evidence_moved.sql",
             include_str!("../migrations/V10__evidence_moved.sql"),
         ),
+        (
+            "V11__bill_run_ranges.sql",
+            include_str!("../migrations/V11__bill_run_ranges.sql"),
+        ),
     ],
     seals: None,
 };

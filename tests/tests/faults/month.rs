@@ -23,8 +23,10 @@ use crate::stored::{converged, end_leases, leases_end_soon, told};
 
 /// The rounds of an ordinary run: one for each way to be in the middle.
 const ORDINARY: usize = 3;
-/// A run takes a hundred accounts at a time: these are two chunks.
-const ACCOUNTS: usize = 120;
+/// A run takes five hundred accounts at a time: these are two chunks.
+const ACCOUNTS: usize = 540;
+/// So many of them are opened, the others are copies of one that uses nothing.
+const OPENED: usize = 120;
 /// Every so manyth of them has licences.
 const CUSTOMER: usize = 20;
 /// Without a lock the kill comes within so many milliseconds.
@@ -115,7 +117,7 @@ async fn killed_while_it_invoices() {
 async fn open_accounts(octroi: &AllInOne) -> Vec<String> {
     let operator = octroi.operator();
     let mut opening = JoinSet::new();
-    for number in 0..ACCOUNTS {
+    for number in 0..OPENED {
         let operator = operator.clone();
         opening.spawn(async move {
             let id = format!("acme-{number:03}");
@@ -129,7 +131,19 @@ async fn open_accounts(octroi: &AllInOne) -> Vec<String> {
             Some(id)
         });
     }
-    opening.join_all().await.into_iter().flatten().collect()
+    let customers = opening.join_all().await.into_iter().flatten().collect();
+    let sql = octroi.sql().await;
+    converged(&sql).await;
+    for schema in ServiceName::ALL {
+        let copied = format!(
+            "INSERT INTO {schema}.account
+             SELECT (jsonb_populate_record(model, jsonb_build_object('account', 'more-' || n))).*
+             FROM {schema}.account AS model, generate_series(1, {}) AS n WHERE model.account = 'acme-001'",
+            ACCOUNTS - OPENED
+        );
+        sql.batch_execute(&copied).await.unwrap();
+    }
+    customers
 }
 
 /// Lets the next month end; the request that invoices it.
@@ -219,7 +233,7 @@ async fn bill_until_killed(
 /// Holds a completed run to what it issued.
 fn judge(run: &BillRun, invoices: &[&Invoice]) {
     assert_eq!(run.state(), bill_run::State::Completed);
-    let customers = ACCOUNTS / CUSTOMER;
+    let customers = OPENED / CUSTOMER;
     let sizes = [ACCOUNTS, customers, ACCOUNTS - customers, 0, 0];
     let said = [
         run.accounts,

@@ -33,6 +33,8 @@ pub async fn leases_end_soon(sql: &Client, before: Uuid) {
              FROM licensing.delivery WHERE lease_token < '{before}'
              UNION ALL SELECT 'a fact', lease_until - clock_timestamp()
              FROM billing.delivery WHERE lease_token < '{before}'
+             UNION ALL SELECT 'accounts of a bill run', lease_until - clock_timestamp()
+             FROM billing.bill_run_range WHERE lease_token < '{before}'
              UNION ALL SELECT 'an e-mail', lease_expires_at - clock_timestamp()
              FROM notification.email WHERE lease_token < '{before}'
          ) held WHERE rest > interval '30 seconds'"
@@ -53,6 +55,7 @@ pub async fn end_leases(sql: &Client, before: Uuid, services: &[ServiceName]) {
             ServiceName::Billing => format!(
                 "UPDATE billing.settlement SET look_time = clock_timestamp()
                  WHERE state = 'PROCESSING' AND (lease_token IS NULL OR lease_token < '{before}');
+                 UPDATE billing.bill_run_range SET lease_until = clock_timestamp() WHERE lease_token < '{before}';
                  UPDATE billing.delivery SET lease_until = clock_timestamp() WHERE lease_token < '{before}'"
             ),
             ServiceName::Notification => format!(

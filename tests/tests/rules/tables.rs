@@ -37,10 +37,11 @@ const SHARED: [(&str, Kind); 9] = [
 ];
 
 /// What the services add.
-const OWN: [(&str, &str, Kind); 35] = [
+const OWN: [(&str, &str, Kind); 36] = [
     ("billing", "account", Account),
     ("billing", "bill_run", Whole),
     ("billing", "bill_run_failure", Whole),
+    ("billing", "bill_run_range", Whole),
     ("billing", "bill_run_total", Whole),
     ("billing", "billed_month", Account),
     ("billing", "group_offer_entry", Account),

@@ -29,7 +29,9 @@ use octroi_tests::harness::{Contents, Earlier, Installation, present, written};
 const OLDEST: &str = "platform2-licensing3-billing2-notification1.sql";
 
 /// Table and column whose contents a migration changes; all else stays as it was.
-const CHANGED: [(&str, &str); 5] = [
+const CHANGED: [(&str, &str); 6] = [
+    // Ranges are leased from there on.
+    ("billing.bill_run", "done_through"),
     // Nothing read it.
     ("licensing.event", "transaction"),
     ("billing.event", "transaction"),
@@ -47,8 +49,10 @@ const REPEATED: [&str; 2] = ["more 1", "never 1"];
 const SENTENCES: &str =
     "SELECT early_payment_discount, early_payment_discount_en FROM billing.seller";
 
-/// Tables that a life leaves empty: notification has no facts of its own, and no method of it changes anything.
-const EMPTY: [&str; 4] = [
+/// Tables that a life leaves empty: a bill run that is over has no ranges left, notification has no facts of its own, and
+/// no method of it changes anything.
+const EMPTY: [&str; 5] = [
+    "billing.bill_run_range",
     "notification.delivery",
     "notification.event",
     "notification.event_position",

@@ -1,6 +1,6 @@
 //! Bill runs: asked for by an operator, worked on in the background, in chunks of accounts. A chunk is one
 //! transaction: its invoices, the run's progress and the closed months stand or fall together, so that a run can stop
-//! anywhere, go on elsewhere and be asked for twice. Its row lock keeps other processes away for as long.
+//! anywhere, go on elsewhere and be asked for twice. Its accounts are leased, so that other processes take others.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::charge::{self, Computed, Due};
+use super::charge::{self, Calendars, Computed, Due};
 use super::invoice::{draft, issue};
 use crate::domain::account::Account;
 use crate::domain::bill::Bill;
@@ -30,8 +30,11 @@ use crate::store;
 use crate::store::bill_run::{Closing, UnderWay};
 use crate::store::charge::Closed;
 
-/// How many accounts a chunk has. When one of them fails it, smaller chunks find out which.
-const CHUNK: i64 = 100;
+/// How many accounts a chunk has at most. When one of them fails it, smaller chunks find out which.
+const CHUNK: i64 = 500;
+
+/// After how many intervals of its accounts' a chunk ends.
+const CHUNK_INTERVALS: i64 = 5_000;
 
 /// How often in a row an account takes or waits too long before a run goes on without it, if the account after it does
 /// not.
@@ -43,21 +46,22 @@ const MOST_TRIES: u32 = 10;
 /// Where a run was last held up by a single account, which took too long or waited too long for a lock, and how often in a
 /// row. Each process counts for itself.
 #[derive(Clone, Default)]
-pub struct HeldUp(Arc<Mutex<Option<(UnderWay, u32)>>>);
+pub struct HeldUp(Arc<Mutex<Option<(BillRunId, AccountId, u32)>>>);
 
 impl HeldUp {
     /// How often in a row the run was held up where it is now.
     fn tries(&self, run: &UnderWay) -> u32 {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.as_ref()
-            .filter(|(seen, _)| seen == run)
-            .map_or(0, |(_, tries)| *tries)
+            .filter(|(id, after, _)| (id, after) == (&run.id, &run.done_through))
+            .map_or(0, |(.., tries)| *tries)
     }
 
     /// Counts that it is held up there once more.
     fn count(&self, run: &UnderWay) -> u32 {
         let tries = self.tries(run).saturating_add(1);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((run.clone(), tries));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((run.id.clone(), run.done_through.clone(), tries));
         tries
     }
 }
@@ -166,26 +170,39 @@ impl BillRuns {
         rows.iter().map(store::bill_run::from_row).collect()
     }
 
-    /// Works on the oldest run under way by one chunk; how much was done, 0 when there is no run to work on.
+    /// Works on one chunk of a run; how much was done, 0 when there is nothing that others do not work on.
     ///
     /// # Errors
     /// The database's; the same chunk is then tried again.
     pub async fn work(&self, now: Timestamp) -> anyhow::Result<u64> {
-        let Some(mut run) = store::bill_run::next(&self.db).await? else {
+        let token = Uuid::now_v7();
+        let leased = store::bill_run::lease(&self.db, token, CHUNK, CHUNK_INTERVALS);
+        let Some(mut run) = leased.await? else {
             return Ok(0);
         };
+        let worked = self.work_on(&mut run, now).await;
+        // What is left of it need not wait until the lease is over.
+        if run.done_through != run.through
+            && let Err(error) = store::bill_run::release(&self.db, &run).await
+        {
+            tracing::debug!(
+                error = format!("{:#}", anyhow::Error::new(error)),
+                "a lease ends by itself"
+            );
+        }
+        worked
+    }
+
+    async fn work_on(&self, run: &mut UnderWay, now: Timestamp) -> anyhow::Result<u64> {
         // Where an account held the run up before, it is looked at alone from the first.
-        let mut size = if self.held_up.tries(&run) > 0 {
-            1
-        } else {
-            CHUNK
-        };
+        let is_held_up = self.held_up.tries(run) > 0;
+        let mut size = if is_held_up { 1 } else { CHUNK };
         let mut done = 0;
         // After a failure: how many of the next accounts are left in which the one that caused it is searched for.
         let mut among = size;
         loop {
             // A panic is a failure like any other.
-            let chunk = caught(async { Ok(self.chunk(&mut run, size, None, now).await) }).await;
+            let chunk = caught(async { Ok(self.chunk(run, size, None, now).await) }).await;
             match chunk.unwrap_or_else(|panic| Err(Error::Internal(panic))) {
                 Ok(0) => return Ok(done),
                 Ok(more) if size == among => return Ok(done + more),
@@ -199,13 +216,13 @@ impl BillRuns {
                 }
                 // The one that caused it is found: the others go on without it.
                 Err(error) if size == 1 => {
-                    return Ok(done + self.go_on_without_next(&mut run, error, now).await?);
+                    return Ok(done + self.go_on_without_next(run, error, now).await?);
                 }
                 Err(error) => {
                     among = size;
                     if is_slow(&error) {
                         // Each try may take as long as a statement may last, so fewer are made than halving would take.
-                        size = (among + 9) / 10;
+                        size = (among + 24) / 25;
                         continue;
                     }
                 }
@@ -214,8 +231,8 @@ impl BillRuns {
         }
     }
 
-    /// Invoices the next accounts, at most `size`, or completes the run when there are none; 0 when another process
-    /// works on it. The very next one is not invoiced where `without` says why: its failure is noted.
+    /// Invoices the next accounts of a range, at most `size`, or ends the range when there are none; 0 when its lease is
+    /// lost. The very next one is not invoiced where `without` says why: its failure is noted.
     async fn chunk(
         &self,
         run: &mut UnderWay,
@@ -238,11 +255,7 @@ impl BillRuns {
         if let Some((account, _)) = accounts.last() {
             through = Some(account.id.clone());
         }
-        let Some(through) = through else {
-            store::bill_run::complete(&mut tx, run, now);
-            tx.commit_work().await?;
-            return Ok(1);
-        };
+        let is_whole = i64::try_from(accounts.len()).is_ok_and(|found| found < size);
         let mut chunk = Chunk::default();
         if let Some(failure) = without {
             chunk.fail(failure);
@@ -253,14 +266,23 @@ impl BillRuns {
         }
         let tally = chunk.tally;
         chunk.keep(&mut tx, run, now).await?;
-        store::bill_run::advance(&mut tx, run, &through, tally);
+        let through = match through {
+            Some(through) if !is_whole && through != run.through => {
+                store::bill_run::advance(&mut tx, run, &through);
+                through
+            }
+            _ => {
+                store::bill_run::finish(&mut tx, run);
+                run.through.clone()
+            }
+        };
+        store::bill_run::count(&mut tx, run, tally, now);
         tx.commit_work().await?;
         run.done_through = through;
-        Ok(u64::from(tally.accounts().unsigned_abs()))
+        Ok(u64::from(tally.accounts().unsigned_abs()).max(1))
     }
 
-    /// Holds a run and the accounts after one, and finds of which accounts usage is behind; none when another process works
-    /// on it.
+    /// Holds the accounts of a range after one, and finds of which accounts usage is behind; none when the lease is lost.
     async fn hold(
         &self,
         run: &UnderWay,
@@ -274,7 +296,7 @@ impl BillRuns {
             .begin_work(
                 &call,
                 store::bill_run::HOLD,
-                &[&run.id.0, &run.done_through],
+                &[&run.id.0, &run.through, &run.token, &run.done_through],
             )
             .await?;
         let Some(held) = held.first() else {
@@ -283,7 +305,7 @@ impl BillRuns {
         };
         let behind = row_get(held, "behind")?;
         let next = async {
-            let params = [after as &(dyn ToSql + Sync), &size];
+            let params = [after as &(dyn ToSql + Sync), &run.through, &size];
             tx.query(store::bill_run::HOLD_ACCOUNTS, &params).await
         };
         let planning = tx.query(store::bill_run::FORGET_PLANS, &[]);
@@ -300,7 +322,7 @@ impl BillRuns {
         error: Error,
         now: Timestamp,
     ) -> Result<u64, Error> {
-        let next = [&run.done_through as &(dyn ToSql + Sync)];
+        let next = [&run.done_through as &(dyn ToSql + Sync), &run.through];
         let Some(row) = self
             .db
             .query_opt(store::bill_run::NEXT_ACCOUNT, &next)
@@ -364,10 +386,11 @@ impl Chunk {
         behind: &[AccountId],
     ) -> Result<Vec<Due>, Error> {
         let mut ended = Vec::with_capacity(accounts.len());
+        let mut calendars = Calendars::default();
         for (account, seller) in accounts {
-            let zones = charge::zones(&account)?;
-            if zones.month(run.month).end <= run.created_at {
-                ended.push((account, seller, zones));
+            let calendar = calendars.month(&account, run.month)?;
+            if calendar.1.month.span.end <= run.created_at {
+                ended.push((account, seller, calendar.clone()));
             } else {
                 self.tally.not_due += 1;
             }
@@ -381,7 +404,7 @@ impl Chunk {
                 .push(closed);
         }
         let mut dues = Vec::with_capacity(ended.len());
-        for (account, seller, zones) in ended {
+        for (account, seller, (zones, own)) in ended {
             let closed = months.remove(&account.id).unwrap_or_default();
             if closed.iter().any(|closed| closed.month == run.month) {
                 self.tally.skipped += 1;
@@ -393,7 +416,7 @@ impl Chunk {
                 });
             } else {
                 let late: Vec<Month> = closed.iter().map(|closed| closed.month).collect();
-                dues.push(Due::new(account, seller, &zones, run.month, &late));
+                dues.push(Due::new(account, seller, &zones, own, &late));
             }
         }
         Ok(dues)

@@ -1,7 +1,9 @@
 //! Computes months' bills, for previews, dry runs and bill runs alike: the same statements, the same rules.
 
-use std::collections::HashMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
+use jiff::Timestamp;
 use octroi_calendar::{Day, Month, Zones};
 use octroi_platform::{AccountId, Error, Reads, Refusal};
 
@@ -42,29 +44,61 @@ pub struct Computed {
     pub settled: Vec<Month>,
 }
 
+impl Counted {
+    /// A whole month; `late` is that of [`MonthSpan`].
+    pub fn new(zones: &Zones, month: Month, late: bool) -> Counted {
+        Counted {
+            month: MonthSpan::new(zones, month, late),
+            days: zones.days(month),
+        }
+    }
+}
+
 impl Due {
     /// A month of an account, and its closed months whose usage changed since.
     pub fn new(
         account: Account,
         seller: Seller,
         zones: &Zones,
-        month: Month,
+        own: Counted,
         late: &[Month],
     ) -> Due {
-        let counted = |month, late| Counted {
-            month: MonthSpan::new(zones, month, late),
-            days: zones.days(month),
-        };
+        let late = late.iter().map(|month| Counted::new(zones, *month, true));
         Due {
             account,
             seller,
-            own: counted(month, false),
-            late: late.iter().map(|month| counted(*month, true)).collect(),
+            own,
+            late: late.collect(),
         }
     }
 
     fn months(&self) -> impl Iterator<Item = &Counted> {
         std::iter::once(&self.own).chain(&self.late)
+    }
+}
+
+/// The zones that a calendar has followed, each with the instant of its setting.
+type History = Vec<(Option<Timestamp>, String)>;
+
+/// A month in the calendars of accounts, of which most share one.
+#[derive(Default)]
+pub struct Calendars(BTreeMap<History, (Zones, Counted)>);
+
+impl Calendars {
+    /// An account's calendar, and the month in it: always the same month.
+    pub fn month(&mut self, account: &Account, month: Month) -> Result<&(Zones, Counted), Error> {
+        // Since when a zone is kept does not matter where there was no other.
+        let changed = account.zones.len() > 1;
+        let history = account.zones.iter();
+        let history = history.map(|it| (changed.then_some(it.at), it.zone.clone()));
+        Ok(match self.0.entry(history.collect()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let zones = zones(account)?;
+                let counted = Counted::new(&zones, month, false);
+                new.insert((zones, counted))
+            }
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use octroi_calendar::{Month, Zones};
 use octroi_platform::{AccountId, Call, Clock, Db, Error, Page, ToSql, Tx};
 use uuid::Uuid;
 
-use super::charge::{self, Due, Facts};
+use super::charge::{self, Counted, Due, Facts};
 use crate::domain::bill::{Bill, Charged};
 use crate::domain::charge::setup_lines;
 use crate::domain::invoice::{Draft, Invoice, InvoiceId, Place, Shown, ShownLine};
@@ -149,7 +149,8 @@ impl Invoices {
             true => Vec::new(),
             false => closed.iter().map(|closed| closed.month).collect(),
         };
-        let mut due = Due::new(account, seller, &zones, month, &late);
+        let own = Counted::new(&zones, month, false);
+        let mut due = Due::new(account, seller, &zones, own, &late);
         due.own.days = until_then(&zones);
         let dues = vec![due];
         let asked = charge::asked(&dues);

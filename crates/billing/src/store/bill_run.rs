@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 use octroi_calendar::{Month, Span, Zones};
-use octroi_platform::{AccountId, Db, Error, Rows, Shown, Tx, params, row_get};
+use octroi_platform::{AccountId, Db, Error, Rows, Shown, ToSql, Tx, params, row_get};
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 use super::account::account_columns;
 use super::column;
@@ -12,24 +13,28 @@ use crate::domain::bill_run::{BillRun, BillRunId, Failure, State, Tally, Total};
 use crate::domain::invoice::InvoiceId;
 use crate::domain::money::Currency;
 
-/// Run `$1`, held until the transaction ends against whoever else would work on it; no row when somebody does, or has
-/// done so since it was seen with `$2` done. With it the accounts of which licensing has not told everything.
+/// How long a range is leased: as long as a chunk's transaction may take.
+const LEASE_SECONDS: i64 = 30;
+
+/// What is told of a range `$2` of run `$1` under token `$3`, unless it is leased to another, or others have gone on from
+/// `$4`: the accounts of which licensing has not told everything. For the rest of the transaction no table is scanned for a
+/// few of its rows, whatever statistics say of tables that a run fills.
 pub const HOLD: &str = "-- hold_bill_run
-    SELECT coalesce((SELECT held_accounts FROM intake_progress WHERE source = 'licensing'), '{}') AS behind
-    FROM bill_run WHERE id = $1 AND done_through = $2 AND state = 'RUNNING'
-    FOR NO KEY UPDATE SKIP LOCKED";
+    SELECT coalesce((SELECT held_accounts FROM intake_progress WHERE source = 'licensing'), '{}') AS behind,
+        set_config('enable_seqscan', 'off', true)
+    FROM bill_run_range WHERE bill_run = $1 AND through = $2 AND lease_token = $3 AND done_through = $4";
 
 /// Makes this connection plan its statements anew, those of foreign keys too: plans made while a table was small scan
 /// all of it for each row, and a run may make it large before anyone has analysed it.
 pub const FORGET_PLANS: &str = "-- forget_plans
     DISCARD PLANS";
 
-/// The account after `$1` by id. Read without waiting: it may be locked by whoever made it take too long.
+/// The account after `$1` by id, up to `$2`. Read without waiting: it may be locked by whoever made it take too long.
 pub const NEXT_ACCOUNT: &str = "-- next_account
-    SELECT account FROM account WHERE account > $1 ORDER BY account LIMIT 1";
+    SELECT account FROM account WHERE account > $1 AND account <= $2 ORDER BY account LIMIT 1";
 
 /// The next accounts of a run, held until the transaction ends against what is told of their usage: `$1` the id that
-/// they come after, `$2` how many. Each comes with its seller.
+/// they come after, `$2` the last, `$3` how many. Each comes with its seller.
 pub const HOLD_ACCOUNTS: &str = concat!(
     "-- hold_accounts
      SELECT ",
@@ -37,7 +42,7 @@ pub const HOLD_ACCOUNTS: &str = concat!(
     ", ",
     seller_columns!(),
     " FROM account a JOIN seller s ON s.id = a.seller
-     WHERE a.account > $1 ORDER BY a.account LIMIT $2
+     WHERE a.account > $1 AND a.account <= $2 ORDER BY a.account LIMIT $3
      FOR NO KEY UPDATE OF a"
 );
 
@@ -78,15 +83,18 @@ pub const READ: &str = "-- read_bill_runs
         OR (create_time, id) < (SELECT create_time, id FROM bill_run WHERE id = $2))
     ORDER BY create_time DESC, id DESC LIMIT $3";
 
-/// A run under way, where its next chunk begins.
+/// A range of a run's accounts that is leased.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnderWay {
     pub id: BillRunId,
     pub month: Month,
     /// Whether it keeps no invoice.
     pub dry_run: bool,
-    /// Every account up to this one, by id, is done; empty before the first.
+    /// Every account of the range up to this one, by id, is done.
     pub done_through: AccountId,
+    /// The range's last account, or what comes after every account.
+    pub through: AccountId,
+    pub token: Uuid,
     /// The cut-off.
     pub created_at: Timestamp,
 }
@@ -104,7 +112,7 @@ pub struct Closing {
 pub fn insert(tx: &mut Tx, run: &BillRun) {
     tx.write(
         "-- insert_bill_run
-         INSERT INTO bill_run (id, month, dry_run, state, done_through, create_time)
+         INSERT INTO bill_run (id, month, dry_run, state, leased_through, create_time)
          VALUES ($1, $2, $3, 'RUNNING', '', $4)",
         params![
             run.id.0.clone(),
@@ -116,23 +124,64 @@ pub fn insert(tx: &mut Tx, run: &BillRun) {
     );
 }
 
-/// The oldest run under way that nobody works on now.
-pub async fn next(db: &Db) -> Result<Option<UnderWay>, Error> {
-    let row = db
-        .query_opt(
-            "-- next_bill_run
-             SELECT id, month, dry_run, done_through, create_time FROM bill_run WHERE state = 'RUNNING'
-             ORDER BY create_time, id LIMIT 1
-             FOR NO KEY UPDATE SKIP LOCKED",
-            &[],
+/// Leases the range whose lease has been over longest, if there is one.
+const LEASE_LEFT: &str = "-- lease_left
+    UPDATE bill_run_range AS range
+    SET lease_token = $1, lease_until = clock_timestamp() + $2::bigint * interval '1 second'
+    FROM bill_run AS run
+    WHERE run.id = range.bill_run AND range.lease_until <= now()
+        AND (range.bill_run, range.through) = (
+            SELECT bill_run, through FROM bill_run_range WHERE lease_until <= now()
+            ORDER BY lease_until, bill_run, through LIMIT 1
         )
-        .await?;
+    RETURNING run.id, run.month, run.dry_run, run.create_time, range.done_through, range.through";
+
+/// Leases the next accounts of the oldest run under way, if some are left: at most `$3`, and fewer where `$4` intervals are theirs. '~'
+/// comes after every account, those to come too.
+const LEASE_NEXT: &str = "-- lease_next
+    WITH run AS (
+        SELECT * FROM bill_run WHERE state = 'RUNNING' ORDER BY create_time, id LIMIT 1
+        FOR NO KEY UPDATE
+    ), next AS (
+        SELECT run.id, run.month, run.dry_run, run.create_time, run.leased_through AS done_through, least(
+            coalesce((
+                SELECT account.account FROM account WHERE account.account > run.leased_through
+                ORDER BY account.account OFFSET $3::bigint - 1 LIMIT 1
+            ), '~'),
+            coalesce((
+                SELECT usage.account FROM usage_interval AS usage WHERE usage.account > run.leased_through
+                ORDER BY usage.account OFFSET $4::bigint - 1 LIMIT 1
+            ), '~')
+        ) AS through
+        FROM run WHERE run.leased_through <> '~'
+    ), leased AS (
+        UPDATE bill_run SET leased_through = next.through FROM next WHERE bill_run.id = next.id
+    ), range AS (
+        INSERT INTO bill_run_range (bill_run, through, done_through, lease_token, lease_until)
+        SELECT id, through, done_through, $1, clock_timestamp() + $2::bigint * interval '1 second' FROM next
+    )
+    SELECT * FROM next";
+
+/// Leases accounts to be worked on: at most so many, and fewer where so many intervals are theirs.
+pub async fn lease(
+    db: &Db,
+    token: Uuid,
+    accounts: i64,
+    intervals: i64,
+) -> Result<Option<UnderWay>, Error> {
+    let mut row = db.query_opt(LEASE_LEFT, &[&token, &LEASE_SECONDS]).await?;
+    if row.is_none() {
+        let params: [&(dyn ToSql + Sync); 4] = [&token, &LEASE_SECONDS, &accounts, &intervals];
+        row = db.query_opt(LEASE_NEXT, &params).await?;
+    }
     row.map(|row| {
         let id = BillRunId(row_get(&row, "id")?);
         Ok(UnderWay {
             month: read_month(&row, &id)?,
             dry_run: row_get(&row, "dry_run")?,
             done_through: row_get(&row, "done_through")?,
+            through: row_get(&row, "through")?,
+            token,
             created_at: row_get(&row, "create_time")?,
             id,
         })
@@ -140,17 +189,62 @@ pub async fn next(db: &Db) -> Result<Option<UnderWay>, Error> {
     .transpose()
 }
 
-/// Queues a run's progress through an account.
-pub fn advance(tx: &mut Tx, run: &UnderWay, through: &AccountId, tally: Tally) {
+/// Gives a range back before its lease is over; one that was lost stays with whom it went to.
+pub async fn release(db: &Db, run: &UnderWay) -> Result<(), Error> {
+    db.execute(
+        "-- release
+         UPDATE bill_run_range SET lease_until = clock_timestamp()
+         WHERE bill_run = $1 AND through = $2 AND lease_token = $3",
+        &[&run.id.0, &run.through, &run.token],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Queues a range's progress through an account. A lease that was lost undoes it.
+pub fn advance(tx: &mut Tx, run: &UnderWay, through: &AccountId) {
     tx.write(
         "-- advance
-         UPDATE bill_run SET done_through = $3, accounts = accounts + $4, invoices = invoices + $5,
-             skipped = skipped + $6, not_due = not_due + $7, failed = failed + $8
-         WHERE id = $1 AND done_through = $2 AND state = 'RUNNING'",
+         UPDATE bill_run_range SET done_through = $5, lease_until = clock_timestamp() + $6::bigint * interval '1 second'
+         WHERE bill_run = $1 AND through = $2 AND lease_token = $3 AND done_through = $4",
         params![
             run.id.0.clone(),
+            run.through.clone(),
+            run.token,
             run.done_through.clone(),
             through.clone(),
+            LEASE_SECONDS
+        ],
+        Rows::Exactly(1),
+    );
+}
+
+/// Queues a range's end. A lease that was lost undoes it.
+pub fn finish(tx: &mut Tx, run: &UnderWay) {
+    tx.write(
+        "-- finish
+         DELETE FROM bill_run_range
+         WHERE bill_run = $1 AND through = $2 AND lease_token = $3 AND done_through = $4",
+        params![
+            run.id.0.clone(),
+            run.through.clone(),
+            run.token,
+            run.done_through.clone()
+        ],
+        Rows::Exactly(1),
+    );
+}
+
+/// Queues what became of accounts, and the run's end when no range is left: the run's row, held since the first of these
+/// two statements, lets one worker after the other look.
+pub fn count(tx: &mut Tx, run: &UnderWay, tally: Tally, now: Timestamp) {
+    tx.write(
+        "-- count
+         UPDATE bill_run SET accounts = accounts + $2, invoices = invoices + $3,
+             skipped = skipped + $4, not_due = not_due + $5, failed = failed + $6
+         WHERE id = $1 AND state = 'RUNNING'",
+        params![
+            run.id.0.clone(),
             tally.accounts(),
             tally.invoices,
             tally.skipped,
@@ -159,16 +253,13 @@ pub fn advance(tx: &mut Tx, run: &UnderWay, through: &AccountId, tally: Tally) {
         ],
         Rows::Exactly(1),
     );
-}
-
-/// Queues a run's end.
-pub fn complete(tx: &mut Tx, run: &UnderWay, now: Timestamp) {
     tx.write(
         "-- complete
-         UPDATE bill_run SET state = 'COMPLETED', complete_time = $3
-         WHERE id = $1 AND done_through = $2 AND state = 'RUNNING'",
-        params![run.id.0.clone(), run.done_through.clone(), now],
-        Rows::Exactly(1),
+         UPDATE bill_run SET state = 'COMPLETED', complete_time = $2
+         WHERE id = $1 AND leased_through = '~'
+             AND NOT EXISTS (SELECT FROM bill_run_range WHERE bill_run = $1)",
+        params![run.id.0.clone(), now],
+        Rows::Any,
     );
 }
 

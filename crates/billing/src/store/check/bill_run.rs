@@ -50,6 +50,8 @@ pub const BILL_RUNS: Check = Check {
         )
         SELECT r.id AS what,
                r.failed <> coalesce(parked.accounts, 0)
+               OR (r.state = 'COMPLETED' AND EXISTS (
+                   SELECT FROM billing.bill_run_range range WHERE range.bill_run = r.id))
                OR (r.dry_run AND closed.months IS NOT NULL)
                OR (NOT r.dry_run AND (r.invoices <> coalesce(closed.invoices, 0) OR total.differs IS TRUE)) AS broken
         FROM billing.bill_run r
