@@ -1,7 +1,7 @@
 //! Notification: sends customers e-mails about what happened, and keeps their history.
 //!
 //! Events of billing and licensing arrive (`grpc::intake`), become e-mails in the inbox's transaction (`app::fact`), and
-//! are sent by workers (`app::delivery`, `mailer`). Bodies are never stored: they are rendered from template and
+//! are sent in rounds (`app::delivery`, `mailer`). Bodies are never stored: they are rendered from template and
 //! parameters when an e-mail is sent or read. The password that some carry is stored sealed, for seven days at most
 //! (`app::erasure`).
 
@@ -17,13 +17,17 @@ use std::time::Duration;
 
 use octroi_api::notification::v1::email_service_server::EmailServiceServer;
 use octroi_server::{Running, Service, Shell, StartError, services};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::app::delivery::{EmailSender, WORKERS};
+use crate::app::attempt::Transport;
+use crate::app::delivery::{Domains, EmailSender};
 use crate::app::email::Emails;
+use crate::app::outcome::{Outcomes, Pending};
 use crate::grpc::email::EmailApi;
 use crate::grpc::intake::FactIntake;
+use crate::mailer::pool::Pool;
 pub use crate::settings::{MailSettings, Settings, SmtpTls};
 pub use crate::store::check;
 
@@ -38,6 +42,7 @@ pub static SERVICE: Service = Service {
             "V2__turned_away.sql",
             include_str!("../migrations/V2__turned_away.sql"),
         ),
+        ("V3__line.sql", include_str!("../migrations/V3__line.sql")),
     ],
     seals: Some("passwords come sealed from licensing"),
 };
@@ -56,22 +61,30 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
     let mail = settings.mail.open();
     let (shell, mail) = Shell::open(&SERVICE, &settings.platform, mail, shutdown).await?;
     let keys = shell.sealing()?;
-    let sender = Arc::new(EmailSender {
+    let transport = Transport {
         db: shell.db.clone(),
         clock: shell.clock.clone(),
         keys: Arc::clone(&keys),
-        mailer: mail.mailer,
+        connections: Pool::new(mail.mailer),
         branding: mail.branding.clone(),
         from: mail.from,
+    };
+    let wake = Arc::new(Notify::new());
+    let sender = Arc::new(EmailSender {
+        outcomes: Outcomes {
+            db: shell.db.clone(),
+            clock: shell.clock.clone(),
+            pending: Pending::default(),
+        },
+        transport,
+        rate: mail.rate,
+        wake: Arc::clone(&wake),
         shutdown: shell.shutdown.clone(),
+        domains: Domains::default(),
     });
-    let workers = (0..WORKERS).map(|_| {
-        let sender = Arc::clone(&sender);
-        shell.spawn_work("e-mail delivery", DELIVER_EVERY, move |_| {
-            Arc::clone(&sender).deliver()
-        })
+    let idle = shell.spawn_work("e-mail delivery", DELIVER_EVERY, move |_| {
+        Arc::clone(&sender).deliver()
     });
-    let workers = workers.collect();
     let db = shell.db.clone();
     shell.spawn_work("password erasure", ERASE_EVERY, move |now| {
         let db = db.clone();
@@ -97,7 +110,8 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
     let routes = Routes::new(EmailServiceServer::new(EmailApi { emails }));
     let intake = FactIntake {
         message_id_domain: mail.message_id_domain,
-        workers,
+        idle,
+        busy: wake,
     };
     shell.serve(routes, intake, None).await
 }

@@ -65,6 +65,10 @@ pub struct MailSettings {
     /// Certificates (PEM) of authorities to believe beside the public ones, for a server of one's own.
     #[arg(long, env = "OCTROI_SMTP_CA_FILE")]
     pub smtp_ca_file: Option<PathBuf>,
+    /// How many e-mails a second each instance of the service sends at most, for a mail server that throttles; by default as
+    /// many as it takes.
+    #[arg(long, env = "OCTROI_MAIL_RATE", value_parser = clap::value_parser!(u32).range(1..))]
+    pub mail_rate: Option<u32>,
     /// Allows `--smtp-tls none` to a server that is not this machine. E-mails carry passwords: think twice.
     #[arg(long, env = "OCTROI_SMTP_ALLOW_PLAINTEXT")]
     pub smtp_allow_plaintext: bool,
@@ -88,6 +92,7 @@ pub(crate) struct Mail {
     pub(crate) from: Mailbox,
     pub(crate) message_id_domain: String,
     pub(crate) mailer: Mailer,
+    pub(crate) rate: Option<u32>,
 }
 
 #[expect(
@@ -148,6 +153,7 @@ impl MailSettings {
                 from,
                 message_id_domain: domain,
                 mailer,
+                rate: self.mail_rate,
             }),
             _ => Err(errors),
         }

@@ -41,6 +41,8 @@ pub struct Options {
     pub tapped: bool,
     /// Whether they serve metrics and health.
     pub watched: bool,
+    /// How many e-mails are sent a second.
+    pub mail_rate: Option<u32>,
 }
 
 impl Default for Options {
@@ -50,6 +52,7 @@ impl Default for Options {
             pool_size: 8,
             tapped: false,
             watched: false,
+            mail_rate: None,
         }
     }
 }
@@ -111,6 +114,7 @@ impl Installation {
             smtp_host: Some("127.0.0.1".to_owned()),
             smtp_port: Some(mail.port()),
             smtp_tls: SmtpTls::None,
+            mail_rate: options.mail_rate,
             ..MailSettings::default()
         };
         if options.watched {

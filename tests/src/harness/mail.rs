@@ -1,7 +1,8 @@
 //! An SMTP server for a test, which keeps the messages and refuses what it is configured to.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +19,8 @@ pub struct Letter {
     pub to: Vec<String>,
     /// The message as it was sent.
     pub message: String,
+    /// When it had arrived.
+    pub at: Instant,
 }
 
 impl Letter {
@@ -46,9 +49,23 @@ struct Kept {
     answers: VecDeque<String>,
     /// The answer of each step that is not to be accepted.
     refusals: HashMap<&'static str, &'static str>,
-    silent: watch::Sender<bool>,
+    silent: watch::Sender<Silence>,
     /// How many recipients wait for an answer.
     waiting: usize,
+}
+
+/// Who gets no answer.
+#[derive(Default)]
+struct Silence {
+    all: bool,
+    domains: HashSet<String>,
+}
+
+impl Silence {
+    fn is_kept(&self, recipient: &str) -> bool {
+        let domain = recipient.rsplit('@').next().unwrap_or_default();
+        self.all || self.domains.contains(domain)
+    }
 }
 
 /// A mail server.
@@ -98,7 +115,15 @@ impl MailServer {
 
     /// Holds back the answers to recipients while this is set.
     pub fn be_silent(&self, silent: bool) {
-        self.kept.lock().unwrap().silent.send_replace(silent);
+        let kept = self.kept.lock().unwrap();
+        kept.silent.send_modify(|it| it.all = silent);
+    }
+
+    /// Recipients at these domains get no answer from now on, and those at others do.
+    pub fn be_silent_to(&self, domains: impl IntoIterator<Item = String>) {
+        let domains = domains.into_iter().collect();
+        let kept = self.kept.lock().unwrap();
+        kept.silent.send_modify(|it| it.domains = domains);
     }
 
     /// How many recipients wait for their answer.
@@ -141,7 +166,9 @@ async fn converse(stream: TcpStream, kept: Arc<Mutex<Kept>>) -> std::io::Result<
             "RCPT" => {
                 let mut silent = kept.lock().unwrap().silent.subscribe();
                 kept.lock().unwrap().waiting += 1;
-                let spoken = silent.wait_for(|silent| !silent).await.map(drop);
+                let recipient = address(line);
+                let spoken = silent.wait_for(|silent| !silent.is_kept(&recipient));
+                let spoken = spoken.await.map(drop);
                 kept.lock().unwrap().waiting -= 1;
                 spoken.map_err(std::io::Error::other)?;
                 let answer = kept.lock().unwrap().answers.pop_front();
@@ -156,6 +183,7 @@ async fn converse(stream: TcpStream, kept: Arc<Mutex<Kept>>) -> std::io::Result<
                     from: from.clone(),
                     to: std::mem::take(&mut to),
                     message: message(&mut stream).await?,
+                    at: Instant::now(),
                 };
                 match refusal(".") {
                     Some(refusal) => refusal.to_owned(),

@@ -32,6 +32,7 @@ mod race;
 mod ready;
 mod refusing;
 mod releases;
+mod sending;
 mod services;
 mod shopper;
 mod slow;

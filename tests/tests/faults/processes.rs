@@ -272,6 +272,9 @@ async fn drains(
         // The work in the background skips what is locked, but for a table.
         let waiting = "SELECT FROM pg_stat_activity WHERE usename = $1 AND wait_event_type = 'Lock'
              AND query NOT LIKE '%delivery::due%'";
+        // Within a transaction the first look would be every later one's too.
+        let clear = "SELECT pg_stat_clear_snapshot()";
+        octroi.sql.batch_execute(clear).await.unwrap();
         let role = format!("octroi_{service}");
         let waiting = octroi.sql.query(waiting, &[&role]).await.unwrap();
         (!waiting.is_empty()).then_some(())

@@ -17,6 +17,7 @@ mod clients;
 mod converging;
 mod coverage;
 mod crowding;
+mod crowding_mail;
 mod declining;
 mod deleting;
 mod following;

@@ -2,35 +2,58 @@
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use octroi_platform::{Call, Db, Error, each};
+use octroi_platform::{Call, Db, Error};
 
+use crate::app::together_or_alone;
+use crate::domain::email::Email;
 use crate::store;
+
+/// How many are erased in one transaction.
+const BATCH: i64 = 100;
 
 /// Erases what has expired at `now`, up to a limit, and returns how many. One that cannot be erased is skipped.
 ///
 /// # Errors
-/// When something had expired and nothing could be erased.
+/// The database's.
 pub async fn erase(db: &Db, now: Timestamp) -> anyhow::Result<u64> {
-    let erased = each(|after, most| erase_some(db, now, after, most)).await;
-    erased.context("erasing expired secrets")
+    erase_some(db, now).await.context("erasing expired secrets")
 }
 
-/// Erases at most `most`, after the first `after`, in one transaction.
-async fn erase_some(db: &Db, now: Timestamp, after: i64, most: i64) -> Result<u64, Error> {
+async fn erase_some(db: &Db, now: Timestamp) -> Result<u64, Error> {
     let call = Call::background(now, "octroi.notification/EraseSecrets");
-    let (mut tx, emails) = store::delivery::expired(db, &call, after, most).await?;
-    let mut erased = 0;
-    for email in emails {
-        let before = email.audited();
-        let email = email.without_secret();
-        store::email::erase_secret(&mut tx, &email);
-        tx.audit(&email.id.to_string(), Some(before), Some(email.audited()));
-        erased += 1;
+    let mut failed = 0;
+    loop {
+        let expired = store::erasure::expired(db, now, failed, BATCH).await?;
+        if expired.is_empty() {
+            return Ok(0);
+        }
+        let read = expired.len();
+        let mut emails = Vec::with_capacity(read);
+        for email in expired {
+            match email {
+                Ok(email) => emails.push((email.clone(), email.without_secret())),
+                Err(error) => tracing::error!(%error, "a secret cannot be erased"),
+            }
+        }
+        let name = |(email, _): &(Email, Email)| email.id.to_string();
+        let erase = |emails| erase_all(db, &call, emails);
+        let (erased, _) = together_or_alone(&emails, name, erase).await?;
+        let erased = erased.into_iter().sum();
+        // Once some were erased the rest is for the next round, which begins with the first again.
+        if erased > 0 {
+            return Ok(erased);
+        }
+        failed += i64::try_from(read).unwrap_or(BATCH);
     }
-    if erased == 0 {
-        tx.rollback().await;
-    } else {
-        tx.commit_work().await?;
+}
+
+async fn erase_all(db: &Db, call: &Call, emails: Vec<(Email, Email)>) -> Result<u64, Error> {
+    let mut tx = store::queue::begin(db, call).await?;
+    let erased = store::erasure::erase(&tx, &emails).await?;
+    for (before, after) in emails.iter().filter(|(it, _)| erased.contains(&it.id.id)) {
+        let name = after.id.to_string();
+        tx.audit(&name, Some(before.audited()), Some(after.audited()));
     }
-    Ok(erased)
+    tx.commit_work().await?;
+    Ok(erased.len() as u64)
 }

@@ -94,6 +94,11 @@ pub struct Contact {
 }
 
 impl Content {
+    /// Whether every account gets one at the same time, so that other e-mails must not wait behind it.
+    pub fn is_bulk(&self) -> bool {
+        matches!(self, Content::InvoiceIssued(invoice) if !invoice.month.is_empty())
+    }
+
     /// The template's name, as the wire and the files call it.
     pub fn template(&self) -> &'static str {
         match self {

@@ -4,6 +4,7 @@ pub mod account;
 pub mod content;
 pub mod email;
 pub mod fact;
+pub mod lanes;
 pub mod locale;
 pub mod message;
 pub mod retry;

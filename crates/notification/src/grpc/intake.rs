@@ -23,8 +23,10 @@ use crate::domain::locale::{Amount, Locale};
 /// Applies the events of billing and licensing.
 pub(crate) struct FactIntake {
     pub(crate) message_id_domain: String,
-    /// Each wakes a worker that sends.
-    pub(crate) workers: Vec<Arc<Notify>>,
+    /// Wakes who sends e-mails when it is idle.
+    pub(crate) idle: Arc<Notify>,
+    /// Wakes it when it is busy.
+    pub(crate) busy: Arc<Notify>,
 }
 
 impl Intake for FactIntake {
@@ -45,9 +47,8 @@ impl Intake for FactIntake {
     }
 
     fn applied(&self) {
-        for worker in &self.workers {
-            worker.notify_waiters();
-        }
+        self.idle.notify_waiters();
+        self.busy.notify_one();
     }
 }
 

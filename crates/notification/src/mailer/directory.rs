@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::domain::email::Outcome;
 
 /// A private directory that messages are written to.
+#[derive(Clone)]
 pub struct Directory {
     path: PathBuf,
 }

@@ -2,10 +2,12 @@
 
 pub mod directory;
 pub mod mime;
+pub mod pool;
 pub mod refusal;
 pub mod smtp;
 
 use lettre::Message;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::directory::Directory;
@@ -17,9 +19,9 @@ pub enum Mailer {
     Smtp(Smtp),
 }
 
-/// An open connection of one worker, which sends one message after another.
-pub enum Connection<'a> {
-    Directory(&'a Directory),
+/// An open connection, which sends one message after another.
+pub enum Connection {
+    Directory(Directory),
     /// Authenticated.
     Smtp(Box<Session>),
 }
@@ -29,20 +31,33 @@ impl Mailer {
     ///
     /// # Errors
     /// Why the mail server refuses the connection. No message is at fault, so each is retried.
-    pub async fn open(&self) -> Result<Connection<'_>, Outcome> {
+    pub async fn open(&self) -> Result<Connection, Outcome> {
         match self {
-            Mailer::Directory(directory) => Ok(Connection::Directory(directory)),
+            Mailer::Directory(directory) => Ok(Connection::Directory(directory.clone())),
             Mailer::Smtp(smtp) => Ok(Connection::Smtp(Box::new(smtp.open().await?))),
         }
     }
 }
 
-impl Connection<'_> {
-    /// Sends a message. After anything but [`Outcome::Delivered`] the connection must not be used again.
-    pub async fn send(&mut self, id: Uuid, message: &Message) -> Outcome {
+impl Connection {
+    /// Sends a message, or gives way: that ends the attempt for now, unless the mail server may have the message already.
+    pub async fn send(
+        &mut self,
+        id: Uuid,
+        message: &Message,
+        give_way: &CancellationToken,
+    ) -> Outcome {
         match self {
             Connection::Directory(directory) => directory.write(id, message.formatted()).await,
-            Connection::Smtp(session) => session.send(message).await,
+            Connection::Smtp(session) => session.send(message, give_way).await,
+        }
+    }
+
+    /// Whether another message can be sent.
+    pub fn is_open(&self) -> bool {
+        match self {
+            Connection::Directory(_) => true,
+            Connection::Smtp(session) => session.is_open(),
         }
     }
 

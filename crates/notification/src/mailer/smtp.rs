@@ -12,11 +12,12 @@ use lettre::Message;
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
-use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
+use lettre::transport::smtp::commands::{Data, Mail, Rcpt, Rset};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::Response;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::email::Outcome;
 use crate::mailer::refusal::{Step, ends_email};
@@ -47,6 +48,7 @@ pub struct Smtp {
 
 pub struct Session {
     connection: AsyncSmtpConnection,
+    is_open: bool,
 }
 
 impl Smtp {
@@ -56,7 +58,10 @@ impl Smtp {
     /// What failed: [`Outcome::TurnedAway`] where no repetition helps, or else [`Outcome::Later`].
     pub async fn open(&self) -> Result<Session, Outcome> {
         match timeout(OPEN, self.connect()).await {
-            Ok(Ok(connection)) => Ok(Session { connection }),
+            Ok(Ok(connection)) => Ok(Session {
+                connection,
+                is_open: true,
+            }),
             // A server without STARTTLS or AUTH, or with a wrong certificate, needs a changed setting just as a 5xx does.
             Ok(Err(error)) if error.is_permanent() || error.is_client() || error.is_tls() => {
                 Err(Outcome::TurnedAway(describe("before MAIL FROM", &error)))
@@ -91,34 +96,66 @@ impl Smtp {
 }
 
 impl Session {
-    pub async fn send(&mut self, message: &Message) -> Outcome {
-        match self.transmit(message).await {
-            Ok(()) => Outcome::Delivered,
-            Err(outcome) => {
-                let _ = timeout(CLOSE, self.connection.abort()).await;
+    /// Sends a message, or gives way before its content is sent. A refused message leaves the connection open.
+    pub async fn send(&mut self, message: &Message, give_way: &CancellationToken) -> Outcome {
+        // Cancelled half way, replies are still to come.
+        self.is_open = false;
+        match self.transmit(message, give_way).await {
+            Ok(()) => {
+                self.is_open = true;
+                Outcome::Delivered
+            }
+            Err((outcome, is_usable)) => {
+                self.is_open = is_usable && self.reset().await;
+                if !self.is_open {
+                    let _ = timeout(CLOSE, self.connection.abort()).await;
+                }
                 outcome
             }
         }
     }
 
-    /// Everything is ASCII: addresses by [`crate::mailer::mime::in_ascii`], the rest by its encoding. So no SMTP
-    /// extension is needed.
-    async fn transmit(&mut self, message: &Message) -> Result<(), Outcome> {
-        let envelope = message.envelope();
-        let sender = Mail::new(envelope.from().cloned(), Vec::new());
-        self.command(Step::Sender, sender).await?;
-        for recipient in envelope.to() {
-            let recipient = Rcpt::new(recipient.clone(), Vec::new());
-            self.command(Step::Recipient, recipient).await?;
+    /// Everything is ASCII: addresses by [`crate::mailer::mime::in_ascii`], the rest by its encoding. So no SMTP extension
+    /// is needed. What failed, and whether the connection can
+    /// be used all the same.
+    async fn transmit(
+        &mut self,
+        message: &Message,
+        give_way: &CancellationToken,
+    ) -> Result<(), (Outcome, bool)> {
+        let preparing = async {
+            let envelope = message.envelope();
+            let sender = Mail::new(envelope.from().cloned(), Vec::new());
+            self.command(Step::Sender, sender).await?;
+            for recipient in envelope.to() {
+                let recipient = Rcpt::new(recipient.clone(), Vec::new());
+                self.command(Step::Recipient, recipient).await?;
+            }
+            self.command(Step::Data, Data).await
+        };
+        tokio::select! {
+            prepared = preparing => prepared?,
+            () = give_way.cancelled() => return Err((gave_way(), false)),
         }
-        self.command(Step::Data, Data).await?;
         let formatted = message.formatted();
         let sending = self.connection.message(&formatted);
         reply(Step::Message, sending).await
     }
 
-    async fn command(&mut self, step: Step, command: impl Display) -> Result<(), Outcome> {
+    async fn command(&mut self, step: Step, command: impl Display) -> Result<(), (Outcome, bool)> {
         reply(step, self.connection.command(command)).await
+    }
+
+    /// Makes the connection ready for the next message, if the server agrees.
+    async fn reset(&mut self) -> bool {
+        matches!(
+            timeout(CLOSE, self.connection.command(Rset)).await,
+            Ok(Ok(_))
+        )
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.is_open
     }
 
     pub async fn close(mut self) {
@@ -126,18 +163,23 @@ impl Session {
     }
 }
 
-/// Waits for the reply to a command, and classifies a refusal.
+/// What ends an attempt that holds up others.
+pub fn gave_way() -> Outcome {
+    Outcome::Later("the mail server took its time".to_owned())
+}
+
+/// Waits for the reply to a command, and classifies a refusal. Whether the connection can be used all the same.
 async fn reply(
     step: Step,
     received: impl Future<Output = Result<Response, Error>>,
-) -> Result<(), Outcome> {
+) -> Result<(), (Outcome, bool)> {
     let error = match timeout(step.timeout(), received).await {
         Ok(Ok(_)) => return Ok(()),
         Ok(Err(error)) => error,
-        Err(_) => return Err(timed_out(step.timeout())),
+        Err(_) => return Err((timed_out(step.timeout()), false)),
     };
     let text = describe(format_args!("at {step}"), &error);
-    Err(match error.status() {
+    let outcome = match error.status() {
         Some(code) if error.is_permanent() => {
             match ends_email(step, code.into(), &reply_text(&error)) {
                 true => Outcome::Refused(text),
@@ -145,7 +187,12 @@ async fn reply(
             }
         }
         _ => Outcome::Later(text),
-    })
+    };
+    // What is about the recipient leaves the connection as it was; 421 announces its end.
+    let is_closing = error.status().is_none_or(|code| u16::from(code) == 421);
+    let is_usable =
+        step == Step::Recipient && !matches!(outcome, Outcome::TurnedAway(_)) && !is_closing;
+    Err((outcome, is_usable))
 }
 
 /// The error with its step. Not lettre's own text, which calls "permanent" what is retried here.

@@ -7,6 +7,7 @@ use lettre::transport::smtp::client::TlsParameters;
 use lettre::transport::smtp::extension::ClientId;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::domain::account::Addressee;
@@ -47,6 +48,8 @@ impl Sink {
                 "EHLO" if self.auth.is_some() => "250-sink\r\n250-8BITMIME\r\n250 AUTH PLAIN",
                 "EHLO" => "250-sink\r\n250 8BITMIME",
                 "AUTH" => self.auth.unwrap_or("502 what"),
+                "RCPT" if line.contains("silent@") => continue,
+                "RCPT" if line.contains("421@") => "421 closing",
                 "RCPT" if line.contains("450@") => "450 busy",
                 "RCPT" if line.contains("550@") => "550 5.1.1 nobody of that name",
                 "RCPT" if line.contains("530@") => "530 5.7.0 sign in first",
@@ -111,7 +114,9 @@ fn message_to(recipient: &str) -> Result<Message, String> {
 async fn outcome(mailer: &Mailer, recipient: &str) -> Outcome {
     let mut connection = mailer.open().await.unwrap();
     let message = message_to(recipient).unwrap();
-    let outcome = connection.send(Uuid::from_u128(1), &message).await;
+    let outcome = connection
+        .send(Uuid::from_u128(1), &message, &CancellationToken::new())
+        .await;
     connection.close().await;
     outcome
 }
@@ -123,7 +128,9 @@ async fn a_server_takes_one_message_after_another() {
     let mut connection = mailer.open().await.unwrap();
     for _ in 0..3 {
         let message = message_to("it@acme.example").unwrap();
-        let outcome = connection.send(Uuid::from_u128(1), &message).await;
+        let outcome = connection
+            .send(Uuid::from_u128(1), &message, &CancellationToken::new())
+            .await;
         assert_eq!(outcome, Outcome::Delivered);
     }
     connection.close().await;
@@ -145,6 +152,53 @@ async fn a_server_takes_one_message_after_another() {
     }
     assert!(heard.contains("\nQUIT"));
     assert!(heard.is_ascii(), "{heard}");
+}
+
+/// A refused recipient leaves the connection to the next message; anything else ends it.
+#[tokio::test]
+async fn a_connection_outlives_a_refused_recipient() {
+    let sink = Sink::default();
+    let mailer = Mailer::Smtp(smtp(sink.clone().listen().await));
+    for (recipient, stays) in [
+        ("450@acme.example", true),
+        ("550@acme.example", true),
+        ("530@acme.example", false),
+        ("421@acme.example", false),
+        ("d451@acme.example", false),
+    ] {
+        let mut connection = mailer.open().await.unwrap();
+        let message = message_to(recipient).unwrap();
+        let outcome = connection
+            .send(Uuid::from_u128(1), &message, &CancellationToken::new())
+            .await;
+        assert_ne!(outcome, Outcome::Delivered);
+        assert_eq!(connection.is_open(), stays, "{recipient}");
+        if stays {
+            let message = message_to("it@acme.example").unwrap();
+            let outcome = connection
+                .send(Uuid::from_u128(1), &message, &CancellationToken::new())
+                .await;
+            assert_eq!(outcome, Outcome::Delivered);
+        }
+    }
+    assert_eq!(sink.heard().matches("RSET").count(), 2);
+}
+
+/// Before the message's content is sent an attempt gives way to others; the connection has replies to come.
+#[tokio::test]
+async fn an_attempt_gives_way() {
+    let sink = Sink::default();
+    let mailer = Mailer::Smtp(smtp(sink.clone().listen().await));
+    let mut connection = mailer.open().await.unwrap();
+    let message = message_to("silent@acme.example").unwrap();
+    let give_way = CancellationToken::new();
+    give_way.cancel();
+    let outcome = connection
+        .send(Uuid::from_u128(1), &message, &give_way)
+        .await;
+    assert!(matches!(outcome, Outcome::Later(_)), "{outcome:?}");
+    assert!(!connection.is_open());
+    assert!(!sink.heard().contains("DATA"));
 }
 
 #[tokio::test]

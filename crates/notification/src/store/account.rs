@@ -17,7 +17,8 @@ struct StoredZone {
     time: String,
 }
 
-/// Stores a version of an account; one that is stored already stays.
+/// Stores a version of an account, unless it is stored, and wakes the e-mails that waited for the account. They are written
+/// whether their time has come or not, so that whoever is about to put them off sees that they changed.
 pub fn insert(tx: &mut Tx, id: &AccountId, effective_at: Timestamp, account: &Account) {
     let zones: Vec<Value> = account
         .zones
@@ -39,6 +40,13 @@ pub fn insert(tx: &mut Tx, id: &AccountId, effective_at: Timestamp, account: &Ac
             account.legal_name.clone(),
             Value::Array(zones),
         ],
+        Rows::Any,
+    );
+    tx.write(
+        "-- account::wake
+         UPDATE email SET next_attempt_at = now()
+         WHERE account = $1 AND state = 'QUEUED' AND place IS NULL AND recipient IS NULL",
+        params![id.clone()],
         Rows::Any,
     );
 }

@@ -43,7 +43,8 @@ macro_rules! select_email {
 }
 pub(super) use select_email;
 
-/// Queues an e-mail.
+/// Queues an e-mail: in line behind its account's others, or, where the account is not known, for later, in case it becomes
+/// known meanwhile.
 ///
 /// # Errors
 /// [`Error::Internal`] when its parameters cannot be written as JSON.
@@ -57,8 +58,14 @@ pub fn insert(tx: &mut Tx, email: &Email) -> Result<(), Error> {
          INSERT INTO email
              (account, id, event, effective_at, template, parameters, message_id,
               recipient, locale, customer, time_zone, state,
-              license, secret_state, sealed_secret, secret_expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+              license, secret_state, sealed_secret, secret_expires_at, bulk, place, next_attempt_at)
+         SELECT $1::text, $2::uuid, $3::uuid, $4::timestamptz, $5::text, $6::jsonb, $7::text, $8::text, $9::text,
+                $10::text, $11::text, $12::text, $13::text, $14::text, $15::bytea, $16::timestamptz, $17::boolean,
+                CASE WHEN is_known THEN greatest(now(), last_place + interval '1 second') END,
+                CASE WHEN is_known THEN now() ELSE now() + interval '2 seconds' END
+         FROM (SELECT $8::text IS NOT NULL OR EXISTS (SELECT FROM account WHERE account = $1::text) AS is_known) a,
+              (SELECT max(place) AS last_place FROM email
+               WHERE account = $1::text AND bulk = $17::boolean AND state = 'QUEUED' AND place IS NOT NULL) l",
         params![
             email.id.account.clone(),
             email.id.id,
@@ -76,6 +83,7 @@ pub fn insert(tx: &mut Tx, email: &Email) -> Result<(), Error> {
             secret_state,
             sealed,
             expires_at,
+            email.content.is_bulk(),
         ],
         Rows::Exactly(1),
     );
@@ -125,7 +133,8 @@ pub fn erase_secret(tx: &mut Tx, email: &Email) {
          UPDATE email
          SET secret_state = 'ERASED', sealed_secret = NULL, state = $3,
              lease_token = CASE WHEN $3 = 'QUEUED' THEN lease_token END,
-             lease_expires_at = CASE WHEN $3 = 'QUEUED' THEN lease_expires_at END
+             lease_expires_at = CASE WHEN $3 = 'QUEUED' THEN lease_expires_at END,
+             place = CASE WHEN $3 = 'QUEUED' THEN place END
          WHERE account = $1 AND id = $2",
         params![email.id.account.clone(), email.id.id, state(email.delivery)],
         Rows::Exactly(1),
