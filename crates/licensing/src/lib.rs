@@ -72,6 +72,10 @@ pub static SERVICE: Service = Service {
             "V6__routed_events.sql",
             include_str!("../migrations/V6__routed_events.sql"),
         ),
+        (
+            "V7__due_work.sql",
+            include_str!("../migrations/V7__due_work.sql"),
+        ),
     ],
     seals: Some("licensing seals the passwords that are mailed"),
 };

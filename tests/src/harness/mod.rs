@@ -36,4 +36,4 @@ pub use refusal::{Answer, Refused};
 pub use stock::{StockClient, late_calls};
 pub use time::{at, eventually, instant, within};
 pub use watched::Watched;
-pub use wire::{Turn, Wire};
+pub use wire::{Text, Turn, Wire};

@@ -1,6 +1,6 @@
 //! A proxy between a service's pool and PostgreSQL's socket. It counts round trips and can be cut.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -20,10 +20,20 @@ pub struct Turn {
     pub statements: Vec<String>,
 }
 
-/// The proxy of one service.
+/// A statement's text as it was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text {
+    /// With its leading comment.
+    pub sql: String,
+    /// Whether it is planned anew for its values each time.
+    pub planned: bool,
+}
+
+/// The wire of one service.
 #[derive(Clone, Default)]
 pub struct Wire {
     turns: Arc<Mutex<Vec<Said>>>,
+    texts: Arc<Mutex<BTreeMap<String, Text>>>,
     cut: watch::Sender<bool>,
 }
 
@@ -64,7 +74,12 @@ impl Wire {
         turns.map(|turn| turn.lock().unwrap().clone()).collect()
     }
 
-    /// Breaks every connection and refuses new ones, as a database that is down, until it is mended.
+    /// Every statement that was ever sent with parameters or prepared, by name.
+    pub fn texts(&self) -> BTreeMap<String, Text> {
+        self.texts.lock().unwrap().clone()
+    }
+
+    /// Breaks every connection and refuses new ones, as a database that is away, until it is mended.
     pub fn cut(&self, cut: bool) {
         self.cut.send_replace(cut);
     }
@@ -111,7 +126,10 @@ impl Wire {
                 match kind {
                     b'P' => {
                         let (name, rest) = text(&body);
-                        statements.insert(name, name_of(&text(rest).0));
+                        let (sql, planned) = (text(rest).0, name.is_empty());
+                        statements.insert(name, name_of(&sql));
+                        let mut texts = self.texts.lock().unwrap();
+                        texts.insert(name_of(&sql), Text { sql, planned });
                     }
                     b'B' => {
                         let (_, rest) = text(&body);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use octroi_platform::{AccountId, Db, Error, Rows, Tx, params, row_get};
+use octroi_platform::{AccountId, Db, Error, Rows, ToSql, Tx, params, row_get};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -280,23 +280,36 @@ fn columns(state: &SettlementState) -> (&'static str, Option<Timestamp>, Option<
     }
 }
 
+/// Attempts whose look is due, the first one first. Who is leased is not due before the lease ends. As many as may be
+/// tried before one is left to whoever looks at the same time.
+const DUE: &str = "-- due_settlements
+    SELECT account, order_id, attempt FROM settlement
+    WHERE state = 'PROCESSING' AND look_time <= now()
+    ORDER BY look_time LIMIT 16";
+
+/// Leases one attempt, unless it is not due any more. IS TRUE keeps the index of what is due out of this.
+const LEASE_DUE: &str = concat!(
+    "-- lease_settlement
+     UPDATE settlement t
+     SET lease_token = $4, look_time = clock_timestamp() + $5::bigint * interval '1 millisecond', looks = looks + 1
+     WHERE t.account = $1 AND t.order_id = $2 AND t.attempt = $3 AND t.state = 'PROCESSING'
+       AND (t.look_time <= now()) IS TRUE
+     RETURNING ",
+    settlement_columns!()
+);
+
 /// Leases the attempt that is due first among those that are not leased.
 pub async fn lease(db: &Db, token: Uuid) -> Result<Option<Settlement>, Error> {
-    const SQL: &str = concat!(
-        "-- lease_settlement
-         UPDATE settlement t
-         SET lease_token = $1, look_time = clock_timestamp() + $2::bigint * interval '1 millisecond', looks = looks + 1
-         FROM (
-             SELECT account, order_id, attempt FROM settlement
-             WHERE state = 'PROCESSING' AND look_time <= clock_timestamp()
-             ORDER BY look_time LIMIT 1 FOR UPDATE SKIP LOCKED
-         ) due
-         WHERE (t.account, t.order_id, t.attempt) = (due.account, due.order_id, due.attempt)
-         RETURNING ",
-        settlement_columns!()
-    );
-    let row = db.query_opt(SQL, &[&token, &millis(LEASE)]).await?;
-    row.as_ref().map(from_row).transpose()
+    for row in &db.query_planned(DUE, &[]).await? {
+        let due = attempt(row)?;
+        let (order, number) = (&due.order, &due.number);
+        let params: [&(dyn ToSql + Sync); 5] =
+            [&order.account, &order.id, number, &token, &millis(LEASE)];
+        if let Some(row) = db.query_opt(LEASE_DUE, &params).await? {
+            return from_row(&row).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 /// Leases this attempt, due or not; false while it is leased to another, and when it has ended.

@@ -5,7 +5,7 @@ use octroi_api::event::v1::OrderCreated;
 use octroi_api::event::v1::event::Payload;
 use octroi_api::licensing::v1 as wire;
 use octroi_platform::{
-    AccountId, Aggregate, Call, Db, Error, Name as _, NewEvent, Page, ToSql, Violations, each,
+    AccountId, Aggregate, Call, Db, Error, Name as _, NewEvent, Page, ToSql, Violations, one_by_one,
 };
 use serde_json::{Value, json};
 
@@ -47,6 +47,8 @@ impl Aggregate for Order {
         })
     }
 }
+
+const BATCH: i64 = 100;
 
 #[derive(Clone)]
 pub(crate) struct Orders {
@@ -131,25 +133,32 @@ impl Orders {
 
     /// Expires orders that were not paid in time; answers how many.
     pub(crate) async fn expire(&self, now: Timestamp) -> Result<u64, Error> {
-        each(|after, most| self.expire_some(now, after, most)).await
+        one_by_one(
+            |after| store::order::overdue(&self.db, now, after, BATCH),
+            |overdue| self.expire_one(now, overdue.order),
+        )
+        .await
     }
 
-    /// Expires at most `most`, skipping the first `after`, in one transaction.
-    async fn expire_some(&self, now: Timestamp, after: i64, most: i64) -> Result<u64, Error> {
+    /// Whether this one was still to be expired; it may have been paid meanwhile, or somebody holds it.
+    async fn expire_one(&self, now: Timestamp, id: OrderId) -> Result<bool, Error> {
         let call = Call::background(now, "licensing/expire-orders");
-        let (mut tx, rows) = self
-            .db
-            .begin_work(&call, store::order::LOCK_OVERDUE, &[&now, &after, &most])
-            .await?;
-        for row in &rows {
-            let before = store::order::from_row(row)?;
-            let after = before.clone().expire(now);
-            store::order::update(&mut tx, &after);
-            let name = after.id.to_string();
-            tx.audit(&name, Some(before.audited()), Some(after.audited()));
-        }
+        let (lock, key) = (store::order::LOCK_FREE, store::order::key(&id));
+        let (mut tx, rows) = self.db.begin_work(&call, lock, &key).await?;
+        let Some(row) = rows.first() else {
+            tx.rollback().await;
+            return Ok(false);
+        };
+        let before = store::order::from_row(row)?;
+        let after = before.clone().expire(now);
+        store::order::update(&mut tx, &after);
+        tx.audit(
+            &id.to_string(),
+            Some(before.audited()),
+            Some(after.audited()),
+        );
         tx.commit_work().await?;
-        Ok(rows.len() as u64)
+        Ok(true)
     }
 
     /// Refuses ids that are taken, as storing the order would.

@@ -37,8 +37,9 @@ use crate::store;
 const LEASE: Duration = SETTLE_DEADLINE.saturating_mul(3);
 /// How often the lease is renewed while the answer, or a lock to write it, takes its time.
 const RENEW_EVERY: Duration = SETTLE_DEADLINE;
-/// How many attempts background work asks about at once.
+/// How many attempts background work asks about at once, and how many it looks for in one round.
 const AT_ONCE: usize = 16;
+const DUE: i64 = 100;
 /// How long a copy of a request waits for the first one's outcome.
 const WAIT: Duration = Duration::from_secs(8);
 const FIRST_LOOK: Duration = Duration::from_millis(25);
@@ -95,18 +96,20 @@ impl Payments {
     pub(crate) async fn work(&self) -> Result<u64, Error> {
         let mut taken = 0;
         let mut asked = JoinSet::new();
+        let mut due = store::payment::due(&self.db, DUE).await?.into_iter();
         let mut failed = None;
         loop {
             while failed.is_none() && asked.len() < AT_ONCE {
+                let Some(key) = due.next() else { break };
                 let lease = Uuid::now_v7();
-                match store::payment::claim(&self.db, lease, LEASE).await {
+                match store::payment::claim(&self.db, &key, lease, LEASE).await {
                     Ok(Some(attempt)) => {
                         taken += 1;
                         let payments = self.clone();
                         let repeat = async move { payments.repeat(&attempt, lease).await };
                         asked.spawn(repeat.in_current_span());
                     }
-                    Ok(None) => break,
+                    Ok(None) => {}
                     Err(error) => failed = Some(error),
                 }
             }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use octroi_api::event::v1::license_deactivated::Cause;
-use octroi_platform::{Call, Db, Error};
+use octroi_platform::{Call, Db, Error, one_by_one};
 
 use crate::app::group::{close, end, save, unpaid};
 use crate::domain::group::PeriodEnd;
@@ -24,35 +24,11 @@ impl Periods {
     /// # Errors
     /// When every group that was due failed.
     pub(crate) async fn work(&self, now: Timestamp) -> Result<u64, Error> {
-        let mut done = 0;
-        let mut failed = None;
-        let mut last = None;
-        loop {
-            let batch = store::group::due(&self.db, now, last.as_ref(), BATCH).await?;
-            for due in &batch {
-                match self.work_off(due).await {
-                    Ok(true) => done += 1,
-                    Ok(false) => {}
-                    Err(error) => {
-                        tracing::warn!(
-                            group = %due.group,
-                            error = format!("{error:#}"),
-                            "the end of a period could not be processed; it is tried again"
-                        );
-                        failed = Some(error);
-                    }
-                }
-            }
-            // After progress the loop stops: the next run starts again with the earliest.
-            last = batch.last().cloned();
-            if done > 0 || last.is_none() {
-                break;
-            }
-        }
-        match failed {
-            Some(error) if done == 0 => Err(error),
-            _ => Ok(done),
-        }
+        one_by_one(
+            |after| store::group::due(&self.db, now, after, BATCH),
+            |due| self.work_off(due),
+        )
+        .await
     }
 
     /// The earliest period end not processed yet: events before it are final.
@@ -61,7 +37,7 @@ impl Periods {
     }
 
     /// Whether this one had something to do; another instance may have been first.
-    async fn work_off(&self, due: &Due) -> Result<bool, Error> {
+    async fn work_off(&self, due: Due) -> Result<bool, Error> {
         let call = Call::background(due.at, "licensing/end-periods");
         let key = store::group::key(&due.group);
         let (mut tx, rows) = self.db.begin_work(&call, store::group::LOCK, &key).await?;

@@ -40,8 +40,20 @@ impl Portal {
 
     /// Deletes a bounded number of ended sessions and forgotten failures; answers how many.
     pub(crate) async fn sweep(&self, now: Timestamp) -> Result<u64, Error> {
-        let sessions = store::session::sweep_sessions(&self.db, now, SWEEP).await?;
-        let failures = store::throttle::sweep(&self.db, SWEEP).await?;
-        Ok(sessions + failures)
+        let sessions = store::session::ended(&self.db, now, SWEEP).await?;
+        let failures = store::throttle::over(&self.db, SWEEP).await?;
+        let found = sessions.len() + failures.len();
+        if found > 0 {
+            let call = Call::background(now, "licensing/sweep-portal");
+            let mut tx = self.db.begin_writes(&call).await?;
+            for key in sessions {
+                store::session::delete_ended(&mut tx, key);
+            }
+            for key in failures {
+                store::throttle::delete_over(&mut tx, key);
+            }
+            tx.commit_work().await?;
+        }
+        Ok(found as u64)
     }
 }

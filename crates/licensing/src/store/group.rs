@@ -1,7 +1,10 @@
 //! Rows of `license_group` and `group_offer`.
 
+use std::fmt;
+
 use octroi_platform::{Db, Error, Rows, ToSql, Tx, params, row_get};
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 
 use crate::domain::group::{BillingMode, Group, GroupId, Seats, State};
 use crate::domain::offer::OfferId;
@@ -155,53 +158,52 @@ pub(crate) struct Due {
     pub(crate) at: jiff::Timestamp,
 }
 
-/// Groups whose period has ended, the earliest first, after one or from the first. Those that end for good wait for an
-/// order being paid.
+impl fmt::Display for Due {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}'s period that ended at {}", self.group, self.at)
+    }
+}
+
+/// Groups whose period has ended by `$1`, the earliest first: those after (`$2`, `$3`, `$4`), at most `$5`.
+const DUE: &str = "-- due_groups
+    SELECT account, group_id, period_end FROM license_group
+    WHERE state <> 'TERMINATED' AND period_end <= $1 AND (period_end, account, group_id) > ($2, $3, $4)
+    ORDER BY period_end, account, group_id LIMIT $5";
+
+/// Groups whose period has ended, the earliest first, after one or from the first.
 pub(crate) async fn due(
     db: &Db,
     now: jiff::Timestamp,
-    after: Option<&Due>,
+    after: Option<Due>,
     most: i64,
 ) -> Result<Vec<Due>, Error> {
-    let rows = db
-        .query(
-            "-- due_groups
-             SELECT account, group_id, period_end FROM license_group g
-             WHERE state <> 'TERMINATED' AND period_end <= $1
-               AND (auto_renew AND termination_at IS NULL OR NOT EXISTS (
-                    SELECT 1 FROM license_order o
-                    WHERE o.account = g.account AND o.group_id = g.group_id AND o.state = 'PAYING'))
-               AND ($3::timestamptz IS NULL OR (period_end, account, group_id) > ($3, $4, $5))
-             ORDER BY period_end, account, group_id LIMIT $2",
-            &[
-                &now,
-                &most,
-                &after.map(|due| due.at),
-                &after.map(|due| &due.group.account),
-                &after.map(|due| &due.group.id),
-            ],
-        )
-        .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Due {
-                group: id(row)?,
-                at: row_get(row, "period_end")?,
-            })
+    let after = after.as_ref();
+    let at = after.map_or(jiff::Timestamp::UNIX_EPOCH, |due| due.at);
+    let account = after.map_or("", |due| due.group.account.as_str());
+    let group = after.map_or("", |due| due.group.id.as_str());
+    let params = [
+        (&now as &(dyn ToSql + Sync), Type::TIMESTAMPTZ),
+        (&at, Type::TIMESTAMPTZ),
+        (&account, Type::TEXT),
+        (&group, Type::TEXT),
+        (&most, Type::INT8),
+    ];
+    let rows = db.query_planned(DUE, &params).await?;
+    let due = |row| {
+        Ok(Due {
+            group: id(row)?,
+            at: row_get(row, "period_end")?,
         })
-        .collect()
+    };
+    rows.iter().map(due).collect()
 }
 
 /// The earliest end of a period that has not been processed.
 pub(crate) async fn earliest_period_end(db: &Db) -> Result<Option<jiff::Timestamp>, Error> {
-    let row = db
-        .query_opt(
-            "-- earliest_period_end
-             SELECT min(period_end) AS due FROM license_group WHERE state <> 'TERMINATED'",
-            &[],
-        )
-        .await?;
-    row.map_or(Ok(None), |row| row_get(&row, "due"))
+    let sql = "-- earliest_period_end
+        SELECT min(period_end) AS due FROM license_group WHERE state <> 'TERMINATED'";
+    let rows = db.query_planned(sql, &[]).await?;
+    rows.first().map_or(Ok(None), |row| row_get(row, "due"))
 }
 
 /// The columns `account` and `group_id`.

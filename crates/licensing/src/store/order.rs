@@ -1,7 +1,11 @@
 //! Rows of `license_order` and `order_line`.
 
+use std::fmt;
+
+use jiff::Timestamp;
 use octroi_platform::{Db, Error, Rows, ToSql, Tx, params, row_get};
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 
 use crate::billing;
 use crate::domain::group::GroupId;
@@ -79,11 +83,61 @@ pub(crate) async fn read(db: &Db, id: &OrderId) -> Result<Option<Order>, Error> 
     row.as_ref().map(from_row).transpose()
 }
 
-/// Orders expired at `$1`, locked: at most `$3` after the first `$2`. Those locked by others are skipped.
-pub(crate) const LOCK_OVERDUE: &str = select!(
-    "lock_overdue_orders",
-    "WHERE o.state = 'AWAITING_PAYMENT' AND o.expires_at <= $1 ORDER BY o.expires_at
-     OFFSET $2 LIMIT $3 FOR UPDATE OF o SKIP LOCKED"
+/// An order whose time is over.
+#[derive(Debug, Clone)]
+pub(crate) struct Overdue {
+    pub(crate) order: OrderId,
+    /// When it was to be paid.
+    at: Timestamp,
+}
+
+impl fmt::Display for Overdue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} that expired at {}", self.order, self.at)
+    }
+}
+
+/// Orders whose time is over at `$1`, the earliest first: those after (`$2`, `$3`, `$4`), at most `$5`.
+const OVERDUE: &str = "-- overdue_orders
+    SELECT account, order_id, expires_at FROM license_order
+    WHERE state = 'AWAITING_PAYMENT' AND expires_at <= $1 AND (expires_at, account, order_id) > ($2, $3, $4)
+    ORDER BY expires_at, account, order_id LIMIT $5";
+
+/// Orders whose time is over, the earliest first, after one or from the first.
+pub(crate) async fn overdue(
+    db: &Db,
+    now: Timestamp,
+    after: Option<Overdue>,
+    most: i64,
+) -> Result<Vec<Overdue>, Error> {
+    let after = after.as_ref();
+    let at = after.map_or(Timestamp::UNIX_EPOCH, |overdue| overdue.at);
+    let account = after.map_or("", |overdue| overdue.order.account.as_str());
+    let order = after.map_or("", |overdue| overdue.order.id.as_str());
+    let params = [
+        (&now as &(dyn ToSql + Sync), Type::TIMESTAMPTZ),
+        (&at, Type::TIMESTAMPTZ),
+        (&account, Type::TEXT),
+        (&order, Type::TEXT),
+        (&most, Type::INT8),
+    ];
+    let rows = db.query_planned(OVERDUE, &params).await?;
+    let overdue = |row| {
+        Ok(Overdue {
+            order: OrderId {
+                account: row_get(row, "account")?,
+                id: row_get(row, "order_id")?,
+            },
+            at: row_get(row, "expires_at")?,
+        })
+    };
+    rows.iter().map(overdue).collect()
+}
+
+/// One order that awaits payment, locked if nobody else holds it.
+pub(crate) const LOCK_FREE: &str = select!(
+    "lock_free_order",
+    "WHERE o.account = $1 AND o.order_id = $2 AND o.state = 'AWAITING_PAYMENT' FOR UPDATE OF o SKIP LOCKED"
 );
 
 pub(crate) struct Taken {

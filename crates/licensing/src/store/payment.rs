@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use octroi_platform::{Db, Error, Rows, Tx, params, row_get};
+use octroi_platform::{Db, Error, Rows, ToSql, Tx, params, row_get};
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::domain::offer::OfferId;
@@ -199,31 +200,46 @@ pub(crate) fn settle(tx: &mut Tx, order: &Order, outcome: &Outcome, lease: Uuid)
     );
 }
 
-/// Leases the attempt that has been due longest, of those that are not leased.
+/// Attempts that are due and not leased, those that have been due longest first: `$1` how many.
+const DUE: &str = "-- due_attempts
+    SELECT account, order_id, attempt FROM payment_attempt
+    WHERE outcome IS NULL AND next_try_at <= now() AND (lease_until IS NULL OR lease_until <= now())
+    ORDER BY next_try_at LIMIT $1";
+
+/// Leases one attempt, unless it is not due any more or somebody else has it. IS TRUE keeps the index of what is due out
+/// of this.
+const CLAIM: &str = concat!(
+    "-- claim_attempt
+     UPDATE payment_attempt p
+     SET lease = $4, lease_until = clock_timestamp() + $5::bigint * interval '1 millisecond'
+     WHERE p.account = $1 AND p.order_id = $2 AND p.attempt = $3
+       AND p.outcome IS NULL AND (p.next_try_at <= now()) IS TRUE AND (p.lease_until IS NULL OR p.lease_until <= now())
+     RETURNING ",
+    attempt_columns!()
+);
+
+/// At most so many attempts that are due, to be claimed one by one.
+pub(crate) async fn due(db: &Db, most: i64) -> Result<Vec<(OrderId, i32)>, Error> {
+    let rows = db.query_planned(DUE, &[(&most, Type::INT8)]).await?;
+    let key = |row| Ok((order(row)?, row_get(row, "attempt")?));
+    rows.iter().map(key).collect()
+}
+
+/// Leases an attempt that is due; none when it is not any more.
 pub(crate) async fn claim(
     db: &Db,
+    (order, number): &(OrderId, i32),
     lease: Uuid,
     lease_for: Duration,
 ) -> Result<Option<Attempt>, Error> {
-    let row = db
-        .query_opt(
-            concat!(
-                "-- claim_attempt
-             UPDATE payment_attempt p
-             SET lease = $1, lease_until = clock_timestamp() + $2::bigint * interval '1 millisecond'
-             FROM (
-                 SELECT account, order_id, attempt FROM payment_attempt
-                 WHERE outcome IS NULL AND next_try_at <= clock_timestamp()
-                   AND (lease_until IS NULL OR lease_until <= clock_timestamp())
-                 ORDER BY next_try_at LIMIT 1 FOR UPDATE SKIP LOCKED
-             ) d
-             WHERE p.account = d.account AND p.order_id = d.order_id AND p.attempt = d.attempt
-             RETURNING ",
-                attempt_columns!()
-            ),
-            &[&lease, &millis(lease_for)],
-        )
-        .await?;
+    let params: [&(dyn ToSql + Sync); 5] = [
+        &order.account,
+        &order.id,
+        number,
+        &lease,
+        &millis(lease_for),
+    ];
+    let row = db.query_opt(CLAIM, &params).await?;
     row.as_ref().map(from_row).transpose()
 }
 
@@ -275,10 +291,7 @@ pub(crate) async fn postpone(
 }
 
 pub(crate) fn from_row(row: &Row) -> Result<Attempt, Error> {
-    let order = OrderId {
-        account: row_get(row, "account")?,
-        id: row_get(row, "order_id")?,
-    };
+    let order = order(row)?;
     let outcome = match row_get::<Option<&str>>(row, "outcome")? {
         None => None,
         Some("SUCCEEDED") => Some(Outcome::Succeeded),
@@ -308,6 +321,14 @@ pub(crate) fn from_row(row: &Row) -> Result<Attempt, Error> {
         tries: row_get(row, "tries")?,
         overdue: row_get(row, "overdue")?,
         outcome,
+    })
+}
+
+/// The columns `account` and `order_id`.
+fn order(row: &Row) -> Result<OrderId, Error> {
+    Ok(OrderId {
+        account: row_get(row, "account")?,
+        id: row_get(row, "order_id")?,
     })
 }
 

@@ -1,15 +1,17 @@
 //! Sessions of the portal.
 
 use jiff::Timestamp;
-use octroi_platform::{AccountId, Db, Error, Page, Rows, Tx, params, row_get};
+use octroi_platform::{AccountId, Db, Error, Page, Params, Rows, Tx, params, row_get};
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use crate::domain::device::Device;
+use crate::domain::group::GroupId;
 use crate::domain::license::{GroupStatus, License, LicenseId};
 use crate::domain::session::Session;
 use crate::store::device::{self, device_columns};
+use crate::store::group;
 use crate::store::license::{self, group_columns, license_columns};
 
 /// A session ($1 account, $2 group, $3 number, $4 session, $5 SHA-256 of its secret) with its licence and group, as
@@ -263,16 +265,33 @@ pub(crate) fn revoke_all(tx: &mut Tx, id: &LicenseId, but: Option<Uuid>, at: Tim
     );
 }
 
-/// Deletes sessions that ended a day ago, at most so many.
-pub(crate) async fn sweep_sessions(db: &Db, now: Timestamp, limit: i64) -> Result<u64, Error> {
-    db.execute(
-        "-- sweep_sessions
-         DELETE FROM session WHERE (account, group_id, number, id) IN (
-             SELECT account, group_id, number, id FROM session
-             WHERE expires_at < $1::timestamptz - interval '1 day'
-             ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
-         )",
-        &[&now, &limit],
-    )
-    .await
+/// Sessions that ended a day before `$1`, the earliest first: `$2` how many.
+const ENDED: &str = "-- ended_sessions
+    SELECT account, group_id, number, id FROM session
+    WHERE expires_at < $1::timestamptz - interval '1 day'
+    ORDER BY expires_at LIMIT $2";
+
+/// At most so many sessions that ended a day ago: the keys of [`delete_ended`].
+pub(crate) async fn ended(db: &Db, now: Timestamp, most: i64) -> Result<Vec<Params>, Error> {
+    let params = [
+        (&now as &(dyn ToSql + Sync), Type::TIMESTAMPTZ),
+        (&most, Type::INT8),
+    ];
+    let rows = db.query_planned(ENDED, &params).await?;
+    let key = |row: &Row| {
+        let group: GroupId = group::id(row)?;
+        let (number, id): (i32, Uuid) = (row_get(row, "number")?, row_get(row, "id")?);
+        Ok(params![group.account, group.id, number, id])
+    };
+    rows.iter().map(key).collect()
+}
+
+/// Deletes a session that has ended. It is found by its key alone: no index on when it ended has a say.
+pub(crate) fn delete_ended(tx: &mut Tx, key: Params) {
+    tx.write(
+        "-- delete_ended_session
+         DELETE FROM session WHERE account = $1 AND group_id = $2 AND number = $3 AND id = $4",
+        key,
+        Rows::Any,
+    );
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use octroi_platform::{Db, Error, Rows, Tx, params, row_get};
+use octroi_platform::{Db, Error, Params, Rows, Tx, params, row_get};
+use tokio_postgres::types::Type;
 
 use crate::domain::license::LicenseId;
 use crate::domain::portal::Throttle;
@@ -154,16 +155,26 @@ const UNCOUNT: &str = "-- uncount_sign_in
     ) locked
     WHERE f.kind = locked.kind AND f.subject = locked.subject";
 
-/// Deletes counters whose window and lock are over, at most so many.
-pub(crate) async fn sweep(db: &Db, limit: i64) -> Result<u64, Error> {
-    db.execute(
-        "-- sweep_sign_in_failures
-         DELETE FROM sign_in_failure WHERE (kind, subject) IN (
-             SELECT kind, subject FROM sign_in_failure
-             WHERE forget_at < clock_timestamp() AND blocked_until < clock_timestamp()
-             ORDER BY forget_at LIMIT $1 FOR UPDATE SKIP LOCKED
-         )",
-        &[&limit],
-    )
-    .await
+/// At most so many counters whose window and lock are over: the keys of [`delete_over`].
+pub(crate) async fn over(db: &Db, most: i64) -> Result<Vec<Params>, Error> {
+    let sql = "-- sign_in_failures_over
+        SELECT kind, subject FROM sign_in_failure WHERE greatest(forget_at, blocked_until) < now()
+        ORDER BY greatest(forget_at, blocked_until) LIMIT $1";
+    let rows = db.query_planned(sql, &[(&most, Type::INT8)]).await?;
+    let key = |row| {
+        let (kind, subject): (String, Vec<u8>) = (row_get(row, "kind")?, row_get(row, "subject")?);
+        Ok(params![kind, subject])
+    };
+    rows.iter().map(key).collect()
+}
+
+/// Deletes a counter, unless it counts again. IS TRUE leaves the index on that out: it has all that are over.
+pub(crate) fn delete_over(tx: &mut Tx, key: Params) {
+    tx.write(
+        "-- delete_sign_in_failure
+         DELETE FROM sign_in_failure
+         WHERE kind = $1 AND subject = $2 AND (greatest(forget_at, blocked_until) < now()) IS TRUE",
+        key,
+        Rows::Any,
+    );
 }

@@ -341,14 +341,6 @@ impl Db {
         }
         Ok(rows?)
     }
-
-    /// Deletes some of the request ids whose time is over; answers how many.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn forget(&self) -> Result<u64, Error> {
-        self.execute(FORGET, &[]).await
-    }
 }
 
 /// Begins a transaction whose statements look up each row of a list that they are given.
@@ -358,16 +350,6 @@ pub const BY_KEY: &str = "BEGIN; SET LOCAL enable_hashjoin = off; SET LOCAL enab
 pub(crate) const REPLAY: &str = "-- replay
     SELECT fingerprint, answer FROM idempotency
     WHERE account = $1 AND method = $2 AND request_id = $3";
-
-const FORGET: &str = "-- forget
-    WITH old AS (
-        SELECT account, method, request_id FROM idempotency
-        WHERE NOT lasting AND created_at < clock_timestamp() - interval '30 days'
-        ORDER BY created_at LIMIT 1000
-        FOR UPDATE SKIP LOCKED
-    )
-    DELETE FROM idempotency i USING old
-    WHERE i.account = old.account AND i.method = old.method AND i.request_id = old.request_id";
 
 /// Goes on when a record that [`REPLAY`] found has no answer yet.
 ///

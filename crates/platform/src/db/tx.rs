@@ -124,6 +124,36 @@ impl Db {
     }
 }
 
+impl Db {
+    /// Begins background work that has read before what it writes, and writes nothing else than what is still so.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn begin_writes(&self, call: &Call) -> Result<Tx, Error> {
+        Ok(self.begin_work(call, "SELECT", &[]).await?.0)
+    }
+
+    /// Deletes some of the request ids whose time is over; answers how many.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn forget(&self) -> Result<u64, Error> {
+        let rows = self.query_planned(OLD, &[]).await?;
+        if !rows.is_empty() {
+            let call = Call::background(self.clock.now(), "forget request ids");
+            let mut tx = self.begin_writes(&call).await?;
+            for row in &rows {
+                let account: String = row_get(row, "account")?;
+                let method: String = row_get(row, "method")?;
+                let id: uuid::Uuid = row_get(row, "request_id")?;
+                tx.write(FORGET, params![account, method, id], Rows::Any);
+            }
+            tx.commit_work().await?;
+        }
+        Ok(rows.len() as u64)
+    }
+}
+
 impl Tx {
     fn new(db: &Db, call: &Call, client: Object) -> Self {
         Self {
@@ -440,3 +470,13 @@ const YOUNG: &str = "-- young
 const CLAIM: &str = "-- claim
     INSERT INTO idempotency (account, method, request_id, fingerprint, lasting)
     VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
+
+const OLD: &str = "-- old_requests
+    SELECT account, method, request_id FROM idempotency
+    WHERE NOT lasting AND created_at < now() - interval '30 days'
+    ORDER BY created_at LIMIT 1000";
+
+/// IS TRUE keeps the index on it out of this: there may be far more that are old.
+const FORGET: &str = "-- forget
+    DELETE FROM idempotency WHERE account = $1 AND method = $2 AND request_id = $3
+      AND (NOT lasting AND created_at < now() - interval '30 days') IS TRUE";

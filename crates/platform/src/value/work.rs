@@ -1,5 +1,6 @@
 //! Processes due work in transactions.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use crate::error::Error;
@@ -16,7 +17,6 @@ pub async fn each<Fut>(some: impl Fn(i64, i64) -> Fut) -> Result<u64, Error>
 where
     Fut: Future<Output = Result<u64, Error>>,
 {
-    let is_away = |error: &Error| matches!(error, Error::Unavailable(_) | Error::OutcomeUnknown);
     let error = match some(0, BATCH).await {
         Err(error) if !is_away(&error) => error,
         other => return other,
@@ -64,4 +64,47 @@ where
             }
         }
     }
+}
+
+/// Processes due items, each in a transaction of its own: those that fail, however many, do not block the others. `due`
+/// reads some, after one or from the first; `one` says whether it did something.
+///
+/// # Errors
+/// As [`each`].
+pub async fn one_by_one<K, Due, One>(
+    due: impl Fn(Option<K>) -> Due,
+    one: impl Fn(K) -> One,
+) -> Result<u64, Error>
+where
+    K: Clone + Display,
+    Due: Future<Output = Result<Vec<K>, Error>>,
+    One: Future<Output = Result<bool, Error>>,
+{
+    let (mut done, mut failed, mut last) = (0, None, None);
+    loop {
+        let some = due(last).await?;
+        for key in &some {
+            match one(key.clone()).await {
+                Ok(worked) => done += u64::from(worked),
+                Err(error) if is_away(&error) => return Err(error),
+                Err(error) => {
+                    let text = format!("{error:#}");
+                    tracing::warn!(due = %key, error = text, "a due item could not be processed; it is tried again");
+                    failed = Some(error);
+                }
+            }
+        }
+        last = some.last().cloned();
+        // After progress the loop stops: the next run starts again with the first.
+        if done > 0 || last.is_none() {
+            return match failed {
+                Some(error) if done == 0 => Err(error),
+                _ => Ok(done),
+            };
+        }
+    }
+}
+
+fn is_away(error: &Error) -> bool {
+    matches!(error, Error::Unavailable(_) | Error::OutcomeUnknown)
 }
