@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use octroi_server::process;
 
 use crate::demo;
+use crate::distribute;
 use crate::failure::{EXIT_CODES, Failure};
 use crate::output::{self, Unread};
 use crate::place::PlaceArgs;
@@ -43,6 +44,9 @@ enum Command {
     /// Delivers dead letters again, once what refused them is repaired; also while Octroi serves.
     #[command(after_help = EXIT_CODES)]
     Replay(Box<PlaceArgs>),
+    /// Spreads the tables of a migrated database over the nodes of a Citus cluster; the services are stopped meanwhile.
+    #[command(after_help = EXIT_CODES)]
+    Distribute(Box<PlaceArgs>),
 }
 
 /// Runs the command that the process was started with.
@@ -67,6 +71,7 @@ pub fn run() -> ExitCode {
             Command::Demo(args) => demo::demo(args).await,
             Command::Verify(args) => verify::verify(&args).await,
             Command::Replay(args) => replay::replay(&args).await,
+            Command::Distribute(args) => distribute::distribute(&args).await,
         }
     });
     // Not waiting for threads that still block, as in a DNS look-up.

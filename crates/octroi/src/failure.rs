@@ -16,7 +16,7 @@ Exit codes:
   69  no PostgreSQL is found, a port is taken, or the database server cannot be reached
   70  something broke, such as the database ending by itself
   73  a file or directory cannot be made, or is open to others
-  75  the data directory is in use
+  75  the data directory is in use, or services use the database that is to be distributed
   77  the database refuses the password, or what its administrator is to do
   78  the database or a key cannot be used: another release's schema, too old, another encoding, somebody else's";
 

@@ -100,6 +100,13 @@ impl Installation {
         Self::on(postgres, databases, &options).await
     }
 
+    /// Starts one on a cluster, over the empty database that its administrator's URL names.
+    pub async fn distributed(url: &str) -> Self {
+        let (postgres, options) = (Postgres::get().await, Options::default());
+        let databases = postgres.distributed_database(url, options.start).await;
+        Self::on(postgres, databases, &options).await
+    }
+
     /// Starts one over an existing database, whose clock goes on.
     pub(crate) async fn on(
         postgres: &'static Postgres,

@@ -135,17 +135,37 @@ impl Postgres {
         let create = format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}");
         admin.batch_execute(&create).await.unwrap();
         let databases = Databases::named(&self.server.admin, &name, self.keys.passwords());
-        let offset = start.as_microsecond() - Clock::system().now().as_microsecond();
-        self.server
-            .connect(&name)
-            .await
-            .execute(
-                "INSERT INTO testing.clock (offset_micros) VALUES ($1)
-                 ON CONFLICT (one) DO UPDATE SET offset_micros = $1",
-                &[&offset],
-            )
-            .await
-            .unwrap();
+        set_clock(&databases, start).await;
+        databases
+    }
+
+    /// The empty database that an administrator's URL names on a cluster, migrated and distributed.
+    pub(crate) async fn distributed_database(&self, url: &str, start: Timestamp) -> Databases {
+        let options = BootstrapOptions {
+            database: None,
+            passwords: self.keys.passwords().clone(),
+            test_clock: true,
+        };
+        let admin: Config = url.parse().unwrap();
+        let databases = bootstrap(&admin, &options).await.unwrap();
+        self.plan(databases.clone(), 1).migrate().await.unwrap();
+        set_clock(&databases, start).await;
+        let mut told = Vec::new();
+        for _ in 0..2 {
+            let tell = |line| {
+                told.push(line);
+                Ok(())
+            };
+            octroi::distribute::run(&databases.admin, tell)
+                .await
+                .unwrap();
+        }
+        // The second time there was nothing to do.
+        let done = "everything is spread as this release needs it";
+        assert_eq!(
+            told.iter().rev().take(2).filter(|it| *it == done).count(),
+            2
+        );
         databases
     }
 
@@ -179,10 +199,19 @@ impl Postgres {
 
     /// Drops a test's database and ends its connections.
     pub(crate) async fn drop_database(&self, name: &str) {
-        let drop = format!("DROP DATABASE {name} WITH (FORCE)");
+        let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
         let admin = self.server.connect("postgres").await;
         admin.batch_execute(&drop).await.unwrap();
     }
+}
+
+/// Sets a database's test clock.
+async fn set_clock(databases: &Databases, start: Timestamp) {
+    let offset = start.as_microsecond() - Clock::system().now().as_microsecond();
+    let set = "INSERT INTO testing.clock (offset_micros) VALUES ($1)
+               ON CONFLICT (one) DO UPDATE SET offset_micros = $1";
+    let client = connect(&databases.admin, &databases.name).await;
+    client.execute(set, &[&offset]).await.unwrap();
 }
 
 /// A connection as the superuser.

@@ -171,7 +171,8 @@ const OTHERS: &[&str] = &[
     "step",
     "stored",
     // A run at a time.
-    "next_bill_run",
+    "lease_left",
+    "lease_next",
     // The relay's, and the mail's.
     "dead",
     "lease",

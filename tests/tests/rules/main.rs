@@ -12,6 +12,7 @@ mod contracts;
 mod deploying;
 mod documents;
 mod layers;
+mod locking;
 mod repository;
 mod secrets;
 mod shape;

@@ -1,102 +1,18 @@
-//! Every table's kind, declared here and nowhere else, and the catalog of a migrated database held to it. A schema
-//! that keeps to this can be distributed by account unchanged.
+//! The catalog of a migrated database is held to the declared kind of every table. A schema that keeps to it can be
+//! distributed by account unchanged.
 
 use std::collections::BTreeSet;
 
+use octroi::tables::{self, Kind};
 use octroi_tests::harness::Installation;
 use tokio_postgres::Client;
 
 use crate::repository::none;
 
-/// What a table's rows belong to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// One account: its id leads every primary, unique and foreign key.
-    Account,
-    /// The catalogue, the same for every account.
-    Reference,
-    /// What a caller knows before the account is known.
-    Directory,
-    /// The installation as a whole.
-    Installation,
-}
-
 use Kind::{Account, Directory, Installation as Whole, Reference};
 
-/// What every service's schema holds.
-const SHARED: [(&str, Kind); 9] = [
-    ("audit", Account),
-    ("delivery", Account),
-    ("event", Account),
-    ("event_position", Account),
-    ("idempotency", Account),
-    ("inbox", Account),
-    ("intake_progress", Whole),
-    ("platform_migration", Whole),
-    ("service_migration", Whole),
-];
-
-/// What the services add.
-const OWN: [(&str, &str, Kind); 36] = [
-    ("billing", "account", Account),
-    ("billing", "bill_run", Whole),
-    ("billing", "bill_run_failure", Whole),
-    ("billing", "bill_run_range", Whole),
-    ("billing", "bill_run_total", Whole),
-    ("billing", "billed_month", Account),
-    ("billing", "group_offer_entry", Account),
-    ("billing", "invoice", Account),
-    ("billing", "invoice_line", Account),
-    ("billing", "invoice_tax", Account),
-    ("billing", "late_usage", Account),
-    ("billing", "ledger_transfer", Account),
-    ("billing", "payment", Account),
-    ("billing", "payment_method", Account),
-    ("billing", "price", Reference),
-    ("billing", "seller", Reference),
-    ("billing", "series", Whole),
-    ("billing", "settlement", Account),
-    ("billing", "settlement_line", Account),
-    ("billing", "tax_rate", Reference),
-    ("billing", "test_gateway_charge", Directory),
-    ("billing", "usage_group", Account),
-    ("billing", "usage_interval", Account),
-    ("licensing", "account", Account),
-    ("licensing", "activation_address", Directory),
-    ("licensing", "device", Account),
-    ("licensing", "group_offer", Account),
-    ("licensing", "license", Account),
-    ("licensing", "license_group", Account),
-    ("licensing", "license_order", Account),
-    ("licensing", "offer", Reference),
-    ("licensing", "order_line", Account),
-    ("licensing", "payment_attempt", Account),
-    ("licensing", "session", Account),
-    ("licensing", "sign_in_failure", Whole),
-    ("licensing", "usage_interval", Account),
-];
-
-/// The rest of [`OWN`]: of notification, and of the test clock.
-const REST: [(&str, &str, Kind); 4] = [
-    ("notification", "account", Account),
-    ("notification", "email", Account),
-    ("testing", "barrier", Whole),
-    ("testing", "clock", Whole),
-];
-
-fn declared() -> Vec<(String, Kind)> {
-    let shared = ["billing", "licensing", "notification"]
-        .into_iter()
-        .flat_map(|schema| SHARED.map(|(table, kind)| (format!("{schema}.{table}"), kind)));
-    let own = OWN
-        .iter()
-        .chain(&REST)
-        .map(|(schema, table, kind)| (format!("{schema}.{table}"), *kind));
-    shared.chain(own).collect()
-}
-
 fn kind(table: &str) -> Kind {
-    let found = declared().into_iter().find(|(name, _)| name == table);
+    let found = tables::all().into_iter().find(|(name, _)| name == table);
     found.unwrap_or_else(|| panic!("{table} is not declared")).1
 }
 
@@ -130,7 +46,7 @@ async fn tables_are_declared(sql: &Client) {
     .into_iter()
     .map(|mut row| row.remove(0).unwrap())
     .collect();
-    let declared: BTreeSet<String> = declared().into_iter().map(|(name, _)| name).collect();
+    let declared: BTreeSet<String> = tables::all().into_iter().map(|(name, _)| name).collect();
     assert_eq!(
         there, declared,
         "the tables of a migrated database, and those declared here"
@@ -187,7 +103,7 @@ async fn accounts_lead_foreign_keys(sql: &Client) {
             (_, Reference) => true,
             // What is distributed and what is not do not refer to each other.
             (_, Account) | (Account, _) => false,
-            (Reference | Directory | Whole, _) => true,
+            (Reference | Directory(_) | Whole, _) => true,
         };
         if !fits {
             breaches.push(format!("{from} -> {to}"));
@@ -220,7 +136,7 @@ async fn accounts_are_plain_ids(sql: &Client) {
         }
         tables.insert(table);
     }
-    let without = declared()
+    let without = tables::all()
         .into_iter()
         .filter(|(table, kind)| *kind == Account && !tables.contains(table))
         .map(|(table, _)| format!("{table} has none"));

@@ -359,7 +359,7 @@ pub async fn back_off(db: &Db, attempt: &Attempt, token: Uuid) -> Result<(), Err
         "-- back_off_settlement
          UPDATE settlement
          SET lease_token = NULL,
-             look_time = clock_timestamp() + least(1 << least(greatest(looks - 1, 0), 9), 300) * interval '1 s'
+             look_time = now() + least(1 << least(greatest(looks - 1, 0), 9), 300) * interval '1 s'
          WHERE account = $1 AND order_id = $2 AND attempt = $3 AND lease_token = $4 AND state = 'PROCESSING'",
         &[&attempt.order.account, &attempt.order.id, &attempt.number, &token],
     )

@@ -32,7 +32,7 @@ macro_rules! select {
                 SELECT array_agg(offer ORDER BY offer) AS offers, array_agg(used ORDER BY offer) AS used,
                        array_agg(reserved ORDER BY offer) AS reserved, array_agg(active ORDER BY offer) AS active,
                        array_agg(cap ORDER BY offer) AS caps
-                FROM group_offer WHERE group_offer.account = g.account AND group_offer.group_id = g.group_id
+                FROM group_offer WHERE group_offer.account = $1 AND group_offer.group_id = g.group_id
             ) s ",
             $rest
         )

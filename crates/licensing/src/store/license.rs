@@ -103,10 +103,14 @@ pub(crate) const LOCK_FOR_SIGN_IN: &str = select!(
     "FOR SHARE OF g, l"
 );
 
-/// What [`LOCK`] reads, without a lock, and whether an address ($4, null for none) is taken.
+/// What [`LOCK`] reads, without a lock, and whether an address ($4, null for none) is taken: a query of its own within,
+/// since addresses lie elsewhere than accounts in a distributed database.
 pub(crate) const LOOK: &str = select!(
     "look_at_license",
-    ", EXISTS (SELECT FROM activation_address WHERE address = $4) AS address_taken",
+    ",
+            (WITH address AS MATERIALIZED (
+                SELECT EXISTS (SELECT FROM activation_address WHERE address = $4) AS taken
+             ) SELECT taken FROM address) AS address_taken",
     ""
 );
 

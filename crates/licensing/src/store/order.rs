@@ -30,7 +30,7 @@ macro_rules! select {
             CROSS JOIN LATERAL (
                 SELECT array_agg(offer ORDER BY line) AS offers, array_agg(quantity ORDER BY line) AS quantities,
                        array_agg(price ORDER BY line) AS prices
-                FROM order_line WHERE order_line.account = o.account AND order_line.order_id = o.order_id
+                FROM order_line WHERE order_line.account = $1 AND order_line.order_id = o.order_id
             ) l ",
             $rest
         )

@@ -17,7 +17,7 @@ macro_rules! attempt_columns {
     () => {
         "p.account, p.order_id, p.attempt, p.outcome, p.decline_reason, p.request_id, p.fingerprint, p.tries,
          p.gateway_token, p.method_display_name,
-         p.outcome IS NULL AND p.begun_at < clock_timestamp() - interval '15 minutes' AS overdue"
+         p.outcome IS NULL AND p.begun_at < now() - interval '15 minutes' AS overdue"
     };
 }
 

@@ -117,7 +117,7 @@ pub(crate) const LOCK_WITH_DEVICE: &str = concat!(
     device_columns!(),
     "
          FROM held h
-         JOIN device d ON d.account = h.account AND d.group_id = h.group_id AND d.number = h.number
+         JOIN device d ON d.account = $1 AND d.group_id = h.group_id AND d.number = h.number
              AND d.id = $6 AND d.registered_at >= h.activated_at
          FOR NO KEY UPDATE OF d
      )

@@ -98,6 +98,15 @@ pub(crate) fn appended(events: &[NewEvent], call: &Call, recorded: Timestamp) ->
     ]
 }
 
+/// The account that all events are kept under, if it is one.
+pub(crate) fn one_account(events: &[NewEvent]) -> Option<&str> {
+    let mut accounts = events
+        .iter()
+        .map(|event| key(&event.account, &event.aggregate));
+    let first = accounts.next()?;
+    accounts.all(|other| other == first).then_some(first)
+}
+
 pub(crate) const AUDIT: &str = "-- audit
     INSERT INTO audit (account, id, at, actor, method, resource, remote, request_id, before, after)
     SELECT account, id, $1, $2, $3, resource, $4, $5, before, after
@@ -106,7 +115,10 @@ pub(crate) const AUDIT: &str = "-- audit
 
 /// One index look-up per aggregate: its last event tells the last that went to each subscriber. No CTE is joined with
 /// another, since their sizes are guessed.
-pub(crate) const APPEND: &str = "-- append
+macro_rules! append {
+    ($account:literal) => {
+        concat!(
+            "-- append
     WITH given AS (
         SELECT account, id, type, aggregate, effective_at, body, string_to_array(subscribers, ',') AS subscribers, holds,
                row_number() OVER (PARTITION BY account, aggregate ORDER BY place) AS place
@@ -120,9 +132,13 @@ pub(crate) const APPEND: &str = "-- append
             SELECT e.sequence, coalesce(e.last_routed, (
                 SELECT jsonb_object_agg(s.name, h.sequence ORDER BY h.sequence)
                 FROM event h CROSS JOIN unnest(h.subscribers) AS s (name)
-                WHERE h.account = g.account AND h.aggregate = g.aggregate)) AS routed
+                WHERE h.account = ",
+            $account,
+            " AND h.aggregate = g.aggregate)) AS routed
             FROM event e
-            WHERE g.place = 1 AND e.account = g.account AND e.aggregate = g.aggregate
+            WHERE g.place = 1 AND e.account = ",
+            $account,
+            " AND e.aggregate = g.aggregate
             ORDER BY e.sequence DESC LIMIT 1
         ) l ON true
         WINDOW aggregate AS (PARTITION BY g.account, g.aggregate ORDER BY g.place)
@@ -145,9 +161,16 @@ pub(crate) const APPEND: &str = "-- append
     FROM routed r
     CROSS JOIN unnest(r.subscribers) AS s (name)
     LEFT JOIN unnest($10::uuid[], $11::text[], $12::bytea[]) AS x (event_id, subscriber, secret)
-           ON x.event_id = r.id AND x.subscriber = s.name";
+           ON x.event_id = r.id AND x.subscriber = s.name"
+        )
+    };
+}
 
-pub(crate) const APPEND_TYPES: [Type; 12] = [
+pub(crate) const APPEND: &str = append!("g.account");
+/// The same for events of one account, `$13`, whose name tells a distributed database where they go.
+pub(crate) const APPEND_TO_ONE: &str = append!("$13");
+
+pub(crate) const APPEND_TYPES: [Type; 13] = [
     Type::TEXT_ARRAY,
     Type::UUID_ARRAY,
     Type::TEXT_ARRAY,
@@ -160,4 +183,5 @@ pub(crate) const APPEND_TYPES: [Type; 12] = [
     Type::UUID_ARRAY,
     Type::TEXT_ARRAY,
     Type::BYTEA_ARRAY,
+    Type::TEXT,
 ];

@@ -19,7 +19,9 @@ use crate::db::{Db, Params, REPLAY, Reads, replayed, row_get};
 use crate::error::Error;
 use crate::new_event::NewEvent;
 use crate::params;
-use crate::trail::{self, APPEND, APPEND_TYPES, APPENDED_AT_ONCE, AUDIT, Change, MANY};
+use crate::trail::{
+    self, APPEND, APPEND_TO_ONE, APPEND_TYPES, APPENDED_AT_ONCE, AUDIT, Change, MANY,
+};
 
 /// A command older than this refuses its final write: `complete_through` trails the clock by twice as much.
 const COMMAND_AGE: Duration = Duration::from_secs(30);
@@ -335,14 +337,16 @@ impl Tx {
         }
         let recorded = self.db.clock.now();
         for events in std::mem::take(&mut self.events).chunks(APPENDED_AT_ONCE) {
+            let mut params = trail::appended(events, &self.call, recorded);
+            let (mut sql, mut types) = (APPEND, &APPEND_TYPES[..APPEND_TYPES.len() - 1]);
+            if let Some(account) = trail::one_account(events) {
+                (sql, types) = (APPEND_TO_ONE, &APPEND_TYPES);
+                params.push(Box::new(account.to_owned()));
+            }
             self.writes.push(Write {
-                sql: APPEND.to_owned(),
-                params: trail::appended(events, &self.call, recorded),
-                types: if events.len() < MANY {
-                    &[]
-                } else {
-                    &APPEND_TYPES
-                },
+                sql: sql.to_owned(),
+                params,
+                types: if events.len() < MANY { &[] } else { types },
             });
         }
     }

@@ -338,7 +338,7 @@ const PUT_OFF: &str = "-- put_off
         last_error = t.reason,
         lease_token = NULL,
         lease_until = NULL,
-        due_at = clock_timestamp()
+        due_at = now()
                + least(interval '20 milliseconds' * power(2, least(d.attempts, 12)), interval '30 seconds')
     FROM unnest($2::text[], $3::text[], $4::bigint[], $6::integer[], $7::text[])
         AS t (account, aggregate, sequence, refused, reason)
