@@ -10,6 +10,7 @@
 mod any_order;
 mod chunks;
 mod late;
+mod sharing;
 mod zones;
 
 use octroi_api::billing::v1::{
