@@ -39,7 +39,7 @@ const ERASE: &str = "-- erasure::erase
     FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::int[], $6::boolean[])
          AS d (account, id, was, state, attempts, leased)
     WHERE e.account = d.account AND e.id = d.id AND e.account = ANY ($1)
-      AND e.secret_state = 'READABLE' AND e.state = d.was AND e.attempts = d.attempts
+      AND CASE WHEN e.secret_state = 'READABLE' THEN e.state = d.was END AND e.attempts = d.attempts
       AND (e.lease_expires_at > now()) IS TRUE = d.leased
     RETURNING e.id";
 

@@ -3,7 +3,9 @@
 //! test clock moves.
 //!
 //! What is due is read without locks, planned for the queue as it is, and taken by a guarded write that names its accounts:
-//! of several that read the same e-mail one takes it. A row that somebody has locked holds up its writer briefly.
+//! of several that read the same e-mail one takes it. A row that somebody has locked holds up its writer briefly. What a
+//! write guards stands within CASE, so that its rows are found by their keys: by an index of the queue, an account's whole
+//! queue would be read for each.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -114,7 +116,7 @@ const CLAIM: &str = "-- delivery::claim
     FROM unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[])
          AS c (account, id, attempts, recipient, locale, customer, time_zone)
     WHERE e.account = c.account AND e.id = c.id AND e.account = ANY ($1)
-      AND e.state = 'QUEUED' AND e.place IS NOT NULL AND e.attempts = c.attempts - 1
+      AND CASE WHEN e.state = 'QUEUED' THEN e.place IS NOT NULL END AND e.attempts = c.attempts - 1
       AND (e.lease_expires_at IS NULL OR e.lease_expires_at <= now())
     RETURNING e.id";
 
@@ -232,7 +234,8 @@ const ENQUEUE: &str = "-- delivery::enqueue
     FROM unnest($1::text[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::bigint[])
          AS d (account, id, due_at, place, wait)
     WHERE e.account = d.account AND e.id = d.id AND e.account = ANY ($1)
-      AND e.state = 'QUEUED' AND e.place IS NULL AND coalesce(e.lease_expires_at, e.next_attempt_at) = d.due_at
+      AND CASE WHEN e.state = 'QUEUED' AND e.place IS NULL
+               THEN coalesce(e.lease_expires_at, e.next_attempt_at) = d.due_at END
     RETURNING e.id";
 
 /// Puts e-mails in line, or off while their account is unknown; how many stand in line now.
@@ -265,8 +268,8 @@ pub async fn enqueue(tx: &Tx, due: &[Due], random: u64) -> Result<u64, Error> {
 const DEFER: &str = "-- delivery::defer
     UPDATE email e SET place = NULL, next_attempt_at = now() + $3::bigint * interval '1 millisecond'
     FROM unnest($1::text[], $2::uuid[]) AS d (account, id)
-    WHERE e.account = d.account AND e.id = d.id AND e.account = ANY ($1) AND e.state = 'QUEUED'
-      AND e.place IS NOT NULL
+    WHERE e.account = d.account AND e.id = d.id AND e.account = ANY ($1)
+      AND CASE WHEN e.state = 'QUEUED' THEN e.place IS NOT NULL END
     RETURNING e.id";
 
 /// Takes e-mails out of the line for a while, so that those behind them come forward.
