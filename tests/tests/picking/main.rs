@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
-use ServiceName::{Billing, Licensing};
+use ServiceName::{Billing, Licensing, Notification};
 
 /// How many rows wait in each queue at first, and then as many more are due.
 const QUEUE: i64 = 50_000;
@@ -45,7 +45,7 @@ const fn picker(name: &'static str, limit: i64, values: &'static str) -> Picker 
 /// What was due at some time by now, at most ten, from the first on.
 const FROM_THE_FIRST: &str = "SELECT now(), 'epoch'::timestamptz, '', '', 10::bigint";
 
-const QUEUES: [Queue; 7] = [
+const QUEUES: [Queue; 9] = [
     Queue {
         service: Licensing,
         table: "payment_attempt",
@@ -147,6 +147,33 @@ const QUEUES: [Queue; 7] = [
             ),
         ],
     },
+    Queue {
+        service: Notification,
+        table: "email",
+        // What is due waits to be put in line, or stands there.
+        fill: "INSERT INTO email (account, id, event, effective_at, template, parameters, message_id, state,
+                next_attempt_at, place, license, secret_state)
+            SELECT 'a' || g % 1000, gen_random_uuid(), gen_random_uuid(), due, 'group-terminated',
+                '{\"group\": \"g\", \"licenses\": 1}', 'm', 'QUEUED', due,
+                CASE WHEN due < now() AND g % 2 = 0 THEN due END, '', 'NONE'",
+        pickers: &[
+            picker("delivery::due", 10, "SELECT false, 10::bigint"),
+            picker("delivery::due_again", 10, "SELECT 10::bigint"),
+        ],
+    },
+    Queue {
+        service: Notification,
+        table: "email",
+        fill: "INSERT INTO email (account, id, event, effective_at, template, parameters, message_id, state, sent_at,
+                license, secret_state, sealed_secret, secret_expires_at)
+            SELECT 'a' || g % 1000, gen_random_uuid(), gen_random_uuid(), due, 'license-activated', '{}', 'm', 'SENT',
+                due, 'l' || g, 'READABLE', '', due",
+        pickers: &[picker(
+            "erasure::expired",
+            10,
+            "SELECT now(), 0::bigint, 10::bigint",
+        )],
+    },
 ];
 
 /// What else the services say by themselves.
@@ -173,12 +200,10 @@ const OTHERS: &[&str] = &[
     // A run at a time.
     "lease_left",
     "lease_next",
-    // The relay's, and the mail's.
+    // The relay's.
     "dead",
     "lease",
     "undelivered",
-    "delivery::due",
-    "delivery::expired",
 ];
 
 /// Something of each kind that is due, so that it is taken and not just looked for.
@@ -289,6 +314,7 @@ async fn read(sql: &Client, picker: &Picker, text: &str) -> (i64, i64) {
             Type::INT8 => Box::new(row.get::<_, i64>(at)),
             Type::TIMESTAMPTZ => Box::new(row.get::<_, jiff::Timestamp>(at)),
             Type::INT4 => Box::new(row.get::<_, i32>(at)),
+            Type::BOOL => Box::new(row.get::<_, bool>(at)),
             Type::UUID => Box::new(row.get::<_, Uuid>(at)),
             Type::BYTEA => Box::new(row.get::<_, Vec<u8>>(at)),
             _ => Box::new(row.get::<_, String>(at)),
