@@ -254,6 +254,8 @@ async fn a_bound_token_need_not_name_its_account() {
 async fn the_facts_of_one_service_are_not_anothers() {
     let octroi = Installation::start().await;
     octroi.customer("acme").await;
+    // Licensing and notification hear of the account a moment later.
+    octroi.drained().await;
     let request = ListEventsRequest {
         parent: "accounts/acme".to_owned(),
         ..ListEventsRequest::default()
