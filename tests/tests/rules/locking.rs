@@ -7,13 +7,8 @@ use octroi::tables::{self, Kind};
 
 use crate::repository::{none, sources};
 
-/// Statements that read over accounts and lock, for now: of the bill run and of the mail.
-const FOR_NOW: [&str; 4] = [
-    "hold_accounts",
-    "lease_next",
-    "delivery::due",
-    "delivery::expired",
-];
+/// Statements that read over accounts and lock, for now: the bill run's.
+const FOR_NOW: [&str; 2] = ["hold_accounts", "lease_next"];
 
 const LOCKS: [&str; 3] = ["FOR UPDATE", "FOR NO KEY UPDATE", "FOR SHARE"];
 
