@@ -56,6 +56,12 @@ async fn goes_in_pieces_that_the_receiver_takes() {
     for number in 1..=8 {
         let login = format!("user{number}");
         acme.activates("office", number, &login).await;
+        // Notification has taken it as it was: it is billing alone that cannot.
+        eventually("notification has it", async || {
+            let waiting = open_to(&octroi, "notification").await;
+            waiting.is_empty().then_some(())
+        })
+        .await;
         let name = acme.license_name("office", number);
         let body = first_of(&octroi.sql, &name).await;
         let weight = if name == held { MESSAGE } else { MESSAGE / 3 };
