@@ -340,6 +340,22 @@ mod tests {
         assert!(Status::from_header_map(answer.await.headers()).is_none());
     }
 
+    #[tokio::test]
+    async fn what_comes_whole_after_its_deadline_is_not_begun() {
+        let gate = gate(TaskTracker::new());
+        let (begun, mut told) = mpsc::unbounded_channel();
+        let counts = tower::service_fn(move |_: Request<Body>| {
+            begun.send(()).unwrap();
+            async { Ok::<_, Infallible>(Status::ok("").into_http()) }
+        });
+        let call = Call::background(gate.clock.now(), "test");
+        let request = Request::new(Body::new(Full::new(MESSAGE)));
+        let (method, kept) = (method(false, false), (None, access(&call)));
+        let served = gate.serve(counts, (call, &method), request, Instant::now(), kept);
+        assert_eq!(status(served.await).await.code(), Code::DeadlineExceeded);
+        assert!(told.recv().await.is_none(), "it was begun");
+    }
+
     /// Also when all of it was handed over, and nobody polls its body any more.
     #[tokio::test]
     async fn an_answer_is_held_until_its_bytes_have_left() {
