@@ -97,9 +97,13 @@ fn chosen(entries: Vec<(String, String)>) -> Vec<Statement> {
     let of = statements.into_iter().filter(|it| it.0 == process);
     let of: Vec<Statement> = of.map(|it| it.1).collect();
     let first = of.iter().position(names_sample).unwrap();
-    let begins = of[..first]
-        .iter()
-        .rposition(|it| it.sql.starts_with("BEGIN"));
+    // Its own transaction, if it is in one: not the one that the same connection ended before.
+    let bound = |it: &Statement| {
+        let words = ["BEGIN", "COMMIT", "ROLLBACK"];
+        words.iter().any(|word| it.sql.starts_with(word))
+    };
+    let last = of[..first].iter().rposition(bound);
+    let begins = last.filter(|at| of[*at].sql.starts_with("BEGIN"));
     match begins {
         None => vec![of[first].clone()],
         Some(begins) => {
