@@ -111,6 +111,9 @@ const SETTLE_LANES: usize = 4;
 /// How often undecided payments are looked for.
 const SETTLE_EVERY: Duration = Duration::from_secs(1);
 
+/// How many ranges of a bill run are worked on side by side: while the database writes one, another is counted.
+const BILL_LANES: usize = 2;
+
 /// How often bill runs that another process left are looked for.
 const BILL_EVERY: Duration = Duration::from_secs(5);
 
@@ -157,11 +160,14 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
         clock: clock.clone(),
         held_up: HeldUp::default(),
     };
-    let worker = bill_runs.clone();
-    let wake = shell.spawn_work("bill runs", BILL_EVERY, move |now| {
-        let bill_runs = worker.clone();
-        async move { bill_runs.work(now).await }
+    let lanes = (0..BILL_LANES).map(|_| {
+        let worker = bill_runs.clone();
+        shell.spawn_work("bill runs", BILL_EVERY, move |now| {
+            let bill_runs = worker.clone();
+            async move { bill_runs.work(now).await }
+        })
     });
+    let wake = lanes.collect();
     let measured = db.clone();
     let outcomes =
         "Accounts that the last bill run went through, by what came of them; dry runs do not count";

@@ -37,7 +37,7 @@ const KILL_WITHIN: u64 = 200;
 enum Moment {
     /// Its invoices wait for their numbers.
     Numbering,
-    /// The second chunk waits for an account, the first is kept.
+    /// The second chunk waits for an account.
     SecondChunk,
     /// Anywhere.
     Any,

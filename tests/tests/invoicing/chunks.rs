@@ -105,7 +105,12 @@ async fn a_run_that_is_interrupted_goes_on_where_it_was() {
     })
     .await
     .into_inner();
-    // The second chunk waits for us; it is cut off, and the service stopped before it tries again.
+    // The second chunk waits for us; once the first is kept it is cut off, and the service stopped before it tries again.
+    let chunk = i32::try_from(CHUNK).unwrap();
+    eventually("the first chunk is kept", async || {
+        (state(&octroi, &run).await.accounts == chunk).then_some(())
+    })
+    .await;
     eventually("the second chunk is cut off", async || {
         let cut = "SELECT pg_terminate_backend(pid) FROM pg_locks
                    WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))";
@@ -114,7 +119,6 @@ async fn a_run_that_is_interrupted_goes_on_where_it_was() {
     .await;
     let half = state(&octroi, &run).await;
     assert_eq!(half.state(), bill_run::State::Running);
-    let chunk = i32::try_from(CHUNK).unwrap();
     assert_eq!((half.accounts, half.invoices), (chunk, 2), "{half:?}");
     octroi.stop(ServiceName::Billing).await;
     octroi.sql.batch_execute("ROLLBACK").await.unwrap();

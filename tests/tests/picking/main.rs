@@ -199,7 +199,7 @@ const OTHERS: &[&str] = &[
     "stored",
     // A run at a time.
     "lease_left",
-    "lease_next",
+    "next_range",
     // The relay's.
     "dead",
     "lease",

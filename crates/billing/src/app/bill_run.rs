@@ -3,7 +3,7 @@
 //! anywhere, go on elsewhere and be asked for twice. Its accounts are leased, so that other processes take others.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use octroi_api::billing::v1::{self as wire, ErrorReason as R};
@@ -14,27 +14,19 @@ use octroi_platform::{
     AccountId, Aggregate, Call, Clock, Db, Error, Name as _, Page, ToSql, Tx, caught, row_get,
 };
 use serde_json::{Value, json};
-use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::charge::{self, Calendars, Computed, Due};
-use super::invoice::{draft, issue};
+use super::charge;
+use super::chunk::Chunk;
 use crate::domain::account::Account;
-use crate::domain::bill::Bill;
-use crate::domain::bill_run::{BillRun, BillRunId, Failure, Tally, Total, cut_off};
-use crate::domain::invoice::Draft;
-use crate::domain::money::Currency;
+use crate::domain::bill_run::{BillRun, BillRunId, Failure, cut_off};
 use crate::domain::seller::Seller;
-use crate::refusal::{amount_overflow, usage_behind};
+use crate::refusal::usage_behind;
 use crate::store;
-use crate::store::bill_run::{Closing, UnderWay};
-use crate::store::charge::Closed;
+use crate::store::range::UnderWay;
 
-/// How many accounts a chunk has at most. When one of them fails it, smaller chunks find out which.
-const CHUNK: i64 = 500;
-
-/// After how many intervals of its accounts' a chunk ends.
-const CHUNK_INTERVALS: i64 = 5_000;
+/// How many accounts a chunk has at most: a range's. When one of them fails it, smaller chunks find out which.
+const CHUNK: i64 = store::range::ACCOUNTS;
 
 /// How often in a row an account takes or waits too long before a run goes on without it, if the account after it does
 /// not.
@@ -43,32 +35,39 @@ const TRIES: u32 = 2;
 /// How often in a row before a run goes on without it even if others take too long as well.
 const MOST_TRIES: u32 = 10;
 
-/// Where a run was last held up by a single account, which took too long or waited too long for a lock, and how often in a
-/// row. Each process counts for itself.
+/// Where ranges are held up by a single account, which took too long or waited too long for a lock, and how often in a row.
+/// Each process counts for itself.
 #[derive(Clone, Default)]
-pub struct HeldUp(Arc<Mutex<Option<(BillRunId, AccountId, u32)>>>);
+pub struct HeldUp(Arc<Mutex<BTreeMap<(String, AccountId), u32>>>);
 
 impl HeldUp {
-    /// How often in a row the run was held up where it is now.
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<(String, AccountId), u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often in a row the range was held up where it is now.
     fn tries(&self, run: &UnderWay) -> u32 {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.as_ref()
-            .filter(|(id, after, _)| (id, after) == (&run.id, &run.done_through))
-            .map_or(0, |(.., tries)| *tries)
+        self.counts().get(&place(run)).copied().unwrap_or_default()
     }
 
     /// Counts that it is held up there once more.
     fn count(&self, run: &UnderWay) -> u32 {
-        let tries = self.tries(run).saturating_add(1);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((run.id.clone(), run.done_through.clone(), tries));
-        tries
+        let mut counts = self.counts();
+        let tries = counts.entry(place(run)).or_default();
+        *tries = tries.saturating_add(1);
+        *tries
+    }
+
+    /// It goes on from there.
+    fn forget(&self, run: &UnderWay) {
+        self.counts().remove(&place(run));
     }
 }
 
-/// Why an account fails whose usage is behind.
-const BEHIND: &str = "an event of licensing's that concerns the account cannot be taken, and what comes after it waits: \
-                      repair what refuses it, deliver it again (octroi replay), and a later run takes the account";
+/// Where a range is.
+fn place(run: &UnderWay) -> (String, AccountId) {
+    (run.id.0.clone(), run.done_through.clone())
+}
 
 /// Stands for an account where request ids are kept: a bill run belongs to none.
 const NOBODY: &str = "-";
@@ -170,20 +169,18 @@ impl BillRuns {
         rows.iter().map(store::bill_run::from_row).collect()
     }
 
-    /// Works on one chunk of a run; how much was done, 0 when there is nothing that others do not work on.
+    /// Works on one range of a run; how much was done, 0 when there is nothing that others do not work on.
     ///
     /// # Errors
-    /// The database's; the same chunk is then tried again.
+    /// The database's; the same accounts are then tried again.
     pub async fn work(&self, now: Timestamp) -> anyhow::Result<u64> {
-        let token = Uuid::now_v7();
-        let leased = store::bill_run::lease(&self.db, token, CHUNK, CHUNK_INTERVALS);
-        let Some(mut run) = leased.await? else {
+        let Some(mut run) = store::range::lease(&self.db, Uuid::now_v7(), now).await? else {
             return Ok(0);
         };
         let worked = self.work_on(&mut run, now).await;
         // What is left of it need not wait until the lease is over.
         if run.done_through != run.through
-            && let Err(error) = store::bill_run::release(&self.db, &run).await
+            && let Err(error) = store::range::release(&self.db, &run).await
         {
             tracing::debug!(
                 error = format!("{:#}", anyhow::Error::new(error)),
@@ -240,56 +237,40 @@ impl BillRuns {
         without: Option<Failure>,
         now: Timestamp,
     ) -> Result<u64, Error> {
-        let mut through = without.as_ref().map(|failure| failure.account.clone());
-        let after = through.as_ref().unwrap_or(&run.done_through);
-        let Some((mut tx, rows, behind)) = self.hold(run, after, size, now).await? else {
+        let after = without.as_ref().map_or(&run.done_through, |it| &it.account);
+        let Some((mut tx, held)) = self.hold(run, after, size, now).await? else {
             return Ok(0);
         };
-        let mut accounts = Vec::with_capacity(rows.len());
-        for row in &rows {
-            accounts.push((
-                store::account::from_row(row)?,
-                store::seller::from_row(row)?,
-            ));
-        }
-        if let Some((account, _)) = accounts.last() {
-            through = Some(account.id.clone());
-        }
-        let is_whole = i64::try_from(accounts.len()).is_ok_and(|found| found < size);
         let mut chunk = Chunk::default();
         if let Some(failure) = without {
             chunk.fail(failure);
         }
-        let dues = chunk.due(&tx, run, accounts, &behind).await?;
+        let dues = chunk.due(&tx, run, held.accounts, &held.behind).await?;
         for computed in charge::compute(&tx, dues, self.clock.is_test()).await? {
             chunk.sort(run, computed, now)?;
         }
         let tally = chunk.tally;
         chunk.keep(&mut tx, run, now).await?;
-        let through = match through {
-            Some(through) if !is_whole && through != run.through => {
-                store::bill_run::advance(&mut tx, run, &through);
-                through
-            }
-            _ => {
-                store::bill_run::finish(&mut tx, run);
-                run.through.clone()
-            }
-        };
+        if held.through == run.through {
+            store::range::finish(&mut tx, run);
+        } else {
+            store::range::advance(&mut tx, run, &held.through);
+        }
         store::bill_run::count(&mut tx, run, tally, now);
         tx.commit_work().await?;
-        run.done_through = through;
+        self.held_up.forget(run);
+        run.done_through = held.through;
         Ok(u64::from(tally.accounts().unsigned_abs()).max(1))
     }
 
-    /// Holds the accounts of a range after one, and finds of which accounts usage is behind; none when the lease is lost.
+    /// Holds the next accounts of a range after one, at most `size`; none when the lease is lost. A dry run only reads them.
     async fn hold(
         &self,
         run: &UnderWay,
         after: &AccountId,
         size: i64,
         now: Timestamp,
-    ) -> Result<Option<(Tx, Vec<Row>, Vec<AccountId>)>, Error> {
+    ) -> Result<Option<(Tx, HeldAccounts)>, Error> {
         let call = Call::background(now, "octroi.billing.v1.BillRunService/CreateBillRun");
         let (tx, held) = self
             .db
@@ -304,13 +285,32 @@ impl BillRuns {
             return Ok(None);
         };
         let behind = row_get(held, "behind")?;
-        let next = async {
-            let params = [after as &(dyn ToSql + Sync), &run.through, &size];
-            tx.query(store::bill_run::HOLD_ACCOUNTS, &params).await
+        let through = match size {
+            0 => after.clone(),
+            CHUNK.. => run.through.clone(),
+            _ => store::range::end_of(&tx, after, &run.through, size).await?,
         };
+        let read = match run.dry_run {
+            true => store::bill_run::READ_ACCOUNTS,
+            false => store::bill_run::HOLD_ACCOUNTS,
+        };
+        let range = [after as &(dyn ToSql + Sync), &through];
         let planning = tx.query(store::bill_run::FORGET_PLANS, &[]);
-        let (_, accounts) = tokio::try_join!(planning, next)?;
-        Ok(Some((tx, accounts, behind)))
+        let (_, rows) = tokio::try_join!(planning, tx.query(read, &range))?;
+        let mut accounts = Vec::with_capacity(rows.len());
+        for row in &rows {
+            accounts.push((
+                store::account::from_row(row)?,
+                store::seller::from_row(row)?,
+            ));
+        }
+        accounts.sort_by(|(one, _), (other, _)| one.id.cmp(&other.id));
+        let held = HeldAccounts {
+            accounts,
+            behind,
+            through,
+        };
+        Ok(Some((tx, held)))
     }
 
     /// Notes that the next account, which fails a chunk by itself, could not be invoiced. One that takes too long is to
@@ -363,136 +363,11 @@ fn is_slow(error: &Error) -> bool {
     matches!(error, Error::TookTooLong | Error::Conflict(_))
 }
 
-/// What becomes of a chunk's accounts.
-#[derive(Default)]
-struct Chunk {
-    tally: Tally,
-    drafts: Vec<Draft>,
-    /// The month of every account that is done, with or without an invoice.
-    closings: Vec<Closing>,
-    /// Months whose late usage the drafts charge.
-    settled: Vec<(AccountId, Month)>,
-    failures: Vec<Failure>,
-    totals: BTreeMap<Currency, i128>,
-}
-
-impl Chunk {
-    /// Leaves out accounts whose month has not ended at the cut-off, or is closed already, or whose usage is behind.
-    async fn due(
-        &mut self,
-        tx: &Tx,
-        run: &UnderWay,
-        accounts: Vec<(Account, Seller)>,
-        behind: &[AccountId],
-    ) -> Result<Vec<Due>, Error> {
-        let mut ended = Vec::with_capacity(accounts.len());
-        let mut calendars = Calendars::default();
-        for (account, seller) in accounts {
-            let calendar = calendars.month(&account, run.month)?;
-            if calendar.1.month.span.end <= run.created_at {
-                ended.push((account, seller, calendar.clone()));
-            } else {
-                self.tally.not_due += 1;
-            }
-        }
-        let ids: Vec<&AccountId> = ended.iter().map(|(account, ..)| &account.id).collect();
-        let mut months: BTreeMap<AccountId, Vec<Closed>> = BTreeMap::new();
-        for closed in store::charge::closed(tx, &ids, run.month).await? {
-            months
-                .entry(closed.account.clone())
-                .or_default()
-                .push(closed);
-        }
-        let mut dues = Vec::with_capacity(ended.len());
-        for (account, seller, (zones, own)) in ended {
-            let closed = months.remove(&account.id).unwrap_or_default();
-            if closed.iter().any(|closed| closed.month == run.month) {
-                self.tally.skipped += 1;
-            } else if behind.contains(&account.id) {
-                self.fail(Failure {
-                    account: account.id,
-                    reason: plain(R::UsageBehind.as_str_name()).to_owned(),
-                    message: BEHIND.to_owned(),
-                });
-            } else {
-                let late: Vec<Month> = closed.iter().map(|closed| closed.month).collect();
-                dues.push(Due::new(account, seller, &zones, own, &late));
-            }
-        }
-        Ok(dues)
-    }
-
-    /// Notes what becomes of an account.
-    fn sort(&mut self, run: &UnderWay, computed: Computed, now: Timestamp) -> Result<(), Error> {
-        let Computed { due, bill, settled } = computed;
-        let drafted = match bill {
-            Ok(bill) if bill.lines.is_empty() => Ok(None),
-            Ok(bill) => self.draft(bill, &due.seller, now).map(Some),
-            Err(refusal) => Err(refusal.into()),
-        };
-        let account = due.account.id;
-        match drafted {
-            Ok(draft) => {
-                match &draft {
-                    Some(_) => self.tally.invoices += 1,
-                    None => self.tally.skipped += 1,
-                }
-                let settled = settled.into_iter().map(|month| (account.clone(), month));
-                self.settled.extend(settled);
-                self.closings.push(Closing {
-                    account,
-                    span: due.own.month.span,
-                    invoice: draft.as_ref().map(|draft| draft.id.clone()),
-                });
-                self.drafts.extend(draft);
-            }
-            Err(error) => {
-                // Without a reason of its own it is no refusal but a failure: the chunk stops.
-                let Some(reason) = error.refused() else {
-                    return Err(error);
-                };
-                tracing::warn!(%account, run = %run.id, reason, "an account could not be invoiced");
-                self.fail(Failure {
-                    account,
-                    reason: reason.to_owned(),
-                    message: error.to_string(),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn fail(&mut self, failure: Failure) {
-        self.tally.failed += 1;
-        self.failures.push(failure);
-    }
-
-    fn draft(&mut self, bill: Bill, seller: &Seller, now: Timestamp) -> Result<Draft, Error> {
-        let draft = draft(bill, seller, false, now)?;
-        let total = self.totals.entry(draft.bill.currency).or_default();
-        *total = total
-            .checked_add(i128::from(draft.bill.total))
-            .ok_or_else(amount_overflow)?;
-        Ok(draft)
-    }
-
-    /// Queues everything, in so many statements, however many accounts: figures always, invoices and closed months
-    /// unless the run is dry.
-    async fn keep(self, tx: &mut Tx, run: &UnderWay, now: Timestamp) -> Result<(), Error> {
-        store::bill_run::insert_failures(tx, run, &self.failures);
-        let totals = self.totals.into_iter();
-        let totals: Vec<Total> = totals
-            .map(|(currency, minor)| Total { currency, minor })
-            .collect();
-        store::bill_run::add_totals(tx, run, &totals);
-        if run.dry_run {
-            return Ok(());
-        }
-        if !self.drafts.is_empty() {
-            issue(tx, self.drafts, now).await?;
-        }
-        store::bill_run::close_months(tx, run, &self.closings);
-        store::bill_run::settle_late(tx, &self.settled);
-        Ok(())
-    }
+/// The accounts of a chunk, by id, each with its seller.
+struct HeldAccounts {
+    accounts: Vec<(Account, Seller)>,
+    /// Of which accounts licensing has not told everything.
+    behind: Vec<AccountId>,
+    /// The last of them, or that of the range.
+    through: AccountId,
 }

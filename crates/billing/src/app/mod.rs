@@ -3,6 +3,7 @@
 pub mod account;
 pub mod bill_run;
 pub mod charge;
+pub mod chunk;
 pub mod gateway;
 pub mod invoice;
 pub mod payment;

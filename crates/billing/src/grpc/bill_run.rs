@@ -18,8 +18,8 @@ use crate::domain::bill_run::{BillRun, BillRunId, State};
 
 pub(crate) struct BillRunApi {
     pub(crate) bill_runs: BillRuns,
-    /// Wakes the worker.
-    pub(crate) wake: Arc<Notify>,
+    /// Wakes each worker.
+    pub(crate) wake: Vec<Arc<Notify>>,
 }
 
 #[tonic::async_trait]
@@ -31,7 +31,7 @@ impl BillRunService for BillRunApi {
         let (call, (id, month, dry_run)) = command(request, new_run)?;
         let created = self.bill_runs.create(&call, id, month, dry_run).await;
         if created.is_ok() {
-            self.wake.notify_one();
+            self.wake.iter().for_each(|worker| worker.notify_one());
         }
         answer(created)
     }

@@ -2,19 +2,16 @@
 
 use jiff::Timestamp;
 use octroi_calendar::{Month, Span, Zones};
-use octroi_platform::{AccountId, Db, Error, Rows, Shown, ToSql, Tx, params, row_get};
+use octroi_platform::{AccountId, Db, Error, Rows, Shown, Tx, params, row_get};
 use tokio_postgres::Row;
-use uuid::Uuid;
 
 use super::account::account_columns;
 use super::column;
+use super::range::UnderWay;
 use super::seller::seller_columns;
 use crate::domain::bill_run::{BillRun, BillRunId, Failure, State, Tally, Total};
 use crate::domain::invoice::InvoiceId;
 use crate::domain::money::Currency;
-
-/// How long a range is leased: as long as a chunk's transaction may take.
-const LEASE_SECONDS: i64 = 30;
 
 /// What is told of a range `$2` of run `$1` under token `$3`, unless it is leased to another, or others have gone on from
 /// `$4`: the accounts of which licensing has not told everything. For the rest of the transaction no table is scanned for a
@@ -33,17 +30,26 @@ pub const FORGET_PLANS: &str = "-- forget_plans
 pub const NEXT_ACCOUNT: &str = "-- next_account
     SELECT account FROM account WHERE account > $1 AND account <= $2 ORDER BY account LIMIT 1";
 
-/// The next accounts of a run, held until the transaction ends against what is told of their usage: `$1` the id that
-/// they come after, `$2` the last, `$3` how many. Each comes with its seller.
-pub const HOLD_ACCOUNTS: &str = concat!(
-    "-- hold_accounts
+/// The accounts after `$1` by id, up to `$2`, in any order, each with its seller.
+pub const READ_ACCOUNTS: &str = concat!(
+    "-- read_accounts
      SELECT ",
     account_columns!(),
     ", ",
     seller_columns!(),
-    " FROM account a JOIN seller s ON s.id = a.seller
-     WHERE a.account > $1 AND a.account <= $2 ORDER BY a.account LIMIT $3
-     FOR NO KEY UPDATE OF a"
+    " FROM account a JOIN seller s ON s.id = a.seller WHERE a.account > $1 AND a.account <= $2"
+);
+
+/// The same, held until the transaction ends against what is told of their usage. They are on many nodes, where a write
+/// may lock and a read may not.
+pub const HOLD_ACCOUNTS: &str = concat!(
+    "-- hold_accounts
+     UPDATE account a SET version = a.version FROM seller s
+     WHERE s.id = a.seller AND a.account > $1 AND a.account <= $2
+     RETURNING ",
+    account_columns!(),
+    ", ",
+    seller_columns!()
 );
 
 /// Every different history of time zones that accounts have. Where there was one zone only, it does not matter since when:
@@ -83,22 +89,6 @@ pub const READ: &str = "-- read_bill_runs
         OR (create_time, id) < (SELECT create_time, id FROM bill_run WHERE id = $2))
     ORDER BY create_time DESC, id DESC LIMIT $3";
 
-/// A range of a run's accounts that is leased.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnderWay {
-    pub id: BillRunId,
-    pub month: Month,
-    /// Whether it keeps no invoice.
-    pub dry_run: bool,
-    /// Every account of the range up to this one, by id, is done.
-    pub done_through: AccountId,
-    /// The range's last account, or what comes after every account.
-    pub through: AccountId,
-    pub token: Uuid,
-    /// The cut-off.
-    pub created_at: Timestamp,
-}
-
 /// A month that a run closes for an account, with its invoice if it has one.
 #[derive(Debug, Clone)]
 pub struct Closing {
@@ -119,117 +109,6 @@ pub fn insert(tx: &mut Tx, run: &BillRun) {
             run.month.to_string(),
             run.dry_run,
             run.created_at
-        ],
-        Rows::Exactly(1),
-    );
-}
-
-/// Leases the range whose lease has been over longest, if there is one.
-const LEASE_LEFT: &str = "-- lease_left
-    UPDATE bill_run_range AS range
-    SET lease_token = $1, lease_until = clock_timestamp() + $2::bigint * interval '1 second'
-    FROM bill_run AS run
-    WHERE run.id = range.bill_run AND range.lease_until <= now()
-        AND (range.bill_run, range.through) = (
-            SELECT bill_run, through FROM bill_run_range WHERE lease_until <= now()
-            ORDER BY lease_until, bill_run, through LIMIT 1
-        )
-    RETURNING run.id, run.month, run.dry_run, run.create_time, range.done_through, range.through";
-
-/// Leases the next accounts of the oldest run under way, if some are left: at most `$3`, and fewer where `$4` intervals are theirs. '~'
-/// comes after every account, those to come too.
-const LEASE_NEXT: &str = "-- lease_next
-    WITH run AS (
-        SELECT * FROM bill_run WHERE state = 'RUNNING' ORDER BY create_time, id LIMIT 1
-        FOR NO KEY UPDATE
-    ), next AS (
-        SELECT run.id, run.month, run.dry_run, run.create_time, run.leased_through AS done_through, least(
-            coalesce((
-                SELECT account.account FROM account WHERE account.account > run.leased_through
-                ORDER BY account.account OFFSET $3::bigint - 1 LIMIT 1
-            ), '~'),
-            coalesce((
-                SELECT usage.account FROM usage_interval AS usage WHERE usage.account > run.leased_through
-                ORDER BY usage.account OFFSET $4::bigint - 1 LIMIT 1
-            ), '~')
-        ) AS through
-        FROM run WHERE run.leased_through <> '~'
-    ), leased AS (
-        UPDATE bill_run SET leased_through = next.through FROM next WHERE bill_run.id = next.id
-    ), range AS (
-        INSERT INTO bill_run_range (bill_run, through, done_through, lease_token, lease_until)
-        SELECT id, through, done_through, $1, clock_timestamp() + $2::bigint * interval '1 second' FROM next
-    )
-    SELECT * FROM next";
-
-/// Leases accounts to be worked on: at most so many, and fewer where so many intervals are theirs.
-pub async fn lease(
-    db: &Db,
-    token: Uuid,
-    accounts: i64,
-    intervals: i64,
-) -> Result<Option<UnderWay>, Error> {
-    let mut row = db.query_opt(LEASE_LEFT, &[&token, &LEASE_SECONDS]).await?;
-    if row.is_none() {
-        let params: [&(dyn ToSql + Sync); 4] = [&token, &LEASE_SECONDS, &accounts, &intervals];
-        row = db.query_opt(LEASE_NEXT, &params).await?;
-    }
-    row.map(|row| {
-        let id = BillRunId(row_get(&row, "id")?);
-        Ok(UnderWay {
-            month: read_month(&row, &id)?,
-            dry_run: row_get(&row, "dry_run")?,
-            done_through: row_get(&row, "done_through")?,
-            through: row_get(&row, "through")?,
-            token,
-            created_at: row_get(&row, "create_time")?,
-            id,
-        })
-    })
-    .transpose()
-}
-
-/// Gives a range back before its lease is over; one that was lost stays with whom it went to.
-pub async fn release(db: &Db, run: &UnderWay) -> Result<(), Error> {
-    db.execute(
-        "-- release
-         UPDATE bill_run_range SET lease_until = clock_timestamp()
-         WHERE bill_run = $1 AND through = $2 AND lease_token = $3",
-        &[&run.id.0, &run.through, &run.token],
-    )
-    .await?;
-    Ok(())
-}
-
-/// Queues a range's progress through an account. A lease that was lost undoes it.
-pub fn advance(tx: &mut Tx, run: &UnderWay, through: &AccountId) {
-    tx.write(
-        "-- advance
-         UPDATE bill_run_range SET done_through = $5, lease_until = clock_timestamp() + $6::bigint * interval '1 second'
-         WHERE bill_run = $1 AND through = $2 AND lease_token = $3 AND done_through = $4",
-        params![
-            run.id.0.clone(),
-            run.through.clone(),
-            run.token,
-            run.done_through.clone(),
-            through.clone(),
-            LEASE_SECONDS
-        ],
-        Rows::Exactly(1),
-    );
-}
-
-/// Queues a range's end. A lease that was lost undoes it.
-pub fn finish(tx: &mut Tx, run: &UnderWay) {
-    tx.write(
-        "-- finish
-         DELETE FROM bill_run_range
-         WHERE bill_run = $1 AND through = $2 AND lease_token = $3 AND done_through = $4",
-        params![
-            run.id.0.clone(),
-            run.through.clone(),
-            run.token,
-            run.done_through.clone()
         ],
         Rows::Exactly(1),
     );
@@ -394,7 +273,7 @@ pub fn from_row(row: &Row) -> Result<BillRun, Error> {
     })
 }
 
-fn read_month(row: &Row, id: &BillRunId) -> Result<Month, Error> {
+pub(super) fn read_month(row: &Row, id: &BillRunId) -> Result<Month, Error> {
     row_get::<&str>(row, "month")?
         .parse()
         .map_err(|_| Error::Corrupt {

@@ -12,6 +12,7 @@ pub mod payment;
 pub mod payment_method;
 pub mod price;
 pub mod quote;
+pub mod range;
 pub mod seller;
 pub mod settlement;
 pub mod tax;
