@@ -21,6 +21,7 @@ mod held;
 mod idle;
 mod large;
 mod leases;
+mod locked;
 mod log;
 mod mailing;
 mod month;

@@ -1,7 +1,7 @@
 //! Usage: what licensing tells of seats, groups and orders.
 
 use jiff::Timestamp;
-use octroi_platform::{AccountId, Error, Tx};
+use octroi_platform::{AccountId, Tx};
 
 use crate::domain::usage::{Entry, GroupName, Opening, Seat};
 use crate::store;
@@ -36,15 +36,15 @@ pub enum Fact {
 
 /// Takes a fact: queues its writes on `tx`, which commits them with the event's receipt. Usage of a month that is closed
 /// already marks the month, for the next invoice.
-pub async fn take(tx: &mut Tx, account: &AccountId, fact: Fact) -> Result<(), Error> {
+pub fn take(tx: &mut Tx, account: &AccountId, fact: Fact) {
     match fact {
         Fact::Opened(opening) => {
-            store::usage::hold_account(tx, account).await?;
+            store::usage::hold_account(tx, account);
             store::usage::mark_late(tx, account, opening.at);
             store::usage::open(tx, opening);
         }
         Fact::Closed { seat, at } => {
-            store::usage::hold_account(tx, account).await?;
+            store::usage::hold_account(tx, account);
             store::usage::mark_late(tx, account, at);
             store::usage::close(tx, seat, at);
         }
@@ -61,5 +61,4 @@ pub async fn take(tx: &mut Tx, account: &AccountId, fact: Fact) -> Result<(), Er
         Fact::Kept { at } => store::account::mark_ordered(tx, account, at),
         Fact::Named(name) => store::usage::name_group(tx, account, name),
     }
-    Ok(())
 }

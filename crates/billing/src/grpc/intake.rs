@@ -26,7 +26,7 @@ impl Intake for UsageIntake {
         let Some((account, fact)) = read.map_err(Error::Internal)? else {
             return Ok(Applied::NotForUs);
         };
-        take(tx, &account, fact).await?;
+        take(tx, &account, fact);
         Ok(Applied::Done)
     }
 }

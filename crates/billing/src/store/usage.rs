@@ -125,15 +125,15 @@ impl Used {
     }
 }
 
-/// Holds the account until the transaction ends against bill runs closing its month, which hold it too.
-pub async fn hold_account(tx: &Tx, account: &AccountId) -> Result<(), Error> {
-    tx.query(
+/// Queues a hold of the account until the transaction ends, against bill runs closing its month, which hold it too: what is
+/// queued after it sees what they closed.
+pub fn hold_account(tx: &mut Tx, account: &AccountId) {
+    tx.write(
         "-- hold_account
          SELECT FROM account WHERE account = $1 FOR SHARE",
-        &[&account],
-    )
-    .await?;
-    Ok(())
+        params![account.clone()],
+        Rows::Any,
+    );
 }
 
 /// Queues a seat's becoming active.

@@ -108,23 +108,19 @@ pub const LIST: &str = concat!(
 );
 
 /// The e-mails of a licence whose password is readable, locked: at most one, since each new password erases the previous.
+/// They come without the account that would address them.
 pub async fn with_password_of(
     tx: &Tx,
     account: &AccountId,
     license: &str,
 ) -> Result<Vec<Email>, Error> {
-    let rows = tx
-        .query(
-            select_email!(
-                "email::with_password_of",
-                "WHERE e.account = $1 AND e.license = $2 AND e.secret_state = 'READABLE'
-                 ORDER BY e.id FOR UPDATE OF e"
-            ),
-            &[&account, &license],
-        )
-        .await?;
+    let rows = tx.query(WITH_PASSWORD_OF, &[&account, &license]).await?;
     rows.iter().map(from_row).collect()
 }
+
+const WITH_PASSWORD_OF: &str = "-- email::with_password_of
+    SELECT *, (lease_expires_at > now()) IS TRUE AS leased, NULL::bigint AS account_version
+    FROM email WHERE account = $1 AND license = $2 AND secret_state = 'READABLE' ORDER BY id FOR UPDATE";
 
 /// Erases an e-mail's password and writes the e-mail's new state.
 pub fn erase_secret(tx: &mut Tx, email: &Email) {

@@ -19,6 +19,7 @@ pub(crate) const MANY: usize = 64;
 
 /// A change for the audit.
 pub(crate) struct Change {
+    pub(crate) at: Timestamp,
     pub(crate) resource: String,
     pub(crate) before: Option<Value>,
     pub(crate) after: Option<Value>,
@@ -27,22 +28,23 @@ pub(crate) struct Change {
 /// Values for [`AUDIT`], which adds a row for each.
 pub(crate) fn audited(changes: Vec<Change>, call: &Call) -> Params {
     let mut params = params![
-        call.now,
         call.caller.subject.clone(),
         call.method.to_owned(),
         call.remote.clone(),
         call.request_id(),
     ];
     let (mut accounts, mut ids, mut resources) = (Vec::new(), Vec::new(), Vec::new());
+    let mut instants = Vec::new();
     let (mut before, mut after) = (Vec::new(), Vec::new());
     for change in changes {
         accounts.push(account_of(&change.resource).to_owned());
         ids.push(Uuid::now_v7());
+        instants.push(change.at);
         resources.push(change.resource);
         before.push(change.before);
         after.push(change.after);
     }
-    params.extend(params![accounts, ids, resources, before, after]);
+    params.extend(params![accounts, ids, instants, resources, before, after]);
     params
 }
 
@@ -109,9 +111,9 @@ pub(crate) fn one_account(events: &[NewEvent]) -> Option<&str> {
 
 pub(crate) const AUDIT: &str = "-- audit
     INSERT INTO audit (account, id, at, actor, method, resource, remote, request_id, before, after)
-    SELECT account, id, $1, $2, $3, resource, $4, $5, before, after
-    FROM unnest($6::text[], $7::uuid[], $8::text[], $9::jsonb[], $10::jsonb[])
-        AS change (account, id, resource, before, after)";
+    SELECT account, id, at, $1, $2, resource, $3, $4, before, after
+    FROM unnest($5::text[], $6::uuid[], $7::timestamptz[], $8::text[], $9::jsonb[], $10::jsonb[])
+        AS change (account, id, at, resource, before, after)";
 
 /// One index look-up per aggregate: its last event tells the last that went to each subscriber. No CTE is joined with
 /// another, since their sizes are guessed.

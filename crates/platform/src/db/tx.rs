@@ -52,6 +52,8 @@ pub struct Tx {
     begun: Duration,
     key: Option<IdempotencyKey>,
     writes: Vec<Write>,
+    /// How many writes were sent before these.
+    sent: usize,
     events: Vec<NewEvent>,
     changes: Vec<Change>,
     /// Lasts as long.
@@ -134,26 +136,6 @@ impl Db {
     pub async fn begin_writes(&self, call: &Call) -> Result<Tx, Error> {
         Ok(self.begin_work(call, "SELECT", &[]).await?.0)
     }
-
-    /// Deletes some of the request ids whose time is over; answers how many.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn forget(&self) -> Result<u64, Error> {
-        let rows = self.query_planned(OLD, &[]).await?;
-        if !rows.is_empty() {
-            let call = Call::background(self.clock.now(), "forget request ids");
-            let mut tx = self.begin_writes(&call).await?;
-            for row in &rows {
-                let account: String = row_get(row, "account")?;
-                let method: String = row_get(row, "method")?;
-                let id: uuid::Uuid = row_get(row, "request_id")?;
-                tx.write(FORGET, params![account, method, id], Rows::Any);
-            }
-            tx.commit_work().await?;
-        }
-        Ok(rows.len() as u64)
-    }
 }
 
 impl Tx {
@@ -165,6 +147,7 @@ impl Tx {
             begun: Duration::ZERO,
             key: None,
             writes: Vec::new(),
+            sent: 0,
             events: Vec::new(),
             changes: Vec::new(),
             _span: tracing::debug_span!("transaction", call.method),
@@ -227,10 +210,41 @@ impl Tx {
     /// Queues an audit row, added at the commit. Neither side may hold a secret.
     pub fn audit(&mut self, resource: &str, before: Option<Value>, after: Option<Value>) {
         self.changes.push(Change {
+            at: self.call.now,
             resource: resource.to_owned(),
             before,
             after,
         });
+    }
+
+    /// From here on it serves what took effect at `now`, in this trace.
+    pub(crate) fn serve(&mut self, now: jiff::Timestamp, traceparent: &str) {
+        self.call.now = now;
+        traceparent.clone_into(&mut self.call.traceparent);
+    }
+
+    /// How many writes were queued so far, sent ones too.
+    pub(crate) fn written(&self) -> usize {
+        self.sent + self.writes.len()
+    }
+
+    /// Takes back the write that was queued last.
+    pub(crate) fn withdraw(&mut self) {
+        self.writes.pop();
+    }
+
+    /// Sends what is queued, without COMMIT: the next read sees it. A failure says which of all writes met it.
+    pub(crate) async fn flush(&mut self) -> Result<(), (Option<usize>, Error)> {
+        let writes = std::mem::take(&mut self.writes);
+        let somewhere = |error| (None, error);
+        let client = self.reads.client().map_err(somewhere)?;
+        let statements = prepare(client, &writes).await.map_err(somewhere)?;
+        let results = in_order(send(client, &statements, &writes), None).await;
+        for (at, result) in results.into_iter().enumerate() {
+            result.map_err(|error| (Some(self.sent + at), error.into()))?;
+        }
+        self.sent += writes.len();
+        Ok(())
     }
 
     /// Whether the commit would do anything.
@@ -474,13 +488,3 @@ const YOUNG: &str = "-- young
 const CLAIM: &str = "-- claim
     INSERT INTO idempotency (account, method, request_id, fingerprint, lasting)
     VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
-
-const OLD: &str = "-- old_requests
-    SELECT account, method, request_id FROM idempotency
-    WHERE NOT lasting AND created_at < now() - interval '30 days'
-    ORDER BY created_at LIMIT 1000";
-
-/// IS TRUE keeps the index on it out of this: there may be far more that are old.
-const FORGET: &str = "-- forget
-    DELETE FROM idempotency WHERE account = $1 AND method = $2 AND request_id = $3
-      AND (NOT lasting AND created_at < now() - interval '30 days') IS TRUE";

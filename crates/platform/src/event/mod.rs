@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod event_service;
+mod inbox;
 pub mod intake;
 pub mod lease;
 pub(crate) mod progress;
