@@ -12,6 +12,7 @@ mod calls;
 mod fill;
 mod growth;
 mod load;
+mod mail;
 mod naive;
 mod relay;
 mod report;
@@ -45,6 +46,8 @@ enum Bench {
     Calls,
     /// What a call costs among many licences, beside the same among few.
     Growth,
+    /// E-mails on their way to the mail server, while few and while many wait.
+    Mail,
     /// Facts on their way to the other services, at rest and under load.
     Relay,
 }
@@ -72,6 +75,7 @@ fn main() {
     let name = match cli.bench {
         Bench::Calls => "calls",
         Bench::Growth => "growth",
+        Bench::Mail => "mail",
         Bench::Relay => "relay",
     };
     let run = Run::start(cli.size);
@@ -79,6 +83,7 @@ fn main() {
     match cli.bench {
         Bench::Calls => calls::measure(&run, &mut report),
         Bench::Growth => growth::measure(&run, &mut report),
+        Bench::Mail => mail::measure(&run, &mut report),
         Bench::Relay => relay::measure(&run, &mut report),
     }
     run.stop();

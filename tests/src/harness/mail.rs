@@ -46,6 +46,10 @@ impl Letter {
 #[derive(Default)]
 struct Kept {
     letters: Vec<Letter>,
+    /// How many arrived.
+    count: u64,
+    /// Whether they are only counted.
+    forgets: bool,
     answers: VecDeque<String>,
     /// The answer of each step that is not to be accepted.
     refusals: HashMap<&'static str, &'static str>,
@@ -132,6 +136,17 @@ impl MailServer {
         self.kept.lock().unwrap().waiting
     }
 
+    /// From now on messages are counted and not kept.
+    pub fn forget(&self) {
+        self.kept.lock().unwrap().forgets = true;
+    }
+
+    /// How many messages arrived.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.kept.lock().unwrap().count
+    }
+
     /// The messages that arrived, in order.
     #[must_use]
     pub fn letters(&self) -> Vec<Letter> {
@@ -188,7 +203,11 @@ async fn converse(stream: TcpStream, kept: Arc<Mutex<Kept>>) -> std::io::Result<
                 match refusal(".") {
                     Some(refusal) => refusal.to_owned(),
                     None => {
-                        kept.lock().unwrap().letters.push(letter);
+                        let mut kept = kept.lock().unwrap();
+                        kept.count += 1;
+                        if !kept.forgets {
+                            kept.letters.push(letter);
+                        }
                         "250 2.0.0 taken".to_owned()
                     }
                 }

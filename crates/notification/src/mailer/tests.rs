@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use lettre::transport::smtp::client::TlsParameters;
 use lettre::transport::smtp::extension::ClientId;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
@@ -152,6 +152,38 @@ async fn a_server_takes_one_message_after_another() {
     }
     assert!(heard.contains("\nQUIT"));
     assert!(heard.is_ascii(), "{heard}");
+}
+
+/// The content and the dot that ends it leave together, and a line that begins with a dot has another one.
+#[tokio::test]
+async fn a_message_leaves_in_one_piece() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let sink = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut heard = vec![0; 1 << 16];
+        let mut length = 0;
+        // The connection, EHLO, MAIL, RCPT, DATA.
+        for answer in ["220 sink", "250 fine", "250 fine", "250 fine", "354 go on"] {
+            let answer = format!("{answer}\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            length = stream.read(&mut heard).await.unwrap();
+        }
+        stream.write_all(b"250 kept\r\n").await.unwrap();
+        String::from_utf8(heard[..length].to_vec()).unwrap()
+    });
+    let mailer = Mailer::Smtp(smtp(port));
+    let mut connection = mailer.open().await.unwrap();
+    let message = message_to("it@acme.example").unwrap();
+    let outcome = connection
+        .send(Uuid::from_u128(1), &message, &CancellationToken::new())
+        .await;
+    assert_eq!(outcome, Outcome::Delivered);
+    let content = sink.await.unwrap();
+    assert!(content.starts_with("Message-ID: ") || content.contains("\r\nMessage-ID: "));
+    assert!(content.contains("\r\n..\r\n"), "{content}");
+    assert!(content.ends_with("\r\n.\r\n"), "{content}");
+    assert_eq!(content.matches("\r\n.\r\n").count(), 1);
 }
 
 /// A refused recipient leaves the connection to the next message; anything else ends it.
