@@ -33,7 +33,7 @@ use uuid::Uuid;
 use crate::access::Access;
 use crate::admin::Admin;
 use crate::connection::{Busy, CLOCK_DEADLINE, Link};
-use crate::held::{ALL, Memory, late, overloaded};
+use crate::held::{ALL, Memory, Whose, late, overloaded};
 use crate::message;
 use crate::sending::{Sending, counted, panicked, until_gone};
 use crate::services::Known;
@@ -197,7 +197,7 @@ impl Gate {
     {
         let (id, name) = (call.id, call.method);
         let (sending, gone) = oneshot::channel();
-        let whose = whose(&call.caller);
+        let whose = Whose::of(&call.caller);
         let served = self.run(inner, (call, method), request, until, (busy, gone));
         let served = CALL_ID.scope(id, served).instrument(access.span.clone());
         let served = served.await;
@@ -224,7 +224,7 @@ impl Gate {
         let compressed = message::may_be_compressed(&head.headers)?;
         head.headers.remove(message::ENCODING);
         let takes_gzip = message::takes_gzip(&head.headers) && !method.server_streaming;
-        let mut held = self.memory.hold(&whose(&call.caller));
+        let mut held = self.memory.hold(&Whose::of(&call.caller));
         let link = head.extensions.get::<Link>().cloned();
         let (place, body, held) = if method.client_streaming {
             let body = message::stream(body, compressed, MESSAGE, held, until);
@@ -279,14 +279,6 @@ impl Gate {
         Arc::clone(room)
             .try_acquire_owned()
             .map_err(|_| overloaded("too many calls at once; try again"))
-    }
-}
-
-/// Who shares what one caller may hold: an account's tokens, or all of a subject's.
-fn whose(caller: &Caller) -> Arc<str> {
-    match &caller.account {
-        Some(account) => format!("accounts/{account}").into(),
-        None => caller.subject.as_str().into(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use octroi_api::r#type::v1::ErrorReason;
+use octroi_platform::call::Caller;
 use octroi_platform::refusal::Refusal;
 use tonic::{Code, Status};
 
@@ -15,6 +16,26 @@ pub(crate) const ALL: usize = 64 << 20;
 const SMALL: usize = 16 << 10;
 /// What only small requests take: twice what all calls that are worked on hold when they are small.
 const FOR_SMALL: usize = 16 << 20;
+
+/// Who shares what one caller may hold.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Whose {
+    /// Of all tokens that are bound to an account.
+    Account(Arc<str>),
+    /// Of all other tokens of a subject.
+    Subject(Arc<str>),
+    /// Of all who have no token.
+    Stranger,
+}
+
+impl Whose {
+    pub(crate) fn of(caller: &Caller) -> Self {
+        match &caller.account {
+            Some(account) => Self::Account(account.as_str().into()),
+            None => Self::Subject(caller.subject.as_str().into()),
+        }
+    }
+}
 
 /// The memory that requests and answers share.
 pub(crate) struct Memory {
@@ -26,7 +47,7 @@ pub(crate) struct Memory {
 #[derive(Default)]
 struct Taken {
     all: usize,
-    each: HashMap<Arc<str>, usize>,
+    each: HashMap<Whose, usize>,
 }
 
 impl Memory {
@@ -36,10 +57,10 @@ impl Memory {
     }
 
     /// What one request or answer of a caller's holds: nothing yet.
-    pub(crate) fn hold(self: &Arc<Self>, caller: &Arc<str>) -> Held {
+    pub(crate) fn hold(self: &Arc<Self>, whose: &Whose) -> Held {
         Held {
             memory: Arc::clone(self),
-            caller: Arc::clone(caller),
+            whose: whose.clone(),
             bytes: 0,
         }
     }
@@ -52,7 +73,7 @@ impl Memory {
 /// What one request or answer holds, until it is dropped.
 pub(crate) struct Held {
     memory: Arc<Memory>,
-    caller: Arc<str>,
+    whose: Whose,
     bytes: usize,
 }
 
@@ -66,19 +87,19 @@ impl Held {
             0
         };
         let most = self.memory.bytes.saturating_sub(kept);
-        let own = taken.each.get(&self.caller).copied().unwrap_or_default();
+        let own = taken.each.get(&self.whose).copied().unwrap_or_default();
         if taken.all + bytes > most || own + bytes > most / 2 {
             let message = "too much in requests and in answers that are not read; try again";
             return Err(overloaded(message));
         }
-        taken.take(&self.caller, bytes);
+        taken.take(&self.whose, bytes);
         self.bytes += bytes;
         Ok(())
     }
 
     /// Takes the bytes of an answer, which is made already: what is too much is not there for the next requests.
     pub(crate) fn owe(&mut self, bytes: usize) {
-        self.memory.taken().take(&self.caller, bytes);
+        self.memory.taken().take(&self.whose, bytes);
         self.bytes += bytes;
     }
 
@@ -86,23 +107,23 @@ impl Held {
     pub(crate) fn release(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
         if bytes > 0 {
-            self.memory.taken().give_back(&self.caller, bytes);
+            self.memory.taken().give_back(&self.whose, bytes);
         }
     }
 }
 
 impl Taken {
-    fn take(&mut self, caller: &Arc<str>, bytes: usize) {
+    fn take(&mut self, whose: &Whose, bytes: usize) {
         self.all += bytes;
-        *self.each.entry(Arc::clone(caller)).or_default() += bytes;
+        *self.each.entry(whose.clone()).or_default() += bytes;
     }
 
-    fn give_back(&mut self, caller: &Arc<str>, bytes: usize) {
+    fn give_back(&mut self, whose: &Whose, bytes: usize) {
         self.all -= bytes;
-        if let Some(own) = self.each.get_mut(caller) {
+        if let Some(own) = self.each.get_mut(whose) {
             *own -= bytes;
             if *own == 0 {
-                self.each.remove(caller);
+                self.each.remove(whose);
             }
         }
     }
@@ -133,7 +154,7 @@ mod tests {
 
     /// Each of a caller's own, unless it names one.
     fn each(memory: &Arc<Memory>, caller: usize) -> Held {
-        memory.hold(&caller.to_string().into())
+        memory.hold(&Whose::Subject(caller.to_string().into()))
     }
 
     #[test]

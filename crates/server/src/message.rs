@@ -345,7 +345,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::held::{ALL, Memory};
+    use crate::held::{ALL, Memory, Whose};
 
     fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
         let length = u32::try_from(message.len()).unwrap();
@@ -362,7 +362,7 @@ mod tests {
         may_be_compressed: bool,
     ) -> Result<Bytes, Code> {
         let body = Body::new(Full::new(Bytes::from(sent)));
-        let mut held = memory.hold(&"".into());
+        let mut held = memory.hold(&Whose::Stranger);
         let read = read(body, may_be_compressed, MESSAGE, &mut held).await;
         let plain = read.and_then(|framed| plain(framed, MESSAGE, &mut held));
         plain.map_err(|status| status.code())
@@ -378,7 +378,7 @@ mod tests {
         ] {
             let memory = Memory::new(memory);
             let body = Body::new(Full::new(sent.clone().into()));
-            let read = read(body, true, MESSAGE, &mut memory.hold(&"".into())).await;
+            let read = read(body, true, MESSAGE, &mut memory.hold(&Whose::Stranger)).await;
             assert_eq!(read.unwrap(), sent);
             let came = came_into(&memory, sent.clone(), true).await;
             assert_eq!(came.err(), outcome);
@@ -455,21 +455,21 @@ mod tests {
         let body = Body::new(StreamBody::new(tokio_stream::iter(pieces)));
         let until = Instant::now() + std::time::Duration::from_secs(3600);
         let mut admitted =
-            stream(body, true, MESSAGE, memory.hold(&"".into()), until).into_data_stream();
+            stream(body, true, MESSAGE, memory.hold(&Whose::Stranger), until).into_data_stream();
         for _ in 0..4 {
             assert_eq!(admitted.next().await.unwrap().unwrap(), plain);
         }
         let refused = admitted.next().await.unwrap().unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted);
         drop(admitted);
-        memory.hold(&"".into()).grow(2 * MESSAGE).unwrap();
+        memory.hold(&Whose::Stranger).grow(2 * MESSAGE).unwrap();
     }
 
     #[tokio::test]
     async fn a_stream_is_not_waited_for_without_end() {
         let silent = futures_util::stream::pending::<Result<Frame<Bytes>, Status>>();
         let body = Body::new(StreamBody::new(silent));
-        let held = Memory::new(ALL).hold(&"".into());
+        let held = Memory::new(ALL).hold(&Whose::Stranger);
         let mut admitted = stream(body, false, MESSAGE, held, Instant::now()).into_data_stream();
         let refused = admitted.next().await.unwrap().unwrap_err();
         assert_eq!(refused.code(), Code::DeadlineExceeded);

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::access::Access;
 use crate::connection::Link;
-use crate::held::{Held, Memory, late};
+use crate::held::{Held, Memory, Whose, late};
 use crate::message::trailers;
 
 /// How long after its deadline an answer may stay on its connection: who reads has the end of it by then.
@@ -52,14 +52,14 @@ impl AsRef<[u8]> for Unsent {
 /// or connection has ended. Then `gone` is dropped.
 pub(crate) fn counted(
     answer: Response<Body>,
-    (memory, caller): (&Arc<Memory>, Arc<str>),
+    (memory, whose): (&Arc<Memory>, Whose),
     gone: oneshot::Sender<()>,
 ) -> Response<Body> {
     let (memory, gone) = (Arc::clone(memory), Arc::new(gone));
     answer.map(|body| {
         Body::new(body.map_frame(move |frame| {
             frame.map_data(|bytes| {
-                let mut held = memory.hold(&caller);
+                let mut held = memory.hold(&whose);
                 held.owe(bytes.len());
                 let _gone = Arc::clone(&gone);
                 Bytes::from_owner(Unsent {
@@ -361,20 +361,20 @@ mod tests {
     async fn an_answer_is_held_until_its_bytes_have_left() {
         const BYTES: usize = 1 << 20;
         let memory = Memory::new(64 * BYTES);
-        let caller: Arc<str> = "caller".into();
+        let whose = Whose::Subject("caller".into());
         let (sending, mut gone) = oneshot::channel();
         let body = Body::new(Full::new(Bytes::from(vec![0; 32 * BYTES])));
-        let answer = counted(Response::new(body), (&memory, Arc::clone(&caller)), sending);
-        memory.hold(&caller).grow(1).unwrap();
+        let answer = counted(Response::new(body), (&memory, whose.clone()), sending);
+        memory.hold(&whose).grow(1).unwrap();
         let mut body = answer.into_body();
         let unsent = body.frame().await.unwrap().unwrap().into_data().unwrap();
         drop(body);
         let head = unsent.slice(..1);
         drop(unsent);
-        assert!(memory.hold(&caller).grow(1).is_err());
+        assert!(memory.hold(&whose).grow(1).is_err());
         assert!(gone.try_recv().unwrap_err() == oneshot::error::TryRecvError::Empty);
         drop(head);
-        memory.hold(&caller).grow(1).unwrap();
+        memory.hold(&whose).grow(1).unwrap();
         assert!(gone.await.is_err());
     }
 

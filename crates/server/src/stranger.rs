@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 use tower::Service;
 
 use crate::connection::Link;
-use crate::held::{Memory, overloaded};
+use crate::held::{Memory, Whose, overloaded};
 use crate::message;
 use crate::reflection::readable;
 use crate::sending::{counted, until_gone};
@@ -47,9 +47,8 @@ where
         true => Arc::clone(strangers),
         false => Memory::new(usize::MAX),
     };
-    let caller = Arc::<str>::from("");
     let until = Instant::now() + DEADLINE;
-    let held = memory.hold(&caller);
+    let held = memory.hold(&Whose::Stranger);
     let mut body = message::stream(body, compressed, MESSAGE, held, until);
     if reflects {
         body = readable(body);
@@ -80,5 +79,5 @@ where
     if reflects {
         tokio::spawn(until_gone(gone, until, link));
     }
-    Ok(counted(served, (&memory, caller), sending))
+    Ok(counted(served, (&memory, Whose::Stranger), sending))
 }

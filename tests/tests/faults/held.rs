@@ -91,9 +91,10 @@ pub async fn begun(
 async fn by_large_requests_that_never_end() {
     let octroi = Installation::start().await;
     let url = octroi.plan().url(ServiceName::Licensing);
-    let token = octroi.token("*");
+    // Named like an account, it is none.
+    let token = octroi.token_named("accounts/other");
     let headers = [("authorization", format!("Bearer {token}"))];
-    let mut offers = octroi.operator().offers();
+    let mut offers = octroi.stranger().with_token(&token).offers();
     let mut held = Vec::new();
     let mut refusals = JoinSet::new();
     let whole = ListOffersRequest {
