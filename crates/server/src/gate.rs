@@ -51,7 +51,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct Gate {
     pub(crate) service: &'static str,
     pub(crate) clock: Clock,
-    pub(crate) verifier: Verifier,
+    pub(crate) verifier: Arc<Verifier>,
     pub(crate) fingerprint_key: Arc<hmac::Key>,
     commands: TaskTracker,
     admin: Arc<Admin>,
@@ -65,7 +65,7 @@ impl Gate {
     pub(crate) fn new(
         service: &'static str,
         clock: Clock,
-        verifier: Verifier,
+        verifier: Arc<Verifier>,
         fingerprint_key: Arc<hmac::Key>,
         commands: TaskTracker,
         admin: Arc<Admin>,

@@ -16,7 +16,7 @@ use crate::settings::Settings;
 /// The keys of a service.
 pub struct Keys {
     /// Verifies callers' tokens.
-    pub(crate) verifier: Verifier,
+    pub(crate) verifier: Arc<Verifier>,
     /// Signs our own tokens.
     pub(crate) token: Arc<ServiceToken>,
     /// For request fingerprints.
@@ -59,7 +59,7 @@ impl Keys {
         });
         match (verifier, signer, fingerprint) {
             (Some(verifier), Some(signer), Some(fingerprint)) if wrong.is_empty() => Ok(Self {
-                verifier,
+                verifier: Arc::new(verifier),
                 token: Arc::new(ServiceToken::new(signer, service)),
                 fingerprint: Arc::new(fingerprint),
                 sealing: sealing.map(Arc::new),

@@ -212,7 +212,7 @@ mod tests {
         Gate::new(
             "test",
             Clock::system(),
-            verifier,
+            verifier.into(),
             key.into(),
             commands,
             admin(),

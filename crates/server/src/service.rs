@@ -300,7 +300,7 @@ impl Shell {
         let gate = Gate::new(
             self.service.name,
             self.clock.clone(),
-            self.keys.verifier.clone(),
+            Arc::clone(&self.keys.verifier),
             Arc::clone(&self.keys.fingerprint),
             self.tracker.clone(),
             Arc::clone(&self.admin),

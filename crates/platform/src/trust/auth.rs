@@ -1,8 +1,9 @@
 //! Tokens: JWTs that callers present and that services sign for each other.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use aws_lc_rs::digest::{self, SHA256, SHA256_OUTPUT_LEN};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,10 @@ const SERVICE_TOKEN: i64 = 600;
 const MOST_SUBJECT: usize = 256;
 /// How far, in seconds, an issuer's clock may be ahead of ours.
 const SKEW: i64 = 30;
+/// How many tokens are known as verified, and how long each may be: a few MiB at most.
+const MOST_VERIFIED: usize = 4096;
+const LONGEST_VERIFIED: usize = 1024;
+
 /// A token's claims beside issuer and audience.
 #[derive(Serialize, Deserialize)]
 struct Claims {
@@ -135,10 +140,46 @@ impl ServiceToken {
 }
 
 /// Believes tokens signed by the keys of a JWKS.
-#[derive(Clone)]
 pub struct Verifier {
     keys: HashMap<String, (DecodingKey, Algorithm)>,
     issuer: String,
+    /// Of these keys alone: other keys are another verifier's, which has verified nothing yet.
+    verified: Mutex<Verified>,
+}
+
+/// Tokens whose signatures were verified, by the SHA-256 of each, since a signature takes longer than all else that
+/// admits a call. Half of them are forgotten when the other half is full.
+#[derive(Default)]
+struct Verified {
+    recent: HashMap<Digest, Arc<Believed>>,
+    earlier: HashMap<Digest, Arc<Believed>>,
+}
+
+type Digest = [u8; SHA256_OUTPUT_LEN];
+
+/// A caller, and from and until when the token is valid, in seconds since 1970.
+struct Believed {
+    caller: Caller,
+    nbf: Option<i64>,
+    exp: i64,
+}
+
+impl Verified {
+    fn find(&mut self, digest: &Digest) -> Option<Arc<Believed>> {
+        if let Some(believed) = self.recent.get(digest) {
+            return Some(Arc::clone(believed));
+        }
+        let believed = self.earlier.remove(digest)?;
+        self.keep(*digest, Arc::clone(&believed));
+        Some(believed)
+    }
+
+    fn keep(&mut self, digest: Digest, believed: Arc<Believed>) {
+        if self.recent.len() >= MOST_VERIFIED / 2 {
+            self.earlier = std::mem::take(&mut self.recent);
+        }
+        self.recent.insert(digest, believed);
+    }
 }
 
 impl Verifier {
@@ -172,6 +213,7 @@ impl Verifier {
         Ok(Self {
             keys,
             issuer: issuer.to_owned(),
+            verified: Mutex::default(),
         })
     }
 
@@ -180,12 +222,35 @@ impl Verifier {
     /// # Errors
     /// [`Error::Unauthenticated`], with a message that reveals nothing.
     pub fn verify(&self, token: &str) -> Result<Caller, Error> {
-        self.check(token).ok_or_else(|| {
+        self.verify_at(token, system_seconds()).ok_or_else(|| {
             Error::Unauthenticated("the token is malformed, expired or not trusted".to_owned())
         })
     }
 
-    fn check(&self, token: &str) -> Option<Caller> {
+    fn verify_at(&self, token: &str, now: i64) -> Option<Caller> {
+        let mut digest = Digest::default();
+        digest.copy_from_slice(digest::digest(&SHA256, token.as_bytes()).as_ref());
+        let known = self.verified().find(&digest);
+        let believed = match known {
+            Some(known) => known,
+            None => {
+                let believed = Arc::new(self.check(token)?);
+                if token.len() <= LONGEST_VERIFIED {
+                    self.verified().keep(digest, Arc::clone(&believed));
+                }
+                believed
+            }
+        };
+        let begun = believed.nbf.is_none_or(|nbf| nbf <= now + SKEW);
+        (begun && now <= believed.exp).then(|| believed.caller.clone())
+    }
+
+    fn verified(&self) -> MutexGuard<'_, Verified> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whom a token stands for by its signature and its claims, whatever the time.
+    fn check(&self, token: &str) -> Option<Believed> {
         let header = jsonwebtoken::decode_header(token).ok()?;
         let (key, algorithm) = self.keys.get(header.kid.as_deref()?)?;
         let mut validation = Validation::new(*algorithm);
@@ -205,21 +270,19 @@ impl Verifier {
         {
             return None;
         }
-        if claims
-            .nbf
-            .is_some_and(|from| from > system_seconds() + SKEW)
-        {
-            return None;
-        }
         let scopes: BTreeSet<String> = claims
             .scope
             .split_ascii_whitespace()
             .map(ToOwned::to_owned)
             .collect();
-        Some(Caller {
-            subject: claims.sub,
-            account: claims.account,
-            scopes: Arc::new(scopes),
+        Some(Believed {
+            caller: Caller {
+                subject: claims.sub,
+                account: claims.account,
+                scopes: Arc::new(scopes),
+            },
+            nbf: claims.nbf,
+            exp: claims.exp,
         })
     }
 }
@@ -249,13 +312,19 @@ mod tests {
         jsonwebtoken::encode(&header, &all, key).unwrap()
     }
 
-    #[test]
-    fn claims_are_believed_as_the_standard_has_them() {
+    /// A key, and who believes what it signs.
+    fn pair() -> (EncodingKey, Verifier) {
         let pair = Ed25519KeyPair::generate().unwrap();
         let key = EncodingKey::from_ed_der(pair.to_pkcs8v1().unwrap().as_ref());
         let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
         let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x});
-        let verifier = Verifier::new(json!({"keys": [jwk]}).to_string().as_bytes(), "us").unwrap();
+        let jwks = json!({"keys": [jwk]}).to_string();
+        (key, Verifier::new(jwks.as_bytes(), "us").unwrap())
+    }
+
+    #[test]
+    fn claims_are_believed_as_the_standard_has_them() {
+        let (key, verifier) = pair();
         let caller = |claims| verifier.verify(&token(&key, claims));
 
         let plain = caller(json!({"account": "acme", "nbf": 0})).unwrap();
@@ -276,5 +345,54 @@ mod tests {
         ] {
             assert!(caller(wrong.clone()).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_was_verified_once_is_not_believed_for_ever() {
+        let (key, verifier) = pair();
+        let now = system_seconds();
+        let good = token(&key, json!({"nbf": now, "exp": now + 60}));
+        let known = |at| verifier.verify_at(&good, at).is_some();
+        for _ in 0..2 {
+            assert!(known(now) && known(now + 60) && known(now - SKEW));
+            assert!(!known(now + 61) && !known(now - SKEW - 1));
+        }
+        assert_eq!(verifier.verified().recent.len(), 1);
+        // The same claims with other bytes in the signature's place, or the same signature for other claims.
+        let (signed, signature) = good.rsplit_once('.').unwrap();
+        let another = token(&key, json!({"nbf": now, "exp": now + 61}));
+        let (others, _) = another.rsplit_once('.').unwrap();
+        let turned: String = signature.chars().rev().collect();
+        for bad in [
+            format!("{signed}.{turned}"),
+            format!("{others}.{signature}"),
+        ] {
+            assert!(verifier.verify(&bad).is_err(), "{bad}");
+        }
+        // After its key was taken away.
+        let (_, without) = pair();
+        assert!(without.verify(&good).is_err());
+    }
+
+    #[test]
+    fn so_many_tokens_are_known_and_no_more() {
+        let (key, verifier) = pair();
+        let long = token(&key, json!({"scope": "a".repeat(LONGEST_VERIFIED)}));
+        assert!(verifier.verify(&long).is_ok());
+        assert!(verifier.verified().recent.is_empty());
+        let mut verified = verifier.verified();
+        let believed = Arc::new(verifier.check(&long).unwrap());
+        let digest = |number: usize| {
+            let mut digest = Digest::default();
+            digest[..8].copy_from_slice(&number.to_be_bytes());
+            digest
+        };
+        for number in 0..3 * MOST_VERIFIED {
+            verified.keep(digest(number), Arc::clone(&believed));
+            // One that is used stays, whatever comes.
+            assert!(verified.find(&digest(0)).is_some(), "{number}");
+            assert!(verified.recent.len() + verified.earlier.len() <= MOST_VERIFIED);
+        }
+        assert!(verified.find(&digest(1)).is_none());
     }
 }
