@@ -8,6 +8,7 @@
     reason = "a measurement that cannot go on stops the bench"
 )]
 
+mod bill_run;
 mod calls;
 mod fill;
 mod growth;
@@ -42,6 +43,12 @@ struct Cli {
 
 #[derive(Clone, Copy, Subcommand)]
 enum Bench {
+    /// A month's bill run beside COPY of what it writes.
+    BillRun {
+        /// How many accounts, where it is not the size's.
+        #[arg(long)]
+        accounts: Option<u64>,
+    },
     /// Calls one by one: a read beside the naive server and a bare echo, writes beside pgbench.
     Calls,
     /// What a call costs among many licences, beside the same among few.
@@ -73,14 +80,21 @@ impl Size {
 fn main() {
     let cli = Cli::parse();
     let name = match cli.bench {
+        Bench::BillRun { .. } => "bill-run",
         Bench::Calls => "calls",
         Bench::Growth => "growth",
         Bench::Mail => "mail",
         Bench::Relay => "relay",
     };
-    let run = Run::start(cli.size);
+    // Whose e-mails only get in the way sends one a second.
+    let mail_rate = matches!(cli.bench, Bench::BillRun { .. }).then_some(1);
+    let mut run = Run::start(cli.size, mail_rate);
     let mut report = Report::new(name, &run);
     match cli.bench {
+        Bench::BillRun { accounts } => {
+            let accounts = accounts.unwrap_or(cli.size.pick(1_200, 100_000));
+            bill_run::measure(&mut run, &mut report, accounts);
+        }
         Bench::Calls => calls::measure(&run, &mut report),
         Bench::Growth => growth::measure(&run, &mut report),
         Bench::Mail => mail::measure(&run, &mut report),

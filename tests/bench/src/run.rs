@@ -3,11 +3,14 @@
 
 use std::fs;
 use std::future::Future;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use octroi_tests::harness::{Customer, Installation, Options};
+use octroi_server::Running;
+use octroi_tests::harness::{Customer, Installation, Options, ServiceName};
 use tokio::runtime::Runtime;
 use tokio_postgres::{Client, Config, NoTls};
+use tokio_util::sync::CancellationToken;
 
 use crate::Size;
 
@@ -24,10 +27,11 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn start(size: Size) -> Self {
+    pub fn start(size: Size, mail_rate: Option<u32>) -> Self {
         let serving = runtime(SERVING);
         let installation = serving.block_on(Installation::with(Options {
             watched: true,
+            mail_rate,
             ..Options::default()
         }));
         Self {
@@ -59,6 +63,37 @@ impl Run {
     /// A customer whose payments succeed, called from the calling threads.
     pub fn customer(&self, id: &str) -> Customer {
         self.waits(self.installation.customer(id))
+    }
+
+    /// Stops a service.
+    pub fn stops(&mut self, service: ServiceName) {
+        self.calling.block_on(self.installation.stop(service));
+    }
+
+    /// Another instance of billing, among what serves.
+    pub fn second_billing(&self, shutdown: &CancellationToken) -> Running {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let plan = self.installation.plan();
+        let settings = octroi_billing::Settings {
+            platform: plan.settings(ServiceName::Billing, Some(listener)),
+            seller_file: None,
+            specimen_seller: true,
+        };
+        let started = octroi_billing::start(settings, shutdown.clone());
+        self.serving.block_on(started).unwrap()
+    }
+
+    /// The id of the server's first process.
+    pub fn server(&self) -> u32 {
+        let lock = self.data_directory().join("postmaster.pid");
+        let lock = fs::read_to_string(lock).unwrap();
+        lock.lines().next().unwrap().parse().unwrap()
+    }
+
+    /// Where the server keeps its data.
+    pub fn data_directory(&self) -> PathBuf {
+        let row = self.waits(self.installation.sql.query_one("SHOW data_directory", &[]));
+        PathBuf::from(row.unwrap().get::<_, String>(0))
     }
 
     /// Ends everything; the harness checks nothing, since a bench fills tables with what no installation has.
@@ -119,4 +154,32 @@ pub fn served() -> Duration {
         }
     }
     Duration::from_nanos(sum)
+}
+
+/// What a process and its children have had of the processors so far, those that have ended too.
+pub fn consumed(process: u32) -> Duration {
+    let process = process.to_string();
+    let mut ticks = 0;
+    for entry in fs::read_dir("/proc").unwrap() {
+        // A process may end meanwhile.
+        let Ok(stat) = fs::read_to_string(entry.unwrap().path().join("stat")) else {
+            continue;
+        };
+        let (id, rest) = stat.split_once(' ').unwrap();
+        let (_, rest) = rest.rsplit_once(") ").unwrap();
+        let fields: Vec<&str> = rest.split(' ').collect();
+        let of = |range: std::ops::Range<usize>| -> u64 {
+            fields[range]
+                .iter()
+                .map(|it| it.parse::<u64>().unwrap())
+                .sum()
+        };
+        ticks += match (id == process, fields[1] == process) {
+            (true, _) => of(11..15),
+            (_, true) => of(11..13),
+            _ => 0,
+        };
+    }
+    // A hundredth of a second each.
+    Duration::from_millis(ticks * 10)
 }

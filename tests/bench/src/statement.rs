@@ -42,9 +42,7 @@ pub fn statements(run: &Run, call: impl Future<Output = ()>) -> Vec<Statement> {
 
 /// The log of the run's server.
 fn log_of(run: &Run) -> PathBuf {
-    let row = run.waits(run.installation.sql.query_one("SHOW data_directory", &[]));
-    let data: String = row.unwrap().get(0);
-    PathBuf::from(data).with_file_name("postgres.log")
+    run.data_directory().with_file_name("postgres.log")
 }
 
 /// The log's entries: the process and the message, whose further lines begin with a tab.

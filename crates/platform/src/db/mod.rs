@@ -376,13 +376,14 @@ pub fn row_get<'a, T: FromSql<'a>>(row: &'a Row, column: &str) -> Result<T, Erro
 }
 
 /// The configuration with the schema and every time-out set: no statement, lock or idle transaction lasts without
-/// limit.
+/// limit. Nothing is compiled: that takes longer than any statement here, and the cost that makes it seem worth it is
+/// the one that forbids a scan of a table.
 fn limited(config: &tokio_postgres::Config, schema: &str) -> tokio_postgres::Config {
     let mut config = config.clone();
     let given = config.get_options().unwrap_or_default().to_owned();
     config.options(format!(
         "{given} -c search_path={schema} -c statement_timeout=20s -c lock_timeout=10s \
-         -c idle_in_transaction_session_timeout=30s -c timezone=UTC -c client_min_messages=warning"
+         -c idle_in_transaction_session_timeout=30s -c timezone=UTC -c client_min_messages=warning -c jit=off"
     ));
     config.application_name(format!("octroi-{schema}"));
     config.connect_timeout(Duration::from_secs(5));
