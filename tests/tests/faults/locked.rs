@@ -1,10 +1,12 @@
 //! What is locked or refused holds up its own events, and nobody else's: many are applied together.
 
-use octroi_api::licensing::v1::{ChangePasswordRequest, ReleaseLicenseRequest};
+use octroi_api::licensing::v1::{ChangePasswordRequest, ReleaseLicenseRequest, order};
 use octroi_api::notification::v1::email::SecretState;
 use octroi_tests::harness::{
     Answer as _, BUSINESS, Customer, Installation, ServiceName, amount, eventually,
 };
+
+use tonic::Code;
 
 use crate::log::open_to;
 
@@ -13,6 +15,8 @@ const SEATS: i32 = 12;
 /// How often each event must have been tried while the rest was delivered: waiting for the lock until it is given up
 /// takes longer each time than is waited for all of it here.
 const TRIES: i32 = 7;
+/// So many that to wait for each of them, until it is given up, takes longer than is waited here.
+const MANY: i32 = 8;
 
 /// Two customers with as many licences each, of whose activations billing is not told yet.
 async fn told_nothing(octroi: &mut Installation) -> [Customer; 2] {
@@ -134,5 +138,54 @@ async fn an_event_finds_what_the_one_before_it_wrote() {
         states.extend(email.map(|email| email.secret_state()));
     }
     assert_eq!(states, [SecretState::Erased, SecretState::Readable]);
+    octroi.finish().await;
+}
+
+/// Of two customers' due work one's is locked, more than is worked on at once: the other's is done meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_locked_holds_up_no_other_due_work() {
+    let mut octroi = Installation::start().await;
+    let [acme, zeta] = [octroi.customer("acme").await, octroi.customer("zeta").await];
+    for (customer, orders) in [(&acme, MANY), (&zeta, 1)] {
+        for number in 1..=orders {
+            let group = format!("group{number}");
+            customer.buys(&group, &[(BUSINESS, 1)]).await;
+            let order = format!("more{number}");
+            let more = customer.asks_for_more(&order, &group, &[(BUSINESS, 1)]);
+            more.await.got();
+        }
+    }
+    octroi.drained().await;
+    octroi.stop(ServiceName::Billing).await;
+    for (customer, orders) in [(&acme, MANY), (&zeta, 1)] {
+        for number in 1..=orders {
+            let refused = customer.pays(&format!("more{number}")).await.refused();
+            refused.is(Code::Unavailable, "PAYMENT_PROCESSING");
+        }
+    }
+    let lock = "BEGIN; SELECT FROM licensing.payment_attempt WHERE account = 'acme' FOR UPDATE";
+    octroi.sql.batch_execute(lock).await.unwrap();
+    octroi.restart(ServiceName::Billing).await;
+    eventually("the other's order completes", async || {
+        (zeta.order("more1").await.state() == order::State::Completed).then_some(())
+    })
+    .await;
+    assert_eq!(acme.order("more1").await.state(), order::State::Paying);
+    octroi.sql.batch_execute("ROLLBACK").await.unwrap();
+    eventually("and then the first one's", async || {
+        let last = acme.order(&format!("more{MANY}")).await;
+        (last.state() == order::State::Completed).then_some(())
+    })
+    .await;
+
+    let end = zeta.group("group1").await.period_end_time;
+    let lock = "BEGIN; SELECT FROM licensing.license_group WHERE account = 'acme' FOR UPDATE";
+    octroi.sql.batch_execute(lock).await.unwrap();
+    octroi.advance_to("2026-03-02T00:00:00Z").await;
+    assert_ne!(zeta.group("group1").await.period_end_time, end);
+    assert_eq!(acme.group("group1").await.period_end_time, end);
+    octroi.sql.batch_execute("ROLLBACK").await.unwrap();
+    octroi.advance_to("2026-03-02T01:00:00Z").await;
+    assert_ne!(acme.group("group1").await.period_end_time, end);
     octroi.finish().await;
 }

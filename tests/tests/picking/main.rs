@@ -297,7 +297,7 @@ async fn check(sql: &Client, queue: &Queue, said: &BTreeMap<String, Text>) {
                 1
             };
             assert!(
-                rows <= 2 * takes + 2 && pages <= 8 * takes + 16,
+                rows <= 2 * takes + 2 && pages <= 8 * takes + 24,
                 "{service}.{} takes {takes} of {QUEUE}, and reads {rows} rows on {pages} pages",
                 picker.name
             );

@@ -271,7 +271,8 @@ impl BillRuns {
         size: i64,
         now: Timestamp,
     ) -> Result<Option<(Tx, HeldAccounts)>, Error> {
-        let call = Call::background(now, "octroi.billing.v1.BillRunService/CreateBillRun");
+        let call =
+            Call::background(now, "octroi.billing.v1.BillRunService/CreateBillRun").patient();
         let (tx, held) = self
             .db
             .begin_work(

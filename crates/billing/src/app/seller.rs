@@ -30,7 +30,7 @@ pub(crate) struct Sellers {
 impl Sellers {
     /// Puts a seller in the place of the one with its id. What stays the same is not written again.
     pub(crate) async fn put(&self, seller: &Seller) -> Result<(), Error> {
-        let call = Call::background(self.clock.now(), "billing/start");
+        let call = Call::background(self.clock.now(), "billing/start").patient();
         let (mut tx, rows) = self
             .db
             .begin_work(&call, store::seller::LOCK, &[&seller.id])
@@ -58,7 +58,7 @@ impl Sellers {
         };
         let seller = Seller::specimen(euro);
         self.put(&seller).await?;
-        let call = Call::background(self.clock.now(), "billing/start");
+        let call = Call::background(self.clock.now(), "billing/start").patient();
         let (mut tx, _) = self
             .db
             .begin_work(&call, store::seller::LOCK, &[&seller.id])

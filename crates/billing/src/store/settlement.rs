@@ -287,13 +287,16 @@ const DUE: &str = "-- due_settlements
     WHERE state = 'PROCESSING' AND look_time <= now()
     ORDER BY look_time LIMIT 16";
 
-/// Leases one attempt, unless it is not due any more. IS TRUE keeps the index of what is due out of this.
+/// Leases one attempt, unless it is not due any more or somebody has locked it. IS TRUE keeps the index of what is due out
+/// of this.
 const LEASE_DUE: &str = concat!(
     "-- lease_settlement
      UPDATE settlement t
      SET lease_token = $4, look_time = clock_timestamp() + $5::bigint * interval '1 millisecond', looks = looks + 1
      WHERE t.account = $1 AND t.order_id = $2 AND t.attempt = $3 AND t.state = 'PROCESSING'
        AND (t.look_time <= now()) IS TRUE
+       AND EXISTS (SELECT FROM settlement l
+                   WHERE l.account = $1 AND l.order_id = $2 AND l.attempt = $3 FOR UPDATE SKIP LOCKED)
      RETURNING ",
     settlement_columns!()
 );

@@ -206,7 +206,7 @@ const DUE: &str = "-- due_attempts
     WHERE outcome IS NULL AND next_try_at <= now() AND (lease_until IS NULL OR lease_until <= now())
     ORDER BY next_try_at LIMIT $1";
 
-/// Leases one attempt, unless it is not due any more or somebody else has it. IS TRUE keeps the index of what is due out
+/// Leases one attempt, unless it is not due any more or somebody else has it or has locked it. IS TRUE keeps the index of what is due out
 /// of this.
 const CLAIM: &str = concat!(
     "-- claim_attempt
@@ -214,6 +214,8 @@ const CLAIM: &str = concat!(
      SET lease = $4, lease_until = clock_timestamp() + $5::bigint * interval '1 millisecond'
      WHERE p.account = $1 AND p.order_id = $2 AND p.attempt = $3
        AND p.outcome IS NULL AND (p.next_try_at <= now()) IS TRUE AND (p.lease_until IS NULL OR p.lease_until <= now())
+       AND EXISTS (SELECT FROM payment_attempt l
+                   WHERE l.account = $1 AND l.order_id = $2 AND l.attempt = $3 FOR UPDATE SKIP LOCKED)
      RETURNING ",
     attempt_columns!()
 );

@@ -33,9 +33,9 @@ const UNKNOWN: Duration = Duration::from_secs(600);
 /// How long an e-mail waits whose row is corrupt.
 const UNREADABLE: Duration = Duration::from_secs(600);
 
-/// Begins a transaction that waits for locks only briefly, and plans its writes for what the tables hold now.
-const BRIEFLY: &str = "-- delivery::briefly
-    SELECT set_config('lock_timeout', '250ms', true), set_config('plan_cache_mode', 'force_custom_plan', true)";
+/// Has the transaction plan its writes for what the tables hold now.
+const PLANNED: &str = "-- delivery::planned
+    SELECT set_config('plan_cache_mode', 'force_custom_plan', true)";
 
 /// An e-mail with its lease.
 pub struct Leased {
@@ -172,9 +172,9 @@ pub(super) async fn written(
     rows.iter().map(|row| row_get(row, "id")).collect()
 }
 
-/// Begins a transaction over many accounts: it waits for locks only briefly.
+/// Begins a transaction over many accounts, whose writes are planned for what the tables hold now.
 pub async fn begin(db: &Db, call: &Call) -> Result<Tx, Error> {
-    Ok(db.begin_work(call, BRIEFLY, &[]).await?.0)
+    Ok(db.begin_work(call, PLANNED, &[]).await?.0)
 }
 
 pub(super) fn split<'a>(ids: impl Iterator<Item = &'a EmailId>) -> (Vec<&'a AccountId>, Vec<Uuid>) {

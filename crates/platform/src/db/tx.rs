@@ -390,9 +390,14 @@ impl Drop for Tx {
     }
 }
 
-/// Begins, and tells how old the call was by then: from here on the database's clock counts.
+/// Begins, and tells how old the call was by then: from here on the database's clock counts. Background work waits for a
+/// lock only briefly: what is locked holds up nothing else, and is tried again.
 async fn begin(client: &Object, call: &Call) -> Result<Duration, tokio_postgres::Error> {
-    client.batch_execute("BEGIN").await?;
+    let begin = match call.patient {
+        true => "BEGIN",
+        false => "BEGIN; SET LOCAL lock_timeout = '100ms'",
+    };
+    client.batch_execute(begin).await?;
     Ok(call.started.elapsed())
 }
 

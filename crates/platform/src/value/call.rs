@@ -100,6 +100,8 @@ pub struct Call {
     pub(crate) started: Instant,
     /// Whether it is background work.
     pub(crate) background: bool,
+    /// Whether it waits for a lock as long as a caller would.
+    pub(crate) patient: bool,
     pub(crate) repeatable: Option<(Uuid, Vec<u8>)>,
     /// Whether the method's request ids are known for ever.
     pub(crate) lasting: bool,
@@ -159,6 +161,7 @@ impl Call {
             caller,
             id,
             background: false,
+            patient: true,
             lasting: method.lasting,
             fingerprint_key: Some(Arc::clone(fingerprint_key)),
             about: Arc::clone(about),
@@ -181,11 +184,21 @@ impl Call {
             follows_accounts: false,
             started: Instant::now(),
             background: true,
+            patient: false,
             repeatable: None,
             lasting: false,
             fingerprint_key: None,
             metadata: MetadataMap::new(),
             about: Arc::default(),
+        }
+    }
+
+    /// The same, of work that goes on with nothing else: it waits for a lock as long as a caller would.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self {
+            patient: true,
+            ..self
         }
     }
 
