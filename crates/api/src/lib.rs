@@ -7,6 +7,8 @@
     reason = "generated code carries the contracts' own comments"
 )]
 
+use std::borrow::Cow;
+
 /// The descriptor set of every contract, with source information, so that reflection shows the comments.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
@@ -40,8 +42,11 @@ impl Method {
     }
 
     /// The scope that a caller needs for it at a service.
-    pub fn scope_at(&self, service: &str) -> String {
-        self.scope.replace("{service}", service)
+    pub fn scope_at(&self, service: &str) -> Cow<'static, str> {
+        match self.scope.contains('{') {
+            true => self.scope.replace("{service}", service).into(),
+            false => self.scope.into(),
+        }
     }
 
     /// The package's middle word: "licensing", "billing", "notification", or "event", "testing" and "auth", which

@@ -4,7 +4,7 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -16,15 +16,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::{Service, ServiceExt as _};
 
+use crate::link::Link;
+
 /// Moving a test clock by months works through every day.
 pub(crate) const CLOCK_DEADLINE: Duration = Duration::from_secs(900);
-/// How many calls without a token a connection has at once, to health and reflection.
-const STRANGERS: usize = 16;
 /// How long to wait after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -135,7 +135,7 @@ async fn converse<S>(
             () = link.without_calls(limits.first_call, limits.idle) => limits.calls,
             () = sleep(limits.age) => limits.calls,
             () = leave.cancelled() => limits.calls,
-            () = link.unread.cancelled() => limits.grace,
+            () = link.left_unread() => limits.grace,
         }
     };
     let grace_over = async {
@@ -176,77 +176,6 @@ fn http2_server() -> http2::Builder<TokioExecutor> {
         .keep_alive_timeout(Duration::from_secs(20))
         .max_header_list_size(16 * 1024);
     server
-}
-
-/// What a connection and its calls share.
-#[derive(Clone)]
-pub(crate) struct Link {
-    /// The caller's address.
-    pub(crate) remote: IpAddr,
-    /// Cancelled when an answer stays unread for too long.
-    pub(crate) unread: CancellationToken,
-    /// Places of calls without a token.
-    pub(crate) strangers: Arc<Semaphore>,
-    begun: Instant,
-    calls: Arc<Mutex<Calls>>,
-}
-
-/// How many calls are under way, and when the last one ended.
-#[derive(Default)]
-struct Calls {
-    open: usize,
-    last: Option<Instant>,
-}
-
-/// Counts as a call under way until it is dropped.
-pub(crate) struct Busy(Link);
-
-impl Link {
-    pub(crate) fn new(remote: IpAddr) -> Self {
-        Self {
-            remote,
-            unread: CancellationToken::new(),
-            strangers: Arc::new(Semaphore::new(STRANGERS)),
-            begun: Instant::now(),
-            calls: Arc::default(),
-        }
-    }
-
-    /// Keeps the connection open until the call has ended.
-    pub(crate) fn begin(&self) -> Busy {
-        self.calls().open += 1;
-        Busy(self.clone())
-    }
-
-    /// Waits until the connection is idle: for `first` since its beginning, or for `later` since its last call.
-    async fn without_calls(&self, first: Duration, later: Duration) {
-        while let Some(until) = self.stays(Instant::now(), first, later) {
-            sleep_until(until).await;
-        }
-    }
-
-    /// When to check again; none when it has been idle for too long.
-    pub(crate) fn stays(&self, now: Instant, first: Duration, later: Duration) -> Option<Instant> {
-        let calls = self.calls();
-        let until = match calls.last {
-            _ if calls.open > 0 => return Some(now + later),
-            Some(last) => last + later,
-            None => self.begun + first,
-        };
-        (until > now).then(|| until.min(now + later))
-    }
-
-    fn calls(&self) -> std::sync::MutexGuard<'_, Calls> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let mut calls = self.0.calls();
-        calls.open -= 1;
-        calls.last = Some(Instant::now());
-    }
 }
 
 #[cfg(test)]
@@ -453,22 +382,6 @@ mod tests {
         server.free.add_permits(1);
         assert_eq!(caller.end().await, (Some(1), vec![1]));
         server.serving.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_connection_stays_for_its_calls_and_a_while_longer() {
-        let (first, idle) = (Duration::ZERO, FAR);
-        let link = Link::new(HERE);
-        let now = Instant::now();
-        assert_eq!(link.stays(now, first, idle), None);
-        let (one, other) = (link.begin(), link.begin());
-        drop(one);
-        assert!(link.stays(now + 2 * idle, first, idle).is_some());
-        drop(other);
-        let now = Instant::now();
-        let until = link.stays(now, first, idle);
-        assert!(until.is_some_and(|until| until <= now + idle));
-        assert_eq!(link.stays(now + idle, first, idle), None);
     }
 
     #[tokio::test]

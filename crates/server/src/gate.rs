@@ -1,5 +1,5 @@
-//! The one layer before every method: who calls, may they, until when, and is there room. A command runs in a task of
-//! its own, so that a caller who leaves cannot stop it in the middle of a COMMIT, and a draining service waits for it.
+//! The one layer before every method: who calls, may they, until when, and is there room. A caller who leaves cannot
+//! stop a command in the middle of a COMMIT, and a draining service waits for it.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -32,12 +32,14 @@ use uuid::Uuid;
 
 use crate::access::Access;
 use crate::admin::Admin;
-use crate::connection::{Busy, CLOCK_DEADLINE, Link};
+use crate::connection::CLOCK_DEADLINE;
 use crate::held::{ALL, Memory, Whose, late, overloaded};
+use crate::link::{Busy, Link};
 use crate::message;
-use crate::sending::{Sending, counted, panicked, until_gone};
+use crate::sending::{Sending, counted, panicked};
 use crate::services::Known;
 use crate::stranger::{self, serve_stranger};
+use crate::unstoppable::Unstoppable;
 
 /// The service that accounts belong to; the others follow it.
 const ACCOUNTS: &str = "billing";
@@ -139,9 +141,9 @@ impl Gate {
         };
         let scope = method.scope_at(self.service);
         if !caller.has_scope(&scope) {
-            return Err(match scope.as_str() {
+            return Err(match &*scope {
                 SERVICE_SCOPE => services_only(),
-                _ => Error::ScopeMissing(scope).into(),
+                _ => Error::ScopeMissing(scope.into_owned()).into(),
             });
         }
         if let (Reach::None, Some(account)) = (method.reach, &caller.account) {
@@ -196,13 +198,19 @@ impl Gate {
         S::Future: Send + 'static,
     {
         let (id, name) = (call.id, call.method);
-        let (sending, gone) = oneshot::channel();
         let whose = Whose::of(&call.caller);
-        let served = self.run(inner, (call, method), request, until, (busy, gone));
+        let due = busy.as_ref().map(|busy| busy.0.expect(until));
+        let (sending, gone) = oneshot::channel();
+        // What streams has its place and its connection until its deadline at most, whether it is read or not.
+        let (streaming, kept) = match method.server_streaming {
+            true => ((busy, Some(gone)), None),
+            false => ((None, None), Some((busy, self.commands.token()))),
+        };
+        let served = self.run(inner, (call, method), request, until, streaming);
         let served = CALL_ID.scope(id, served).instrument(access.span.clone());
         let served = served.await;
         let answer = served.unwrap_or_else(Status::into_http);
-        let answer = counted(answer, (&self.memory, whose), sending);
+        let answer = counted(answer, (&self.memory, whose), (due, kept, sending));
         Sending::start(answer, (id, name), until, access)
     }
 
@@ -214,7 +222,7 @@ impl Gate {
         (call, method): (Call, &Method),
         request: Request<Body>,
         until: Instant,
-        (busy, gone): (Option<Busy>, oneshot::Receiver<()>),
+        (busy, gone): (Option<Busy>, Option<oneshot::Receiver<()>>),
     ) -> Result<Response<Body>, Status>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
@@ -225,7 +233,6 @@ impl Gate {
         head.headers.remove(message::ENCODING);
         let takes_gzip = message::takes_gzip(&head.headers) && !method.server_streaming;
         let mut held = self.memory.hold(&Whose::of(&call.caller));
-        let link = head.extensions.get::<Link>().cloned();
         let (place, body, held) = if method.client_streaming {
             let body = message::stream(body, compressed, MESSAGE, held, until);
             (self.place(method)?, body, None)
@@ -243,13 +250,11 @@ impl Gate {
                 "the request came after its deadline; nothing was done",
             ));
         }
-        let streams = method.server_streaming;
+        let streams = gone.is_some();
         let (id, method, traceparent) = (call.id, call.method, call.traceparent.clone());
         head.extensions.insert(call);
         let served = inner.call(Request::from_parts(head, body));
-        let (answered, answer) = oneshot::channel();
         let work = async move {
-            let _busy = busy;
             let served = caught(async {
                 match served.await {
                     Ok(served) => Ok(message::answer(served, takes_gzip).await),
@@ -258,17 +263,20 @@ impl Gate {
             });
             let served = served.await.map_err(|panic| panicked(method, &panic));
             drop(held);
-            let _place = streams.then_some(place);
-            if answered.send(served).is_ok() {
-                until_gone(gone, until, link).await;
-            }
+            (served, streams.then_some(place))
         };
         let work = TRACEPARENT.scope(traceparent, CALL_ID.scope(id, work));
-        self.commands.spawn(work.in_current_span());
-        let answer = timeout_at(until, answer)
+        let work = Unstoppable::new(self.commands.track_future(work));
+        let (answer, place) = timeout_at(until, work)
             .await
             .map_err(|_| late("the answer was not ready in time; the command goes on"))?;
-        answer.map_err(|error| Status::from(Error::Internal(error.into())))?
+        if let Some(gone) = gone {
+            self.commands.spawn(async move {
+                let _ = timeout_at(until, gone).await;
+                drop((busy, place));
+            });
+        }
+        answer
     }
 
     fn place(&self, method: &Method) -> Result<OwnedSemaphorePermit, Status> {

@@ -12,6 +12,7 @@ mod connection;
 mod gate;
 mod held;
 pub mod keys;
+mod link;
 mod message;
 mod metrics;
 pub mod process;
@@ -22,6 +23,7 @@ pub mod services;
 pub mod settings;
 mod stranger;
 mod test_clock;
+mod unstoppable;
 mod work;
 
 pub use metrics::Reading;

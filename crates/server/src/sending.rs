@@ -5,7 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
@@ -13,19 +12,14 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use octroi_platform::error::{CALL_ID, Error};
 use octroi_platform::panic::message_of;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 use tonic::body::Body;
 use uuid::Uuid;
 
 use crate::access::Access;
-use crate::connection::Link;
 use crate::held::{Held, Memory, Whose, late};
 use crate::message::trailers;
-
-/// How long after its deadline an answer may stay on its connection: who reads has the end of it by then.
-const UNREAD: Duration = Duration::from_secs(5);
 
 pub(crate) struct Sending {
     body: Body,
@@ -36,58 +30,40 @@ pub(crate) struct Sending {
 }
 
 /// Bytes that have not left yet.
-struct Unsent {
+struct Unsent<K> {
     bytes: Bytes,
     _held: Held,
-    _gone: Arc<oneshot::Sender<()>>,
+    _kept: Arc<K>,
 }
 
-impl AsRef<[u8]> for Unsent {
+impl<K> AsRef<[u8]> for Unsent<K> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
 /// An answer whose bytes are held in a caller's part of the memory until they are written to the network, or its stream
-/// or connection has ended. Then `gone` is dropped.
-pub(crate) fn counted(
+/// or connection has ended. Then what is kept is dropped.
+pub(crate) fn counted<K: Send + Sync + 'static>(
     answer: Response<Body>,
     (memory, whose): (&Arc<Memory>, Whose),
-    gone: oneshot::Sender<()>,
+    kept: K,
 ) -> Response<Body> {
-    let (memory, gone) = (Arc::clone(memory), Arc::new(gone));
+    let (memory, kept) = (Arc::clone(memory), Arc::new(kept));
     answer.map(|body| {
         Body::new(body.map_frame(move |frame| {
             frame.map_data(|bytes| {
                 let mut held = memory.hold(&whose);
                 held.owe(bytes.len());
-                let _gone = Arc::clone(&gone);
+                let _kept = Arc::clone(&kept);
                 Bytes::from_owner(Unsent {
                     bytes,
                     _held: held,
-                    _gone,
+                    _kept,
                 })
             })
         }))
     })
-}
-
-/// Waits until an answer has left, or its deadline. The connection on which it then stays is of no use.
-pub(crate) async fn until_gone(
-    mut gone: oneshot::Receiver<()>,
-    until: Instant,
-    link: Option<Link>,
-) {
-    if timeout_at(until, &mut gone).await.is_ok() {
-        return;
-    }
-    tokio::spawn(async move {
-        if timeout(UNREAD, gone).await.is_err()
-            && let Some(link) = link
-        {
-            link.unread.cancel();
-        }
-    });
 }
 
 impl Sending {
@@ -112,14 +88,20 @@ impl Sending {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.until.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Some(Err(late("the answer was not complete in time"))));
+        let late = || Poll::Ready(Some(Err(late("the answer was not complete in time"))));
+        if self.until.deadline() <= Instant::now() {
+            return late();
         }
         let body = Pin::new(&mut self.body);
-        match catch_unwind(AssertUnwindSafe(|| body.poll_frame(context))) {
+        let polled = match catch_unwind(AssertUnwindSafe(|| body.poll_frame(context))) {
             Ok(polled) => polled,
             Err(panic) => Poll::Ready(Some(Err(panicked(self.call.1, &message_of(&*panic))))),
+        };
+        // The timer is set when there is something to wait for: nearly every answer is there.
+        if polled.is_pending() && self.until.as_mut().poll(context).is_ready() {
+            return late();
         }
+        polled
     }
 }
 
@@ -174,6 +156,7 @@ pub(crate) fn panicked(method: &str, panic: &anyhow::Error) -> Status {
 mod tests {
     use std::convert::Infallible;
     use std::sync::Mutex;
+    use std::time::Duration;
 
     use aws_lc_rs::hmac;
     use futures_util::StreamExt as _;
@@ -183,7 +166,7 @@ mod tests {
     use octroi_platform::auth::Verifier;
     use octroi_platform::call::Call;
     use octroi_platform::clock::Clock;
-    use tokio::sync::mpsc;
+    use tokio::sync::{mpsc, oneshot};
     use tokio_stream::wrappers::UnboundedReceiverStream;
     use tokio_util::task::TaskTracker;
     use tonic::Code;
@@ -192,6 +175,7 @@ mod tests {
     use super::*;
     use crate::admin::Admin;
     use crate::gate::Gate;
+    use crate::link::Link;
 
     const MESSAGE: Bytes = Bytes::from_static(&[0; 5]);
     const LONG: Duration = Duration::from_secs(3600);
@@ -362,7 +346,7 @@ mod tests {
         const BYTES: usize = 1 << 20;
         let memory = Memory::new(64 * BYTES);
         let whose = Whose::Subject("caller".into());
-        let (sending, mut gone) = oneshot::channel();
+        let (sending, mut gone) = oneshot::channel::<()>();
         let body = Body::new(Full::new(Bytes::from(vec![0; 32 * BYTES])));
         let answer = counted(Response::new(body), (&memory, whose.clone()), sending);
         memory.hold(&whose).grow(1).unwrap();

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service;
 
-use crate::connection::Link;
 use crate::held::{Memory, Whose, overloaded};
+use crate::link::Link;
 use crate::message;
 use crate::reflection::readable;
-use crate::sending::{counted, until_gone};
+use crate::sending::counted;
 
 /// The largest message that a caller without a token may bring, to health and reflection: a name or two.
 const MESSAGE: usize = 4 << 10;
@@ -75,9 +75,7 @@ where
             }
         }))
     });
-    let (sending, gone) = oneshot::channel();
-    if reflects {
-        tokio::spawn(until_gone(gone, until, link));
-    }
-    Ok(counted(served, (&memory, Whose::Stranger), sending))
+    // Who watches health may read as slowly as it likes.
+    let due = link.filter(|_| reflects).map(|link| link.expect(until));
+    Ok(counted(served, (&memory, Whose::Stranger), due))
 }

@@ -20,7 +20,7 @@ fn method(path: &str) -> &'static Method {
 
 /// The scope that a method needs where these tests call it.
 fn scope(method: &Method) -> String {
-    method.scope_at(server(method).as_str())
+    method.scope_at(server(method).as_str()).into_owned()
 }
 
 async fn refusal(caller: &Caller, path: &str, message: &[u8]) -> Refused {

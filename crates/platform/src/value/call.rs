@@ -151,40 +151,45 @@ impl Call {
 
     /// A call as the server admits it, for what it turns out to be about, and with the key of its fingerprint.
     pub fn admitted(
-        (id, now): (Uuid, Timestamp),
+        begun: (Uuid, Timestamp),
         caller: Caller,
         method: &Method,
         about: &Arc<About>,
         fingerprint_key: &Arc<hmac::Key>,
     ) -> Self {
         Self {
-            caller,
-            id,
-            background: false,
-            patient: true,
             lasting: method.lasting,
             fingerprint_key: Some(Arc::clone(fingerprint_key)),
             about: Arc::clone(about),
-            ..Self::background(now, method.path.trim_start_matches('/'))
+            ..Self::new(begun, caller, method.path.trim_start_matches('/'))
         }
     }
 
     /// The call of background work that takes effect at `now`.
     pub fn background(now: Timestamp, method: &'static str) -> Self {
+        let caller = Caller {
+            subject: SYSTEM.to_owned(),
+            ..Caller::default()
+        };
+        Self {
+            background: true,
+            patient: false,
+            ..Self::new((Uuid::now_v7(), now), caller, method)
+        }
+    }
+
+    fn new((id, now): (Uuid, Timestamp), caller: Caller, method: &'static str) -> Self {
         Self {
             now,
-            caller: Caller {
-                subject: SYSTEM.to_owned(),
-                ..Caller::default()
-            },
+            caller,
             method,
-            id: Uuid::now_v7(),
+            id,
             remote: String::new(),
             traceparent: String::new(),
             follows_accounts: false,
             started: Instant::now(),
-            background: true,
-            patient: false,
+            background: false,
+            patient: true,
             repeatable: None,
             lasting: false,
             fingerprint_key: None,
