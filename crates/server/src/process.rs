@@ -8,6 +8,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use octroi_platform::migrate;
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::service::{Running, Service, StartError};
 use crate::settings::Database;
@@ -117,6 +118,14 @@ pub fn log() {
 
 /// Logs as [`log`] does, from another level on where `RUST_LOG` says nothing.
 pub fn log_from(level: &str) {
+    log_to(level, std::io::stderr, std::io::stderr().is_terminal());
+}
+
+/// Logs as [`log_from`] does, elsewhere, in colours or without.
+pub fn log_to<W>(level: &str, writer: W, colours: bool)
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let mut filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     // Below this the driver prints every parameter, secrets among them; and what refinery does is told by who has it done,
@@ -128,8 +137,8 @@ pub fn log_from(level: &str) {
     }
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(writer)
+        .with_ansi(colours)
         // It would report on standard error that it cannot write to standard error, and panic.
         .log_internal_errors(false);
     if std::env::var_os("OCTROI_LOG_FORMAT").is_some_and(|format| format == "json") {

@@ -23,7 +23,8 @@ pub fn measure(run: &Run, report: &mut Report) {
     let before = measured();
     others(run, "bench", accounts, each);
     let after = measured();
-    let cost = |seen: &[Seen]| median(seen.iter().map(Seen::cost).collect());
+    let idle = run.idle();
+    let cost = |seen: &[Seen]| median(seen.iter().map(|it| it.cost(idle)).collect());
     let latency = |seen: &[Seen]| median(seen.iter().map(|it| it.latency(0.5)).collect());
     let many = few + accounts * each;
     report.ratio(

@@ -26,9 +26,16 @@ impl Seen {
         self.latencies.len() as f64 / self.lasted.as_secs_f64()
     }
 
-    /// Microseconds of a processor that a call cost the server.
-    pub fn cost(&self) -> f64 {
-        self.served.as_secs_f64() * 1e6 / self.latencies.len() as f64
+    /// Microseconds of a processor that a call cost the server, which has this share of one when nobody calls.
+    pub fn cost(&self, idle: f64) -> f64 {
+        let served = self.served.as_secs_f64() - idle * self.lasted.as_secs_f64();
+        served * 1e6 / self.latencies.len() as f64
+    }
+
+    /// The mean latency in microseconds.
+    pub fn mean(&self) -> f64 {
+        let all: Duration = self.latencies.iter().sum();
+        all.as_secs_f64() * 1e6 / self.latencies.len() as f64
     }
 
     /// The latency in microseconds that this part of the calls stayed within.

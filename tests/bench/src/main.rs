@@ -20,9 +20,11 @@ mod report;
 mod run;
 mod statement;
 
+use std::fs::File;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use octroi_server::process::log_to;
 
 use crate::report::Report;
 use crate::run::Run;
@@ -86,6 +88,11 @@ fn main() {
         Bench::Mail => "mail",
         Bench::Relay => "relay",
     };
+    // As a service logs, each call its line. With RUST_LOG the harness does.
+    let log = std::env::temp_dir().join(format!("octroi-bench-{}.log", std::process::id()));
+    if std::env::var_os("RUST_LOG").is_none() {
+        log_to("info", File::create(&log).unwrap(), false);
+    }
     // Whose e-mails only get in the way sends one a second.
     let mail_rate = matches!(cli.bench, Bench::BillRun { .. }).then_some(1);
     let mut run = Run::start(cli.size, mail_rate);
@@ -101,6 +108,7 @@ fn main() {
         Bench::Relay => relay::measure(&run, &mut report),
     }
     run.stop();
+    let _ = std::fs::remove_file(&log);
     print!("{report}");
     if let Some(directory) = cli.out {
         report.write(&directory);

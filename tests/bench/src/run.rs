@@ -1,6 +1,7 @@
 //! What a bench runs on: the services on threads of their own, so that what they cost can be told from what the load
 //! costs, over a private PostgreSQL.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::future::Future;
 use std::path::PathBuf;
@@ -24,11 +25,20 @@ pub struct Run {
     pub installation: Installation,
     serving: Runtime,
     calling: Runtime,
+    /// The serving threads that are none for blocking work.
+    workers: BTreeSet<String>,
 }
 
 impl Run {
     pub fn start(size: Size, mail_rate: Option<u32>) -> Self {
         let serving = runtime(SERVING);
+        let workers = loop {
+            let workers: BTreeSet<_> = serving_threads().collect();
+            if workers.len() == serving.metrics().num_workers() {
+                break workers;
+            }
+            std::thread::yield_now();
+        };
         let installation = serving.block_on(Installation::with(Options {
             watched: true,
             mail_rate,
@@ -39,6 +49,7 @@ impl Run {
             installation,
             serving,
             calling: runtime(CALLING),
+            workers,
         }
     }
 
@@ -58,6 +69,23 @@ impl Run {
     pub fn serves<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
         let spawned = self.serving.spawn(work);
         self.serving.block_on(spawned).unwrap()
+    }
+
+    /// The share of a processor that the services have when nobody calls: they look for due work, and at the test clock.
+    pub fn idle(&self) -> f64 {
+        let time = Duration::from_millis(self.size.pick(100, 1_000));
+        let shares = (0..5).map(|_| {
+            let before = served();
+            std::thread::sleep(time);
+            (served() - before).as_secs_f64() / time.as_secs_f64()
+        });
+        // What was done before is still followed by work at first.
+        shares.fold(f64::INFINITY, f64::min)
+    }
+
+    /// What the threads for blocking work have had of the processors so far: the hashes of passwords.
+    pub fn hashed(&self) -> Duration {
+        had_by(|thread| !self.workers.contains(thread))
     }
 
     /// A customer whose payments succeed, called from the calling threads.
@@ -139,16 +167,14 @@ fn runtime(name: &str) -> Runtime {
 
 /// What the serving threads have had of the processors so far.
 pub fn served() -> Duration {
+    had_by(|_| true)
+}
+
+fn had_by(counts: impl Fn(&str) -> bool) -> Duration {
     let mut sum = 0;
-    for task in fs::read_dir("/proc/self/task").unwrap() {
-        let task = task.unwrap().path();
-        // A thread may end meanwhile.
-        let Ok(name) = fs::read_to_string(task.join("comm")) else {
-            continue;
-        };
-        if name.trim_end() == SERVING
-            && let Ok(times) = fs::read_to_string(task.join("schedstat"))
-        {
+    for thread in serving_threads().filter(|thread| counts(thread)) {
+        // It may end meanwhile.
+        if let Ok(times) = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")) {
             let nanoseconds = times.split(' ').next();
             sum += nanoseconds.and_then(|it| it.parse().ok()).unwrap_or(0);
         }
@@ -182,4 +208,14 @@ pub fn consumed(process: u32) -> Duration {
     }
     // A hundredth of a second each.
     Duration::from_millis(ticks * 10)
+}
+
+/// The numbers of the serving threads.
+fn serving_threads() -> impl Iterator<Item = String> {
+    let threads = fs::read_dir("/proc/self/task").unwrap();
+    let threads = threads.map(|thread| thread.unwrap().file_name().into_string().unwrap());
+    threads.filter(|thread| {
+        let name = fs::read_to_string(format!("/proc/self/task/{thread}/comm"));
+        name.is_ok_and(|name| name.trim_end() == SERVING)
+    })
 }

@@ -1,5 +1,6 @@
 //! What a call says to PostgreSQL, as the server's log has it, and the same said by pgbench.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
@@ -23,9 +24,12 @@ pub struct Statement {
     params: Vec<Option<String>>,
 }
 
-/// Runs a call and tells what its service said to the database meanwhile, from BEGIN to COMMIT or the one read. Whatever
-/// background work says in between is told apart by its connection.
-pub fn statements(run: &Run, call: impl Future<Output = ()>) -> Vec<Statement> {
+/// What is said together: from BEGIN to COMMIT, or one read that is in no transaction.
+pub type Unit = Vec<Statement>;
+
+/// Runs a call and tells what its service said to the database for it, up to the COMMIT if it has one. Whatever else is
+/// said meanwhile does not name the sample, and what follows from a command is said after its COMMIT.
+pub fn statements(run: &Run, call: impl Future<Output = ()>) -> Vec<Unit> {
     let log = log_of(run);
     let from = fs::metadata(&log).unwrap().len();
     run.sql("ALTER SYSTEM SET log_statement = 'all'");
@@ -63,8 +67,8 @@ fn entries(text: &str) -> Vec<(String, String)> {
     entries
 }
 
-/// The statements of the connection that named the sample.
-fn chosen(entries: Vec<(String, String)>) -> Vec<Statement> {
+/// Those that name the sample, on whatever connection.
+fn chosen(entries: Vec<(String, String)>) -> Vec<Unit> {
     let mut statements: Vec<(String, Statement)> = Vec::new();
     for (process, message) in entries {
         if let Some(params) = message.strip_prefix("DETAIL:  ") {
@@ -82,35 +86,41 @@ fn chosen(entries: Vec<(String, String)>) -> Vec<Statement> {
             statements.push((process, Statement { sql, params }));
         }
     }
-    let names_sample = |statement: &Statement| {
-        let mut params = statement.params.iter().flatten();
-        params.any(|param| param.contains(SAMPLE))
-    };
-    let Some(process) = statements
-        .iter()
-        .find_map(|(process, statement)| names_sample(statement).then(|| process.clone()))
-    else {
-        panic!("no statement names the sample");
-    };
-    let of = statements.into_iter().filter(|it| it.0 == process);
-    let of: Vec<Statement> = of.map(|it| it.1).collect();
-    let first = of.iter().position(names_sample).unwrap();
-    // Its own transaction, if it is in one: not the one that the same connection ended before.
-    let bound = |it: &Statement| {
-        let words = ["BEGIN", "COMMIT", "ROLLBACK"];
-        words.iter().any(|word| it.sql.starts_with(word))
-    };
-    let last = of[..first].iter().rposition(bound);
-    let begins = last.filter(|at| of[*at].sql.starts_with("BEGIN"));
-    match begins {
-        None => vec![of[first].clone()],
-        Some(begins) => {
-            let ends = of[begins..]
-                .iter()
-                .position(|it| it.sql.starts_with("COMMIT"));
-            of[begins..=begins + ends.expect("a COMMIT")].to_vec()
+    let mut chosen: Vec<Unit> = Vec::new();
+    // What each connection has said since its BEGIN.
+    let mut open: HashMap<String, Unit> = HashMap::new();
+    for (process, statement) in statements {
+        let ends = |word| statement.sql.starts_with(word);
+        let (begins, committed, over) = (ends("BEGIN"), ends("COMMIT"), ends("ROLLBACK"));
+        if begins {
+            open.insert(process, vec![statement]);
+            continue;
+        }
+        let unit = match open.remove(&process) {
+            Some(mut unit) => {
+                unit.push(statement);
+                if !committed && !over {
+                    open.insert(process, unit);
+                    continue;
+                }
+                unit
+            }
+            None => vec![statement],
+        };
+        if !over && unit.iter().any(names_sample) {
+            chosen.push(unit);
+            if committed {
+                break;
+            }
         }
     }
+    assert!(!chosen.is_empty(), "no statement names the sample");
+    chosen
+}
+
+fn names_sample(statement: &Statement) -> bool {
+    let mut params = statement.params.iter().flatten();
+    params.any(|param| param.contains(SAMPLE))
 }
 
 /// `$1 = 'it''s', $2 = NULL`.
@@ -151,23 +161,25 @@ pub fn pgbench(
     run: &Run,
     database: &Config,
     schema: &str,
-    statements: &[Statement],
+    units: &[Unit],
     (clients, time, from): (u64, Duration, u64),
 ) -> f64 {
     let config = searching(database, schema);
     let client = run.waits(connect(&config));
     let mut script = format!("\\set i :i + 1\n\\set n :client_id * 1000000 + :i + {from}\n");
-    let pipelined = statements.len() > 1;
-    // As the services say them: BEGIN with what is read, then all that is written with COMMIT.
-    let reads = statements.iter().rposition(|it| is_read(&it.sql));
-    for (at, statement) in statements.iter().enumerate() {
-        if pipelined && (at == 0 || reads.is_some_and(|last| at == last + 1)) {
-            script.push_str("\\startpipeline\n");
-        }
-        let sql = run.waits(repeated(&client, statement));
-        writeln!(script, "{sql};").unwrap();
-        if pipelined && (Some(at) == reads || at + 1 == statements.len()) {
-            script.push_str("\\endpipeline\n");
+    for unit in units {
+        let pipelined = unit.len() > 1;
+        // As the services say them: BEGIN with what is read, then all that is written with COMMIT.
+        let reads = unit.iter().rposition(|it| is_read(&it.sql));
+        for (at, statement) in unit.iter().enumerate() {
+            if pipelined && (at == 0 || reads.is_some_and(|last| at == last + 1)) {
+                script.push_str("\\startpipeline\n");
+            }
+            let sql = run.waits(repeated(&client, statement));
+            writeln!(script, "{sql};").unwrap();
+            if pipelined && (Some(at) == reads || at + 1 == unit.len()) {
+                script.push_str("\\endpipeline\n");
+            }
         }
     }
     let directory = std::env::temp_dir().join(format!("octroi-bench-{}", std::process::id()));
