@@ -57,6 +57,20 @@ impl AllInOne {
         new
     }
 
+    /// Another one with the same data, while neither runs.
+    pub fn copy(&self) -> Self {
+        assert!(self.child.is_none());
+        let mut copy = Self::install();
+        copy.settings.clone_from(&self.settings);
+        let copied = std::process::Command::new("cp")
+            .arg("-a")
+            .arg(self.data_dir().join("."))
+            .arg(copy.data_dir())
+            .status();
+        assert!(copied.unwrap().success());
+        copy
+    }
+
     /// What it is told from the next start on.
     pub fn set(&mut self, flag: &'static str, value: &str) {
         self.settings.insert(flag, value.to_owned());

@@ -33,6 +33,7 @@ mod race;
 mod ready;
 mod refusing;
 mod releases;
+mod same;
 mod sending;
 mod services;
 mod shopper;

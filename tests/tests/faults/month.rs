@@ -164,7 +164,7 @@ async fn next_month(octroi: &AllInOne, at_month: usize) -> CreateBillRunRequest 
 }
 
 /// Asks for a run, again if it was asked for before; usage that is on its way is waited for.
-async fn asks(by: Caller, request: CreateBillRunRequest) -> Result<BillRun, Status> {
+pub async fn asks(by: Caller, request: CreateBillRunRequest) -> Result<BillRun, Status> {
     eventually("licensing's events are complete", async || {
         match by.bill_runs().create_bill_run(request.clone()).await {
             Ok(run) => Some(Ok(run.into_inner())),
