@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use octroi_platform::db::forget::BATCHES;
 use octroi_platform::{Call, Db, Error};
 
 use crate::app::password::Hasher;
@@ -13,7 +14,7 @@ use crate::refusal;
 use crate::store;
 use crate::store::session::Key;
 
-/// How many rows of each kind one sweep deletes at most.
+/// How many rows of each kind are deleted in one transaction.
 const SWEEP: i64 = 1000;
 
 /// What users do on the portal.
@@ -38,12 +39,18 @@ impl Portal {
         Ok((installers.to_vec(), applications))
     }
 
-    /// Deletes a bounded number of ended sessions and forgotten failures; answers how many.
+    /// Deletes ended sessions and forgotten failures, batch by batch; answers how many. Each batch begins where the last one
+    /// ended: before it lies what is deleted, and is still in the index.
     pub(crate) async fn sweep(&self, now: Timestamp) -> Result<u64, Error> {
-        let sessions = store::session::ended(&self.db, now, SWEEP).await?;
-        let failures = store::throttle::over(&self.db, SWEEP).await?;
-        let found = sessions.len() + failures.len();
-        if found > 0 {
+        let (mut ended, mut over) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+        let mut done = 0;
+        for _ in 0..BATCHES {
+            let sessions = store::session::ended(&self.db, now, &mut ended, SWEEP).await?;
+            let failures = store::throttle::over(&self.db, &mut over, SWEEP).await?;
+            let found = sessions.len() + failures.len();
+            if found == 0 {
+                break;
+            }
             let call = Call::background(now, "licensing/sweep-portal");
             let mut tx = self.db.begin_writes(&call).await?;
             for key in sessions {
@@ -53,7 +60,8 @@ impl Portal {
                 store::throttle::delete_over(&mut tx, key);
             }
             tx.commit_work().await?;
+            done += found as u64;
         }
-        Ok(found as u64)
+        Ok(done)
     }
 }

@@ -265,19 +265,29 @@ pub(crate) fn revoke_all(tx: &mut Tx, id: &LicenseId, but: Option<Uuid>, at: Tim
     );
 }
 
-/// Sessions that ended a day before `$1`, the earliest first: `$2` how many.
+/// Sessions that ended a day before `$1` and not before `$2`, the earliest first: `$3` how many.
 const ENDED: &str = "-- ended_sessions
-    SELECT account, group_id, number, id FROM session
-    WHERE expires_at < $1::timestamptz - interval '1 day'
-    ORDER BY expires_at LIMIT $2";
+    SELECT account, group_id, number, id, expires_at FROM session
+    WHERE expires_at < $1::timestamptz - interval '1 day' AND expires_at >= $2
+    ORDER BY expires_at LIMIT $3";
 
-/// At most so many sessions that ended a day ago: the keys of [`delete_ended`].
-pub(crate) async fn ended(db: &Db, now: Timestamp, most: i64) -> Result<Vec<Params>, Error> {
+/// At most so many sessions that ended a day ago, from an instant on, which goes on to the last one's: the keys of
+/// [`delete_ended`].
+pub(crate) async fn ended(
+    db: &Db,
+    now: Timestamp,
+    from: &mut Timestamp,
+    most: i64,
+) -> Result<Vec<Params>, Error> {
     let params = [
         (&now as &(dyn ToSql + Sync), Type::TIMESTAMPTZ),
+        (&*from, Type::TIMESTAMPTZ),
         (&most, Type::INT8),
     ];
     let rows = db.query_planned(ENDED, &params).await?;
+    if let Some(last) = rows.last() {
+        *from = row_get(last, "expires_at")?;
+    }
     let key = |row: &Row| {
         let group: GroupId = group::id(row)?;
         let (number, id): (i32, Uuid) = (row_get(row, "number")?, row_get(row, "id")?);

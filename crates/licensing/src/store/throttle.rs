@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use octroi_platform::{Db, Error, Params, Rows, Tx, params, row_get};
+use jiff::Timestamp;
+use octroi_platform::{Db, Error, Params, Rows, ToSql, Tx, params, row_get};
 use tokio_postgres::types::Type;
 
 use crate::domain::license::LicenseId;
@@ -155,12 +156,22 @@ const UNCOUNT: &str = "-- uncount_sign_in
     ) locked
     WHERE f.kind = locked.kind AND f.subject = locked.subject";
 
-/// At most so many counters whose window and lock are over: the keys of [`delete_over`].
-pub(crate) async fn over(db: &Db, most: i64) -> Result<Vec<Params>, Error> {
-    let sql = "-- sign_in_failures_over
-        SELECT kind, subject FROM sign_in_failure WHERE greatest(forget_at, blocked_until) < now()
-        ORDER BY greatest(forget_at, blocked_until) LIMIT $1";
-    let rows = db.query_planned(sql, &[(&most, Type::INT8)]).await?;
+const OVER: &str = "-- sign_in_failures_over
+    SELECT kind, subject, greatest(forget_at, blocked_until) AS over_at FROM sign_in_failure
+    WHERE greatest(forget_at, blocked_until) < now() AND greatest(forget_at, blocked_until) >= $1
+    ORDER BY greatest(forget_at, blocked_until) LIMIT $2";
+
+/// At most so many counters whose window and lock are over, from an instant on, which goes on to the last one's: the keys
+/// of [`delete_over`].
+pub(crate) async fn over(db: &Db, from: &mut Timestamp, most: i64) -> Result<Vec<Params>, Error> {
+    let params = [
+        (&*from as &(dyn ToSql + Sync), Type::TIMESTAMPTZ),
+        (&most, Type::INT8),
+    ];
+    let rows = db.query_planned(OVER, &params).await?;
+    if let Some(last) = rows.last() {
+        *from = row_get(last, "over_at")?;
+    }
     let key = |row| {
         let (kind, subject): (String, Vec<u8>) = (row_get(row, "kind")?, row_get(row, "subject")?);
         Ok(params![kind, subject])

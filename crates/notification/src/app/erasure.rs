@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use jiff::Timestamp;
+use octroi_platform::db::forget::BATCHES;
 use octroi_platform::{Call, Db, Error};
 
 use crate::app::together_or_alone;
@@ -11,7 +12,8 @@ use crate::store;
 /// How many are erased in one transaction.
 const BATCH: i64 = 100;
 
-/// Erases what has expired at `now`, up to a limit, and returns how many. One that cannot be erased is skipped.
+/// Erases what has expired at `now`, up to a limit, and returns how many. One that cannot be erased is skipped. Each batch
+/// begins where the last one ended: before it lies what is erased, and is still in the index.
 ///
 /// # Errors
 /// The database's.
@@ -21,11 +23,11 @@ pub async fn erase(db: &Db, now: Timestamp) -> anyhow::Result<u64> {
 
 async fn erase_some(db: &Db, now: Timestamp) -> Result<u64, Error> {
     let call = Call::background(now, "octroi.notification/EraseSecrets");
-    let mut failed = 0;
-    loop {
-        let expired = store::erasure::expired(db, now, failed, BATCH).await?;
+    let (mut from, mut failed, mut done) = (Timestamp::UNIX_EPOCH, 0, 0);
+    for _ in 0..BATCHES {
+        let (expired, last) = store::erasure::expired(db, now, (from, failed), BATCH).await?;
         if expired.is_empty() {
-            return Ok(0);
+            break;
         }
         let read = expired.len();
         let mut emails = Vec::with_capacity(read);
@@ -38,13 +40,16 @@ async fn erase_some(db: &Db, now: Timestamp) -> Result<u64, Error> {
         let name = |(email, _): &(Email, Email)| email.id.to_string();
         let erase = |emails| erase_all(db, &call, emails);
         let (erased, _) = together_or_alone(&emails, name, erase).await?;
-        let erased = erased.into_iter().sum();
-        // Once some were erased the rest is for the next round, which begins with the first again.
-        if erased > 0 {
-            return Ok(erased);
-        }
-        failed += i64::try_from(read).unwrap_or(BATCH);
+        let erased: u64 = erased.into_iter().sum();
+        done += erased;
+        // Those that failed are left behind, or counted where the next ones expired at the same instant.
+        failed = match last > from {
+            true => 0,
+            false => failed + i64::try_from(read as u64 - erased).unwrap_or(BATCH),
+        };
+        from = last;
     }
+    Ok(done)
 }
 
 async fn erase_all(db: &Db, call: &Call, emails: Vec<(Email, Email)>) -> Result<u64, Error> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use octroi_platform::{Db, Error, ToSql, Tx};
+use octroi_platform::{Db, Error, ToSql, Tx, row_get};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -12,23 +12,28 @@ use crate::store::queue::{split, written};
 
 const EXPIRED: &str = select_email!(
     "erasure::expired",
-    "WHERE e.secret_state = 'READABLE' AND e.secret_expires_at <= $1 ORDER BY e.secret_expires_at OFFSET $2 LIMIT $3"
+    "WHERE e.secret_state = 'READABLE' AND e.secret_expires_at <= $1 AND e.secret_expires_at >= $2
+     ORDER BY e.secret_expires_at OFFSET $3 LIMIT $4"
 );
 
-/// The e-mails whose passwords expired first, after so many; a row that is corrupt is an error among them.
+/// The e-mails whose passwords expired first from an instant on, after so many; a row that is corrupt is an error among
+/// them. And when the last of them expired.
 pub async fn expired(
     db: &Db,
     now: jiff::Timestamp,
-    after: i64,
+    (from, after): (jiff::Timestamp, i64),
     limit: i64,
-) -> Result<Vec<Result<Email, Error>>, Error> {
+) -> Result<(Vec<Result<Email, Error>>, jiff::Timestamp), Error> {
     let params = [
         (&now as &(dyn ToSql + Sync), Type::TIMESTAMPTZ),
+        (&from, Type::TIMESTAMPTZ),
         (&after, Type::INT8),
         (&limit, Type::INT8),
     ];
     let rows = db.query_planned(EXPIRED, &params).await?;
-    Ok(rows.iter().map(from_row).collect())
+    let last = rows.last().map(|row| row_get(row, "secret_expires_at"));
+    let last = last.transpose()?.unwrap_or(from);
+    Ok((rows.iter().map(from_row).collect(), last))
 }
 
 /// Erases a password unless its e-mail changed since it was read: it is sent as often as it was, and waits or does not.

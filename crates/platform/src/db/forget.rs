@@ -1,19 +1,31 @@
 //! Deletes request ids whose time is over.
 
+use jiff::Timestamp;
+use tokio_postgres::types::Type;
+
 use crate::call::Call;
 use crate::db::{Db, row_get};
 use crate::error::Error;
 use crate::params;
 use crate::tx::Rows;
 
+/// How many batches a sweep deletes before it begins again with the first.
+pub const BATCHES: usize = 100;
+
 impl Db {
-    /// Deletes some of the request ids whose time is over; answers how many.
+    /// Deletes request ids whose time is over, batch by batch; answers how many. Each batch begins where the last one
+    /// ended: before it lies what is deleted, and is still in the index.
     ///
     /// # Errors
     /// The database's.
     pub async fn forget(&self) -> Result<u64, Error> {
-        let rows = self.query_planned(OLD, &[]).await?;
-        if !rows.is_empty() {
+        let (mut from, mut done) = (Timestamp::UNIX_EPOCH, 0);
+        for _ in 0..BATCHES {
+            let rows = self
+                .query_planned(OLD, &[(&from, Type::TIMESTAMPTZ)])
+                .await?;
+            let Some(last) = rows.last() else { break };
+            from = row_get(last, "created_at")?;
             let call = Call::background(self.clock.now(), "forget request ids");
             let mut tx = self.begin_writes(&call).await?;
             for row in &rows {
@@ -23,14 +35,15 @@ impl Db {
                 tx.write(FORGET, params![account, method, id], Rows::Any);
             }
             tx.commit_work().await?;
+            done += rows.len() as u64;
         }
-        Ok(rows.len() as u64)
+        Ok(done)
     }
 }
 
 const OLD: &str = "-- old_requests
-    SELECT account, method, request_id FROM idempotency
-    WHERE NOT lasting AND created_at < now() - interval '30 days'
+    SELECT account, method, request_id, created_at FROM idempotency
+    WHERE NOT lasting AND created_at >= $1 AND created_at < now() - interval '30 days'
     ORDER BY created_at LIMIT 1000";
 
 /// IS TRUE keeps the index on it out of this: there may be far more that are old.

@@ -1,7 +1,7 @@
 //! The pool and reads. Writes are in `tx`.
 
 pub mod change;
-mod forget;
+pub mod forget;
 pub mod migrate;
 pub(crate) mod trail;
 pub mod tx;
