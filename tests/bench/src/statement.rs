@@ -264,21 +264,29 @@ async fn repeated(client: &Client, statement: &Statement) -> String {
         .sql
         .lines()
         .filter(|line| !line.trim_start().starts_with("--"));
-    let mut sql: String = lines.collect::<Vec<_>>().join("\n");
-    for (at, (param, kind)) in statement
+    let sql = lines.collect::<Vec<_>>().join("\n");
+    let values: Vec<String> = statement
         .params
         .iter()
         .zip(prepared.params())
-        .enumerate()
-        .rev()
-    {
-        let value = match param {
+        .map(|(param, kind)| match param {
             None => format!("NULL::{}", name(kind)),
             Some(text) => format!("({})::{}", template(text, kind), name(kind)),
-        };
-        sql = sql.replace(&format!("${}", at + 1), &value);
+        })
+        .collect();
+    // In one pass: a value may have a dollar and a digit of its own, such as a password's hash.
+    let mut pieces = sql.split('$');
+    let mut filled = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let digits = piece.find(|it: char| !it.is_ascii_digit());
+        let (number, rest) = piece.split_at(digits.unwrap_or(piece.len()));
+        match number.parse::<usize>() {
+            Ok(number) => filled.push_str(&values[number - 1]),
+            Err(_) => filled.push('$'),
+        }
+        filled.push_str(rest);
     }
-    sql
+    filled
 }
 
 fn name(kind: &Type) -> String {
