@@ -10,6 +10,9 @@ use prost_reflect::{
     DescriptorPool, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor, Value,
 };
 
+/// What the names of methods that only read begin with.
+const READS: [&str; 4] = ["Get", "List", "Query", "Preview"];
+
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
     println!("cargo:rerun-if-changed={}", root.display());
@@ -90,9 +93,10 @@ fn methods(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
         }
         let lasting = *options.get_extension(&lasting) == Value::Bool(true);
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+        let reads = READS.iter().any(|verb| method.name().starts_with(verb));
         rows.push(format!(
             "Method {{ path: {path:?}, scope: {scope:?}, reach: Reach::{reach}, callers: &{callers:?}, \
-             lasting: {lasting}, client_streaming: {}, server_streaming: {} }},",
+             lasting: {lasting}, reads: {reads}, client_streaming: {}, server_streaming: {} }},",
             method.is_client_streaming(),
             method.is_server_streaming(),
         ));

@@ -26,6 +26,8 @@ pub struct Method {
     pub callers: &'static [&'static str],
     /// Whether its request ids are known for ever.
     pub lasting: bool,
+    /// Whether it only reads, as its name says.
+    pub reads: bool,
     /// Whether its request is a stream of messages.
     pub client_streaming: bool,
     /// Whether its response is a stream of messages.

@@ -11,7 +11,7 @@ pub mod event;
 mod trust;
 mod value;
 
-pub use db::{change, migrate, tx};
+pub use db::{change, migrate, share, tx};
 pub use event::{check, event_service, intake, lease, relay};
 pub use trust::{auth, jwk, peer};
 pub use value::{

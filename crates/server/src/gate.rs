@@ -17,10 +17,12 @@ use octroi_api::{Method, Reach};
 use octroi_platform::auth::Verifier;
 use octroi_platform::call::{About, Call, Caller, SERVICE_SCOPE, TRACEPARENT};
 use octroi_platform::clock::Clock;
+use octroi_platform::db::Db;
 use octroi_platform::error::{CALL_ID, Error};
 use octroi_platform::limits::{CALLS_AT_ONCE, MESSAGE};
 use octroi_platform::panic::caught;
 use octroi_platform::refusal::Refusal;
+use octroi_platform::share::{Share, Turn, Whose};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -33,7 +35,7 @@ use uuid::Uuid;
 use crate::access::Access;
 use crate::admin::Admin;
 use crate::connection::CLOCK_DEADLINE;
-use crate::held::{ALL, Memory, Whose, late, overloaded};
+use crate::held::{ALL, Memory, late, overloaded};
 use crate::link::{Busy, Link};
 use crate::message;
 use crate::sending::{Sending, counted, panicked};
@@ -52,12 +54,14 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// What the layer needs to know.
 pub(crate) struct Gate {
     pub(crate) service: &'static str,
+    db: Db,
     pub(crate) clock: Clock,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) fingerprint_key: Arc<hmac::Key>,
     commands: TaskTracker,
     admin: Arc<Admin>,
-    room: Arc<Semaphore>,
+    /// By share.
+    rooms: [Arc<Semaphore>; 3],
     pub(crate) streams: Arc<Semaphore>,
     memory: Arc<Memory>,
     strangers: Arc<Memory>,
@@ -66,6 +70,7 @@ pub(crate) struct Gate {
 impl Gate {
     pub(crate) fn new(
         service: &'static str,
+        db: Db,
         clock: Clock,
         verifier: Arc<Verifier>,
         fingerprint_key: Arc<hmac::Key>,
@@ -74,12 +79,13 @@ impl Gate {
     ) -> Arc<Self> {
         Arc::new(Self {
             service,
+            db,
             clock,
             verifier,
             fingerprint_key,
             commands,
             admin,
-            room: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
+            rooms: [(); 3].map(|()| Arc::new(Semaphore::new(CALLS_AT_ONCE))),
             streams: Arc::new(Semaphore::new(STREAMS_AT_ONCE)),
             memory: Memory::new(ALL),
             strangers: Memory::new(stranger::ALL),
@@ -206,7 +212,7 @@ impl Gate {
             true => ((busy, Some(gone)), None),
             false => ((None, None), Some((busy, self.commands.token()))),
         };
-        let served = self.run(inner, (call, method), request, until, streaming);
+        let served = self.run(inner, (call, method, &whose), request, until, streaming);
         let served = CALL_ID.scope(id, served).instrument(access.span.clone());
         let served = served.await;
         let answer = served.unwrap_or_else(Status::into_http);
@@ -214,12 +220,13 @@ impl Gate {
         Sending::start(answer, (id, name), until, access)
     }
 
-    /// It takes its place when the whole request has come: one that never ends holds none. It gives it back when its
-    /// answer is made: one that nobody reads holds none either. One that streams has a place among few, until its end.
+    /// It waits for its turn and takes its place when the whole request has come: one that never ends holds none. It gives
+    /// it back when its answer is made: one that nobody reads holds none either. One that streams has a place among few,
+    /// until its end.
     async fn run<S>(
         &self,
         mut inner: S,
-        (call, method): (Call, &Method),
+        (call, method, whose): (Call, &Method, &Whose),
         request: Request<Body>,
         until: Instant,
         (busy, gone): (Option<Busy>, Option<oneshot::Receiver<()>>),
@@ -232,18 +239,24 @@ impl Gate {
         let compressed = message::may_be_compressed(&head.headers)?;
         head.headers.remove(message::ENCODING);
         let takes_gzip = message::takes_gzip(&head.headers) && !method.server_streaming;
-        let mut held = self.memory.hold(&Whose::of(&call.caller));
-        let (place, body, held) = if method.client_streaming {
+        let mut held = self.memory.hold(whose);
+        let share = share(&call.caller, method);
+        let (turn, place, body, held) = if method.client_streaming {
             let body = message::stream(body, compressed, MESSAGE, held, until);
-            (self.place(method)?, body, None)
+            let turn = Turn::new(share, whose.clone());
+            (turn, self.place(share, method)?, body, None)
         } else {
             let read = message::read(body, compressed, MESSAGE, &mut held);
             let framed = timeout_at(until, read)
                 .await
                 .map_err(|_| late("the request was not complete in time; nothing was done"))??;
-            let place = self.place(method)?;
+            // Whoever leaves or comes to the deadline meanwhile is out of the queue.
+            let turn = timeout_at(until, self.db.turn(share, whose.clone()))
+                .await
+                .map_err(|_| late("the call's turn did not come in time; nothing was done"))??;
+            let place = self.place(share, method)?;
             let message = message::plain(framed, MESSAGE, &mut held)?;
-            (place, Body::new(Full::new(message)), Some(held))
+            (turn, place, Body::new(Full::new(message)), Some(held))
         };
         if until <= Instant::now() {
             return Err(late(
@@ -255,12 +268,12 @@ impl Gate {
         head.extensions.insert(call);
         let served = inner.call(Request::from_parts(head, body));
         let work = async move {
-            let served = caught(async {
+            let served = caught(turn.scope(async {
                 match served.await {
                     Ok(served) => Ok(message::answer(served, takes_gzip).await),
                     Err(never) => match never {},
                 }
-            });
+            }));
             let served = served.await.map_err(|panic| panicked(method, &panic));
             drop(held);
             (served, streams.then_some(place))
@@ -279,14 +292,25 @@ impl Gate {
         answer
     }
 
-    fn place(&self, method: &Method) -> Result<OwnedSemaphorePermit, Status> {
+    fn place(&self, share: Share, method: &Method) -> Result<OwnedSemaphorePermit, Status> {
         let room = match method.client_streaming || method.server_streaming {
             true => &self.streams,
-            false => &self.room,
+            false => &self.rooms[share as usize],
         };
         Arc::clone(room)
             .try_acquire_owned()
             .map_err(|_| overloaded("too many calls at once; try again"))
+    }
+}
+
+/// Where a call stands in line. No caller keeps out what Octroi's services ask of each other.
+fn share(caller: &Caller, method: &Method) -> Share {
+    if caller.has_scope(SERVICE_SCOPE) {
+        Share::Background
+    } else if method.reads {
+        Share::Read
+    } else {
+        Share::Command
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use octroi_api::r#type::v1::ErrorReason;
-use octroi_platform::call::Caller;
 use octroi_platform::refusal::Refusal;
+use octroi_platform::share::Whose;
 use tonic::{Code, Status};
 
 /// What all of a service's requests and answers hold at most, in bytes. One caller has half of each part.
@@ -16,26 +16,6 @@ pub(crate) const ALL: usize = 64 << 20;
 const SMALL: usize = 16 << 10;
 /// What only small requests take: twice what all calls that are worked on hold when they are small.
 const FOR_SMALL: usize = 16 << 20;
-
-/// Who shares what one caller may hold.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Whose {
-    /// Of all tokens that are bound to an account.
-    Account(Arc<str>),
-    /// Of all other tokens of a subject.
-    Subject(Arc<str>),
-    /// Of all who have no token.
-    Stranger,
-}
-
-impl Whose {
-    pub(crate) fn of(caller: &Caller) -> Self {
-        match &caller.account {
-            Some(account) => Self::Account(account.as_str().into()),
-            None => Self::Subject(caller.subject.as_str().into()),
-        }
-    }
-}
 
 /// The memory that requests and answers share.
 pub(crate) struct Memory {

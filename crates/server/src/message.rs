@@ -342,10 +342,11 @@ mod tests {
     use futures_util::StreamExt as _;
     use octroi_api::licensing::v1::CreateOrderRequest;
     use octroi_platform::limits::MESSAGE;
+    use octroi_platform::share::Whose;
     use prost::Message as _;
 
     use super::*;
-    use crate::held::{ALL, Memory, Whose};
+    use crate::held::{ALL, Memory};
 
     fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
         let length = u32::try_from(message.len()).unwrap();

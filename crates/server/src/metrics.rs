@@ -101,7 +101,7 @@ impl Metrics {
 
     /// Registers the pool's connections and the waits for one.
     pub(crate) fn watch_pool(&self, db: &Db) {
-        let help = "How long a database connection was waited for";
+        let help = "How long a database connection was waited for, by share of the pool";
         self.register("db_wait_seconds", help, db.waits().clone());
         let open = "The pool's connections, by whether they are used";
         let most = "The most connections there may be";
@@ -114,12 +114,16 @@ impl Metrics {
             let shown = shown.map(|(state, count)| (state.to_owned(), vec![gauged(count)]));
             Box::pin(async move { Ok(shown.to_vec()) })
         });
-        let gauges = [("db_connections_max", most), ("db_waiting", waiting)];
         let pool = db.clone();
-        self.at_scrape("", &gauges, move || {
-            let pool = pool.pool();
-            let shown = vec![gauged(pool.max_size), gauged(pool.waiting)];
+        self.at_scrape("", &[("db_connections_max", most)], move || {
+            let shown = vec![gauged(pool.pool().max_size)];
             Box::pin(async move { Ok(vec![(String::new(), shown)]) })
+        });
+        let pool = db.clone();
+        self.at_scrape("share", &[("db_waiting", waiting)], move || {
+            let waiting = pool.waiting();
+            let shown = waiting.map(|(share, count)| (share.to_owned(), vec![gauged(count)]));
+            Box::pin(async move { Ok(shown.to_vec()) })
         });
     }
 

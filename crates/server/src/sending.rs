@@ -12,13 +12,14 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use octroi_platform::error::{CALL_ID, Error};
 use octroi_platform::panic::message_of;
+use octroi_platform::share::Whose;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 use tonic::body::Body;
 use uuid::Uuid;
 
 use crate::access::Access;
-use crate::held::{Held, Memory, Whose, late};
+use crate::held::{Held, Memory, late};
 use crate::message::trailers;
 
 pub(crate) struct Sending {
@@ -166,7 +167,9 @@ mod tests {
     use octroi_platform::auth::Verifier;
     use octroi_platform::call::Call;
     use octroi_platform::clock::Clock;
+    use octroi_platform::db::Db;
     use tokio::sync::{mpsc, oneshot};
+    use tokio_postgres::Config;
     use tokio_stream::wrappers::UnboundedReceiverStream;
     use tokio_util::task::TaskTracker;
     use tonic::Code;
@@ -195,6 +198,7 @@ mod tests {
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"key");
         Gate::new(
             "test",
+            Db::new(&Config::new(), "test", 1, Clock::system()).unwrap(),
             Clock::system(),
             verifier.into(),
             key.into(),

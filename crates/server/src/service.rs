@@ -21,6 +21,7 @@ use octroi_platform::migrate::{self, SchemaError};
 use octroi_platform::peer::{Peer, peer};
 use octroi_platform::relay::{Relay, RelayHandle};
 use octroi_platform::seal::SealingKeys;
+use octroi_platform::share::{Share, Turn, Whose};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -299,6 +300,7 @@ impl Shell {
 
         let gate = Gate::new(
             self.service.name,
+            self.db.clone(),
             self.clock.clone(),
             Arc::clone(&self.keys.verifier),
             Arc::clone(&self.keys.fingerprint),
@@ -356,7 +358,8 @@ impl Shell {
             let (db, peer) = (self.db.clone(), self.peer(subscriber)?);
             let way = (self.service.name, subscriber);
             let (relay, handle) = Relay::new(db, way, peer, horizon.clone());
-            let relaying = relay.run(self.shutdown.clone());
+            let turn = Turn::new(Share::Background, Whose::Work(subscriber));
+            let relaying = turn.scope(relay.run(self.shutdown.clone()));
             self.tracker
                 .spawn(relaying.instrument(span_of(self.service.name)));
             handles.push(handle);

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
+use octroi_platform::share::Whose;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service;
 
-use crate::held::{Memory, Whose, overloaded};
+use crate::held::{Memory, overloaded};
 use crate::link::Link;
 use crate::message;
 use crate::reflection::readable;

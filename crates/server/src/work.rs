@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use octroi_platform::clock::Clock;
 use octroi_platform::panic::caught;
+use octroi_platform::share::{Share, Turn, Whose};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -58,7 +59,8 @@ impl BackgroundWork {
             clock: self.clock.clone(),
             hint: Arc::clone(&hint),
         };
-        let running = work.run(requests, self.shutdown.clone());
+        let turn = Turn::new(Share::Background, Whose::Work(name));
+        let running = turn.scope(work.run(requests, self.shutdown.clone()));
         self.tracker.spawn(running.instrument(self.span.clone()));
         hint
     }

@@ -7,11 +7,11 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use octroi_api::billing::v1::CreateAccountRequest;
 use octroi_api::licensing::v1::license_service_client::LicenseServiceClient;
 use octroi_api::licensing::v1::{ActivateLicenseRequest, GetLicenseRequest};
-use octroi_tests::harness::{Answer as _, Customer, account};
-use tonic::Request;
+use octroi_tests::harness::{Answer as _, Customer, Refused, account};
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request};
 use tonic_prost::ProstCodec;
 
 use crate::fill::{GROUP, licensed};
@@ -208,7 +208,12 @@ pub fn create_accounts(run: &Run, (in_flight, from): (u64, u64), until: Until) -
             let request = new_account(&(from + number).to_string());
             let mut client = callers[(number % 4) as usize].accounts();
             async move {
-                client.create_account(request).await.got();
+                // What is too much at once is told to come again, which is a part of how long it takes.
+                while let Err(status) = client.create_account(request.clone()).await {
+                    let refused = Refused::of(&status);
+                    refused.is(Code::ResourceExhausted, "TOO_MANY_CALLS");
+                    tokio::time::sleep(refused.retry.unwrap()).await;
+                }
             }
         };
         closed(in_flight, until, call).await

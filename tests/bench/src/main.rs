@@ -10,6 +10,7 @@
 
 mod bill_run;
 mod calls;
+mod fair;
 mod fill;
 mod growth;
 mod load;
@@ -57,6 +58,8 @@ enum Bench {
     Growth,
     /// E-mails on their way to the mail server, while few and while many wait.
     Mail,
+    /// One caller's reads beside another's writes.
+    Fair,
     /// Facts on their way to the other services, at rest and under load.
     Relay,
 }
@@ -84,6 +87,7 @@ fn main() {
     let name = match cli.bench {
         Bench::BillRun { .. } => "bill-run",
         Bench::Calls => "calls",
+        Bench::Fair => "fair",
         Bench::Growth => "growth",
         Bench::Mail => "mail",
         Bench::Relay => "relay",
@@ -103,6 +107,7 @@ fn main() {
             bill_run::measure(&mut run, &mut report, accounts);
         }
         Bench::Calls => calls::measure(&run, &mut report),
+        Bench::Fair => fair::measure(&run, &mut report),
         Bench::Growth => growth::measure(&run, &mut report),
         Bench::Mail => mail::measure(&run, &mut report),
         Bench::Relay => relay::measure(&run, &mut report),

@@ -13,6 +13,7 @@ mod backlog;
 mod chance;
 mod corrupt;
 mod crash;
+mod crowded;
 mod dead_letters;
 mod draining;
 mod gone;

@@ -151,7 +151,11 @@ async fn each_service_shows_what_it_works_on() {
             0.0,
         ),
         (ServiceName::Licensing, "octroi_db_connections_max{}", 8.0),
-        (ServiceName::Licensing, "octroi_db_waiting{}", 0.0),
+        (
+            ServiceName::Licensing,
+            "octroi_db_waiting{share=\"commands\"}",
+            0.0,
+        ),
         (
             ServiceName::Billing,
             "octroi_bill_run_accounts{outcome=\"failed\"}",

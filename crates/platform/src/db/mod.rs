@@ -3,11 +3,13 @@
 pub mod change;
 pub mod forget;
 pub mod migrate;
+pub mod share;
 pub(crate) mod trail;
 pub mod tx;
 
+use std::ops::Deref;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Status, Timeouts,
@@ -24,6 +26,7 @@ use crate::call::Call;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::name::Name;
+use crate::share::{Place, Places, SHARES, Share, Turn, Waits, Whose};
 
 /// How many connections a service holds unless told otherwise.
 pub const DEFAULT_POOL: usize = 16;
@@ -32,7 +35,8 @@ pub const DEFAULT_POOL: usize = 16;
 #[derive(Clone)]
 pub struct Db {
     pool: Pool,
-    waits: Histogram,
+    places: Arc<Places>,
+    waits: Waits,
     pub(crate) clock: Clock,
     pub(crate) hint: Arc<Notify>,
 }
@@ -51,26 +55,48 @@ macro_rules! params {
     };
 }
 
+/// A connection of the pool, and the place that it takes there.
+pub(crate) struct Connection {
+    // Dropped first: it is back before another has its place.
+    object: Object,
+    _place: Place,
+}
+
+impl Connection {
+    /// Closes it instead of giving it back.
+    pub(crate) fn discard(self) {
+        drop(Object::take(self.object));
+    }
+}
+
+impl Deref for Connection {
+    type Target = Object;
+
+    fn deref(&self) -> &Object {
+        &self.object
+    }
+}
+
 /// A connection to read on, in a transaction or in none. Reads that are polled together travel together, in one round
 /// trip.
 pub struct Reads {
-    client: Option<Object>,
+    client: Option<Connection>,
 }
 
 impl Reads {
-    pub(crate) fn new(client: Object) -> Self {
+    pub(crate) fn new(client: Connection) -> Self {
         Self {
             client: Some(client),
         }
     }
 
-    pub(crate) fn client(&self) -> Result<&Object, Error> {
+    pub(crate) fn client(&self) -> Result<&Connection, Error> {
         self.client
             .as_ref()
             .ok_or_else(|| Error::Internal(anyhow::anyhow!("a transaction used after its end")))
     }
 
-    pub(crate) fn take(&mut self) -> Option<Object> {
+    pub(crate) fn take(&mut self) -> Option<Connection> {
         self.client.take()
     }
 
@@ -150,9 +176,11 @@ impl Db {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| Error::Internal(error.into()))?;
+        let waits = Waits::new_with_constructor(|| Histogram::new([0.001, 0.01, 0.1, 1.0, 5.0]));
         Ok(Self {
             pool,
-            waits: Histogram::new([0.001, 0.01, 0.1, 1.0, 5.0]),
+            places: Places::new(size, &waits),
+            waits,
             clock,
             hint: Arc::new(Notify::new()),
         })
@@ -163,20 +191,38 @@ impl Db {
         self.pool.status()
     }
 
-    /// How long connections were waited for, in seconds.
-    pub fn waits(&self) -> &Histogram {
+    /// How long connections were waited for.
+    pub fn waits(&self) -> &Waits {
         &self.waits
     }
 
-    /// A connection of the pool.
-    pub(crate) async fn connection(&self) -> Result<Object, Error> {
-        let began = Instant::now();
-        let connection = self.pool.get().await;
-        self.waits.observe(began.elapsed().as_secs_f64());
-        connection.map_err(|error| {
-            tracing::warn!(%error, "no database connection");
-            Error::Unavailable("the database cannot be reached now; try again".to_owned())
-        })
+    /// How many wait for a connection, by share.
+    pub fn waiting(&self) -> [(&'static str, usize); 3] {
+        let waiting = self.places.waiting();
+        [0, 1, 2].map(|share| (SHARES[share], waiting[share]))
+    }
+
+    /// Waits until it is a call's turn, and keeps its first connection for it.
+    ///
+    /// # Errors
+    /// [`Error::TooManyCalls`], but not for background work; [`Error::Overloaded`].
+    pub async fn turn(&self, share: Share, caller: Whose) -> Result<Turn, Error> {
+        let refusable = !matches!(share, Share::Background);
+        let place = self.places.enter(share, &caller, !refusable).await?;
+        Ok(Turn::new(share, caller).with(place))
+    }
+
+    /// A connection of the pool, in its turn.
+    pub(crate) async fn connection(&self) -> Result<Connection, Error> {
+        let _place = self.places.own().await?;
+        match self.pool.get().await {
+            Ok(object) => Ok(Connection { object, _place }),
+            Err(error) => {
+                tracing::warn!(%error, "no database connection");
+                let message = "the database cannot be reached now; try again";
+                Err(Error::Unavailable(message.to_owned()))
+            }
+        }
     }
 
     /// A connection for several reads that travel together. Each sees what is committed when it runs.

@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use deadpool_postgres::Object;
 use futures_util::future::{join, join4, maybe_done};
 use prost::Message;
 use serde_json::Value;
@@ -15,7 +14,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, Statement};
 
 use crate::call::{Call, IdempotencyKey};
-use crate::db::{Db, Params, REPLAY, Reads, replayed, row_get};
+use crate::db::{Connection, Db, Params, REPLAY, Reads, replayed, row_get};
 use crate::error::Error;
 use crate::new_event::NewEvent;
 use crate::params;
@@ -139,7 +138,7 @@ impl Db {
 }
 
 impl Tx {
-    fn new(db: &Db, call: &Call, client: Object) -> Self {
+    fn new(db: &Db, call: &Call, client: Connection) -> Self {
         Self {
             reads: Reads::new(client),
             db: db.clone(),
@@ -328,7 +327,7 @@ impl Tx {
             (None, Some(Err(error))) if error.code().is_some() => Err(error.into()),
             _ => {
                 if let Some(client) = self.reads.take() {
-                    drop(Object::take(client));
+                    client.discard();
                 }
                 Err(Error::OutcomeUnknown)
             }
@@ -385,14 +384,14 @@ impl Drop for Tx {
                 runtime.spawn(roll_back(client));
             }
             // Nobody is left to roll it back, so the connection must not go back to the pool.
-            Err(_) => drop(Object::take(client)),
+            Err(_) => client.discard(),
         }
     }
 }
 
 /// Begins, and tells how old the call was by then: from here on the database's clock counts. Background work waits for a
 /// lock only briefly: what is locked holds up nothing else, and is tried again.
-async fn begin(client: &Object, call: &Call) -> Result<Duration, tokio_postgres::Error> {
+async fn begin(client: &Connection, call: &Call) -> Result<Duration, tokio_postgres::Error> {
     let begin = match call.patient {
         true => "BEGIN",
         false => "BEGIN; SET LOCAL lock_timeout = '100ms'",
@@ -405,14 +404,14 @@ fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-async fn roll_back(client: Object) {
+async fn roll_back(client: Connection) {
     if client.batch_execute("ROLLBACK").await.is_err() {
-        drop(Object::take(client));
+        client.discard();
     }
 }
 
 /// The statement of each write; none where it is planned for its values.
-async fn prepare(client: &Object, writes: &[Write]) -> Result<Vec<Option<Statement>>, Error> {
+async fn prepare(client: &Connection, writes: &[Write]) -> Result<Vec<Option<Statement>>, Error> {
     let mut statements = Vec::with_capacity(writes.len());
     for write in writes {
         statements.push(match write.types {
@@ -427,7 +426,7 @@ type SentResult = Result<Vec<Row>, tokio_postgres::Error>;
 type Sent<'a> = Pin<Box<dyn Future<Output = SentResult> + Send + 'a>>;
 
 fn send<'a>(
-    client: &'a Object,
+    client: &'a Connection,
     statements: &'a [Option<Statement>],
     writes: &'a [Write],
 ) -> Vec<Sent<'a>> {

@@ -81,6 +81,9 @@ pub enum Error {
     /// Too much is being done at once; nothing was begun.
     #[error("{0}")]
     Overloaded(&'static str),
+    /// Too many calls of the caller's wait; nothing was begun.
+    #[error("too many calls of this caller wait; try again, with fewer at once")]
+    TooManyCalls,
     /// A statement or a transaction ran into its time limit.
     #[error("it took too long, and nothing was done; try again")]
     TookTooLong,
@@ -193,6 +196,7 @@ impl Error {
                 | Self::OutcomeUnknown
                 | Self::Unavailable(_)
                 | Self::Overloaded(_)
+                | Self::TooManyCalls
                 | Self::TookTooLong
         )
     }
@@ -253,6 +257,9 @@ impl From<Error> for Status {
                     .status()
             }
             Error::Overloaded(_) => refusal(Code::Unavailable, R::Overloaded)
+                .retry_after(Duration::from_secs(1))
+                .status(),
+            Error::TooManyCalls => refusal(Code::ResourceExhausted, R::TooManyCalls)
                 .retry_after(Duration::from_secs(1))
                 .status(),
             Error::Unauthenticated(_) => {
