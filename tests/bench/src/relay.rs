@@ -2,7 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use octroi_tests::harness::ServiceName;
+use octroi_api::event::v1::event::Payload;
+use octroi_api::event::v1::{Event, InvoiceIssued};
+use octroi_platform::time::to_proto;
+use octroi_tests::harness::{BUSINESS, Customer, ServiceName};
+use prost::Message as _;
+use uuid::Uuid;
 
 use crate::calls::create_accounts;
 use crate::load::{Until, watching};
@@ -10,6 +15,12 @@ use crate::report::{Bar, Report};
 use crate::run::Run;
 
 pub fn measure(run: &Run, report: &mut Report) {
+    accounts(run, report);
+    invoices(run, report);
+}
+
+/// Facts that calls record, while they are under way.
+fn accounts(run: &Run, report: &mut Report) {
     let watched = run.installation.watched(ServiceName::Billing);
     let age = async || -> f64 {
         let mut oldest = 0.0_f64;
@@ -54,4 +65,127 @@ pub fn measure(run: &Run, report: &mut Report) {
         );
         report.figure("the rest was delivered after", "s", rest.as_secs_f64());
     }
+}
+
+/// As many invoices as a month's end brings, told to notification at once, and orders meanwhile. Their accounts are not
+/// known to it, so that nothing but the intake is measured: no e-mail of theirs is sent.
+fn invoices(run: &Run, report: &mut Report) {
+    let orders = run.size.pick(5, 100);
+    let customer = run.customer("buyer");
+    run.waits(customer.buys("office", &[(BUSINESS, 1)]));
+    let mut queued = 1;
+    let idle: Vec<f64> = (0..orders)
+        .map(|_| run.waits(order_mailed(run, &customer, &mut queued)))
+        .collect();
+    let count = run.size.pick(500, 100_000);
+    run.waits(issue(run, count));
+    let left = async || -> i64 {
+        let left = "SELECT count(*) FROM billing.delivery WHERE subscriber = 'notification'";
+        run.installation
+            .sql
+            .query_one(left, &[])
+            .await
+            .unwrap()
+            .get(0)
+    };
+    let begun = Instant::now();
+    let (mut meanwhile, mut took) = (Vec::new(), None);
+    run.sql("UPDATE billing.delivery SET parked = false WHERE subscriber = 'notification'");
+    while took.is_none() {
+        meanwhile.push(run.waits(order_mailed(run, &customer, &mut queued)));
+        took = (run.waits(left()) == 0).then(|| begun.elapsed());
+    }
+    report.ratio(
+        "invoices told to notification",
+        "events/s",
+        count as f64 / took.unwrap().as_secs_f64(),
+        ("5,000 a second", 5_000.0),
+        Bar::AtLeast(1.0),
+    );
+    for (name, of) in [("p50", 0.5), ("p99", 0.99)] {
+        report.ratio(
+            &format!("an order's e-mail is queued meanwhile, {name}"),
+            "ms",
+            quantile(&mut meanwhile, of),
+            ("at rest", quantile(&mut idle.clone(), of)),
+            Bar::AtMost(2.0),
+        );
+    }
+    report.figure("orders meanwhile", "orders", meanwhile.len() as f64);
+}
+
+/// Buys one licence more; how long after the answer its e-mail is queued, in milliseconds.
+async fn order_mailed(run: &Run, customer: &Customer, queued: &mut i64) -> f64 {
+    customer
+        .buys_more(&format!("o{queued}"), "office", &[(BUSINESS, 1)])
+        .await;
+    let begun = Instant::now();
+    let sql = "SELECT count(*) FROM notification.email WHERE account = $1 AND template = 'order-completed'";
+    while run
+        .installation
+        .sql
+        .query_one(sql, &[&"buyer"])
+        .await
+        .unwrap()
+        .get::<_, i64>(0)
+        <= *queued
+    {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    *queued += 1;
+    begun.elapsed().as_secs_f64() * 1_000.0
+}
+
+/// Records invoices of as many accounts, and holds their deliveries.
+async fn issue(run: &Run, count: usize) {
+    let sql = &run.installation.sql;
+    for first in (0..count).step_by(10_000) {
+        let (mut accounts, mut ids, mut aggregates, mut bodies) = (vec![], vec![], vec![], vec![]);
+        for number in first..count.min(first + 10_000) {
+            let id = Uuid::now_v7();
+            let account = format!("a{number}");
+            let aggregate = format!("accounts/{account}/invoices/i{number}");
+            let issued = Payload::InvoiceIssued(InvoiceIssued {
+                invoice: aggregate.clone(),
+                number: format!("X-{number}"),
+                month: "2026-01".to_owned(),
+                issue_date: "2026-02-01".to_owned(),
+                due_date: "2026-03-03".to_owned(),
+                ..InvoiceIssued::default()
+            });
+            let event = Event {
+                id: id.to_string(),
+                r#type: issued.event_type().name.to_owned(),
+                account: format!("accounts/{account}"),
+                aggregate: aggregate.clone(),
+                effective_time: Some(to_proto(jiff::Timestamp::UNIX_EPOCH)),
+                payload: Some(issued),
+                ..Event::default()
+            };
+            accounts.push(account);
+            ids.push(id);
+            aggregates.push(aggregate);
+            bodies.push(event.encode_to_vec());
+        }
+        let record = "
+            WITH given AS (
+                SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bytea[]) AS g (account, id, aggregate, body)
+            ), recorded AS (
+                INSERT INTO billing.event (account, id, type, aggregate, sequence, effective_at, recorded_at, body,
+                    subscribers, last_routed)
+                SELECT account, id, 'invoice-issued', aggregate, 1, now(), now(), body, '{notification}',
+                    '{\"notification\": 1}' FROM given
+            )
+            INSERT INTO billing.delivery (account, subscriber, aggregate, sequence, event_id, effective_at, parked)
+            SELECT account, 'notification', aggregate, 1, id, now(), true FROM given";
+        sql.execute(record, &[&accounts, &ids, &aggregates, &bodies])
+            .await
+            .unwrap();
+    }
+}
+
+fn quantile(seen: &mut [f64], of: f64) -> f64 {
+    seen.sort_by(f64::total_cmp);
+    let at = ((seen.len() - 1) as f64 * of).round() as usize;
+    seen[at]
 }
