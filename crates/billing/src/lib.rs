@@ -101,6 +101,10 @@ pub static SERVICE: Service = Service {
             "V11__bill_run_ranges.sql",
             include_str!("../migrations/V11__bill_run_ranges.sql"),
         ),
+        (
+            "V12__written_once.sql",
+            include_str!("../migrations/V12__written_once.sql"),
+        ),
     ],
     seals: None,
 };

@@ -125,6 +125,11 @@ pub async fn run(
         tell(format!("{table} is {how}"))?;
     }
     restore(&client, &mut tell).await?;
+    let defaults = client.query(DEFAULTS, &[]).await.map_err(failed)?;
+    for row in &defaults {
+        let statement: &str = row.try_get(0).map_err(failed)?;
+        client.batch_execute(statement).await.map_err(failed)?;
+    }
     tell("everything is spread as this release needs it".to_owned())?;
     Ok(())
 }
@@ -227,6 +232,16 @@ fn failed(error: tokio_postgres::Error) -> Failure {
 const SETTINGS: &str = "SET citus.enable_unsafe_triggers = on;
     SET citus.multi_shard_modify_mode = 'sequential';
     SET client_min_messages = warning";
+
+/// What every connection of the services needs. A transaction has one connection to a node, so that it may read accounts
+/// and then write what they refer to. Locks are waited for on the nodes, which are not told of a session's time-outs.
+const DEFAULTS: &str = "
+    SELECT format('ALTER DATABASE %I SET citus.multi_shard_modify_mode = sequential', current_database())
+    UNION ALL
+    SELECT format('ALTER DATABASE %I SET citus.enable_unsafe_triggers = on', current_database())
+    UNION ALL
+    SELECT format('ALTER ROLE %s IN DATABASE %I SET lock_timeout = ''10s''', nspowner::regrole, current_database())
+    FROM pg_namespace WHERE nspname IN ('billing', 'licensing', 'notification')";
 
 const KEEP_KEYS: &str = "
     CREATE SCHEMA IF NOT EXISTS octroi_distribution;

@@ -48,7 +48,7 @@ pub async fn run(admin: &Config) -> anyhow::Result<Vec<String>> {
                  SET parked = false, refusals = 0, attempts = 0, due_at = now()
                  WHERE parked RETURNING *
              ), behind AS (
-                 UPDATE {source}.delivery d SET due_at = now() + (d.sequence - dead.sequence) * interval '1 microsecond'
+                 UPDATE {source}.delivery d SET due_at = to_timestamp(extract(epoch FROM now()) + (d.sequence - dead.sequence) / 1e6)
                  FROM dead
                  WHERE d.account = dead.account AND d.subscriber = dead.subscriber AND d.aggregate = dead.aggregate
                    AND NOT d.parked AND d.sequence > dead.sequence

@@ -19,6 +19,7 @@ use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
 
 use super::caller::{Called, Caller};
+use super::citus::Citus;
 use super::mail::MailServer;
 use super::postgres::{Postgres, connect};
 use super::refusal::Answer as _;
@@ -57,6 +58,15 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    fn starting(start: &str) -> Self {
+        Self {
+            start: at(start),
+            ..Self::default()
+        }
+    }
+}
+
 /// One installation of Octroi: a database of its own, the three services, a mail server, a test clock.
 pub struct Installation {
     /// The mail server that receives its e-mails.
@@ -70,6 +80,8 @@ pub struct Installation {
     system: System,
     seconds: Vec<Second>,
     called: Called,
+    /// Where its database is on a cluster.
+    citus: Option<Citus>,
 }
 
 /// Another instance of licensing.
@@ -86,11 +98,7 @@ impl Installation {
 
     /// Starts one whose clock begins at this instant.
     pub async fn start_at(start: &str) -> Self {
-        Self::with(Options {
-            start: at(start),
-            ..Options::default()
-        })
-        .await
+        Self::with(Options::starting(start)).await
     }
 
     /// Starts one with options.
@@ -100,11 +108,26 @@ impl Installation {
         Self::on(postgres, databases, &options).await
     }
 
-    /// Starts one on a cluster, over the empty database that its administrator's URL names.
-    pub async fn distributed(url: &str) -> Self {
-        let (postgres, options) = (Postgres::get().await, Options::default());
-        let databases = postgres.distributed_database(url, options.start).await;
-        Self::on(postgres, databases, &options).await
+    /// Starts one on a cluster, distributed while it was empty.
+    pub async fn distributed(citus: &Citus, start: &str) -> Self {
+        let (postgres, options) = (Postgres::get().await, Options::starting(start));
+        let databases = postgres.database_on(citus, options.start).await;
+        let distributed = octroi::distribute::run(&databases.admin, |_| Ok(()));
+        distributed.await.unwrap();
+        Self::of(citus, postgres, databases, &options).await
+    }
+
+    async fn of(
+        citus: &Citus,
+        postgres: &'static Postgres,
+        databases: Databases,
+        options: &Options,
+    ) -> Self {
+        let citus = Some(citus.clone());
+        Self {
+            citus,
+            ..Self::on(postgres, databases, options).await
+        }
     }
 
     /// Starts one over an existing database, whose clock goes on.
@@ -155,6 +178,7 @@ impl Installation {
             system,
             seconds: Vec::new(),
             called: Called::default(),
+            citus: None,
         }
     }
 
@@ -392,7 +416,10 @@ impl Installation {
         }
         self.system.stop().await;
         drop(self.sql);
-        self.postgres.drop_database(&self.databases.name).await;
+        match &self.citus {
+            Some(citus) => citus.drop(&self.databases.name).await,
+            None => self.postgres.drop_database(&self.databases.name).await,
+        }
         coverage::check(&self.test, &self.called.lock().unwrap());
     }
 

@@ -3,6 +3,7 @@
 
 mod billing;
 mod caller;
+mod citus;
 mod coverage;
 mod customer;
 mod deploy;
@@ -20,6 +21,7 @@ mod wire;
 
 pub use billing::{Price, amount};
 pub use caller::{Caller, Line};
+pub use citus::Citus;
 pub use coverage::{JOURNEYS, Journey};
 pub use customer::{
     BUSINESS, CHOSEN, Customer, ENTERPRISE, account, lines, mailed_password, method, new_group,

@@ -18,6 +18,8 @@ use octroi_platform::clock::Clock;
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, Config, NoTls};
 
+use super::citus::Citus;
+
 /// The migrated database that the tests' databases are cloned from.
 const TEMPLATE: &str = "octroi_template";
 
@@ -139,33 +141,15 @@ impl Postgres {
         databases
     }
 
-    /// The empty database that an administrator's URL names on a cluster, migrated and distributed.
-    pub(crate) async fn distributed_database(&self, url: &str, start: Timestamp) -> Databases {
-        let options = BootstrapOptions {
-            database: None,
-            passwords: self.keys.passwords().clone(),
-            test_clock: true,
-        };
-        let admin: Config = url.parse().unwrap();
-        let databases = bootstrap(&admin, &options).await.unwrap();
+    /// Creates a database for a test on a cluster's coordinator, whose clock starts at `start`. It is not distributed.
+    pub(crate) async fn database_on(&self, citus: &Citus, start: Timestamp) -> Databases {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test_{}_{number}", std::process::id());
+        citus.create(&name).await;
+        let options = self.options(&name);
+        let databases = bootstrap(citus.coordinator(), &options).await.unwrap();
         self.plan(databases.clone(), 1).migrate().await.unwrap();
         set_clock(&databases, start).await;
-        let mut told = Vec::new();
-        for _ in 0..2 {
-            let tell = |line| {
-                told.push(line);
-                Ok(())
-            };
-            octroi::distribute::run(&databases.admin, tell)
-                .await
-                .unwrap();
-        }
-        // The second time there was nothing to do.
-        let done = "everything is spread as this release needs it";
-        assert_eq!(
-            told.iter().rev().take(2).filter(|it| *it == done).count(),
-            2
-        );
         databases
     }
 
@@ -176,12 +160,17 @@ impl Postgres {
     }
 
     async fn bootstrap(&self, name: &str) -> Databases {
-        let options = BootstrapOptions {
+        bootstrap(&self.server.admin, &self.options(name))
+            .await
+            .unwrap()
+    }
+
+    fn options(&self, name: &str) -> BootstrapOptions {
+        BootstrapOptions {
             database: Some(name.to_owned()),
             passwords: self.keys.passwords().clone(),
             test_clock: true,
-        };
-        bootstrap(&self.server.admin, &options).await.unwrap()
+        }
     }
 
     /// A plan for services over a database, without addresses and mail.

@@ -1,34 +1,133 @@
-//! Calls on a Citus cluster, where OCTROI_CITUS_URL names the administrator's way to an empty database on one.
+//! Octroi on a cluster of Citus, whose coordinator's administrator OCTROI_CITUS_URL names.
 
-use octroi_tests::harness::{Answer as _, BUSINESS, CHOSEN, Customer, ENTERPRISE, Installation};
+use std::collections::BTreeSet;
+
+use octroi_api::licensing::v1::{
+    ChangeOwnPasswordRequest, DeleteLicenseRequest, Device, Platform, RegisterDeviceRequest,
+    TerminateLicenseGroupRequest, TerminationReason, order,
+};
+use octroi_tests::harness::{
+    Answer as _, BUSINESS, CHOSEN, Caller, Citus, Customer, ENTERPRISE, Installation, Price, at,
+    eventually, mailed_password, new_group,
+};
+use tokio::task::{JoinSet, LocalSet};
 
 /// How many accounts live the guide's life.
 const ACCOUNTS: usize = 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_guides_life_on_a_cluster() {
-    let Ok(url) = std::env::var("OCTROI_CITUS_URL") else {
-        println!("OCTROI_CITUS_URL is not set: Citus was not tried");
+    let Some(citus) = Citus::there().await else {
         return;
     };
-    let octroi = Installation::distributed(&url).await;
-    for number in 0..ACCOUNTS {
-        lives(&octroi.customer(&format!("acme-{number}")).await).await;
+    let octroi = Installation::distributed(&citus, "2026-02-25T08:00:00Z").await;
+    let price = Price {
+        offer: BUSINESS,
+        monthly: 9_99,
+        setup: 5_00,
+        policy: "PEAK",
+    };
+    octroi.price(price, at("2026-01-01T00:00:00Z")).await;
+    let mut lives = JoinSet::new();
+    let all = async {
+        for number in 0..ACCOUNTS {
+            lives.spawn_local(live(octroi.operator(), format!("acme-{number}")));
+        }
+        lives.join_all().await
+    };
+    let customers = LocalSet::new().run_until(all).await;
+    octroi.mailed().await;
+    let mut numbers = BTreeSet::new();
+    for customer in &customers {
+        numbers.extend(customer.invoices().await.into_iter().map(|it| it.number));
     }
-    octroi.abandon().await;
+    assert_eq!(numbers, numbered(1..=2 * ACCOUNTS));
+
+    octroi.advance_to("2026-03-01T08:00:00Z").await;
+    let run = octroi.bills("2026-02").await;
+    assert_eq!(run.invoices, i32::try_from(ACCOUNTS).unwrap(), "{run:?}");
+    for (at, customer) in customers.iter().enumerate() {
+        let invoices = customer.invoices().await;
+        numbers.extend(invoices.iter().map(|it| it.number.clone()));
+        let lines: Vec<_> = invoices[2].lines.iter().map(|it| it.quantity).collect();
+        assert_eq!((invoices.len(), lines), (3, vec![2]), "{invoices:?}");
+        customer.receives("invoice-issued", 3).await;
+        let request = TerminateLicenseGroupRequest {
+            name: customer.group_name("office"),
+            reasons: vec![TerminationReason::TooExpensive.into()],
+            at_period_end: at % 2 == 0,
+            ..TerminateLicenseGroupRequest::default()
+        };
+        let mut groups = customer.by.groups();
+        groups.terminate_license_group(request).await.got();
+    }
+    assert_eq!(numbers, numbered(1..=3 * ACCOUNTS));
+
+    octroi.mailed().await;
+    octroi.finish().await;
 }
 
-async fn lives(customer: &Customer) {
-    customer.buys("office", &[(BUSINESS, 3)]).await;
-    customer
-        .buys_more("more", "office", &[(ENTERPRISE, 2)])
+fn numbered(numbers: std::ops::RangeInclusive<usize>) -> BTreeSet<String> {
+    numbers.map(|it| format!("F-2026-{it:06}")).collect()
+}
+
+/// Pays, or waits for the outcome where that takes longer than the call.
+async fn pays(customer: &Customer, order: &str) {
+    if customer.pays(order).await.is_err() {
+        eventually("the order is paid", async || {
+            let order = customer.order(order).await;
+            (order.state() == order::State::Completed).then_some(())
+        })
         .await;
+    }
+}
+
+/// Buys, also after a decline, activates, installs, and gives a licence back.
+async fn live(by: Caller, id: String) -> Customer {
+    let customer = Customer::paying(by, &id).await;
+    let kept = customer.asks_for("kept", new_group("kept"), &[(ENTERPRISE, 1)]);
+    kept.await.got();
+    pays(&customer, "kept").await;
+    let office = customer.asks_for("office", new_group("office"), &[(BUSINESS, 3)]);
+    office.await.got();
+    let declined = customer.pays_by("office", "test-decline-card-expired");
+    declined.await.refused();
+    eventually("the decline is known", async || {
+        let order = customer.order("office").await;
+        (order.state() == order::State::AwaitingPayment).then_some(())
+    })
+    .await;
+    pays(&customer, "office").await;
+    let more = customer.asks_for_more("more", "office", &[(BUSINESS, 2)]);
+    more.await.got();
+    pays(&customer, "more").await;
     let license = customer.activates("office", 1, "sales").await;
-    customer
-        .signs_in(&license.activation_email, CHOSEN)
-        .await
-        .got();
-    let group = customer.group("office").await;
-    assert_eq!(group.offers.len(), 2, "{group:?}");
     assert_eq!(customer.license("office", 1).await, license);
+    let license = customer.activates_generated("office", 2, "second").await;
+    let email = customer.receives("license-activated", 2).await;
+    let password = mailed_password(&email.text_body);
+    let user = customer.user(&license.activation_email, &password).await;
+    let change = ChangeOwnPasswordRequest {
+        current_password: password,
+        new_password: CHOSEN.to_owned(),
+        ..ChangeOwnPasswordRequest::default()
+    };
+    user.portal().change_own_password(change).await.got();
+    let user = customer.user(&license.activation_email, CHOSEN).await;
+    let laptop = RegisterDeviceRequest {
+        device: Some(Device {
+            platform: Platform::Windows.into(),
+            display_name: "A laptop".to_owned(),
+            ..Device::default()
+        }),
+        ..RegisterDeviceRequest::default()
+    };
+    user.portal().register_device(laptop).await.got();
+    let name = customer.license_name("office", 5);
+    let delete = DeleteLicenseRequest {
+        name,
+        ..DeleteLicenseRequest::default()
+    };
+    customer.by.licenses().delete_license(delete).await.got();
+    customer
 }

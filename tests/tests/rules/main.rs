@@ -16,4 +16,5 @@ mod locking;
 mod repository;
 mod secrets;
 mod shape;
+mod sql;
 mod tables;

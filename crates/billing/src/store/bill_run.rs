@@ -64,7 +64,7 @@ pub const SELLERS: &str = concat!(
     "-- sellers_of_accounts
      SELECT ",
     seller_columns!(),
-    " FROM seller s WHERE EXISTS (SELECT FROM account WHERE account.seller = s.id) ORDER BY s.id"
+    " FROM seller s WHERE s.id IN (SELECT DISTINCT seller FROM account) ORDER BY s.id"
 );
 
 /// Finds whether there is a run `$1`.

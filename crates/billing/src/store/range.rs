@@ -38,7 +38,7 @@ pub struct UnderWay {
 /// Leases the range whose lease has been over longest, if there is one.
 const LEASE_LEFT: &str = "-- lease_left
     UPDATE bill_run_range AS range
-    SET lease_token = $1, lease_until = clock_timestamp() + $2::bigint * interval '1 second'
+    SET lease_token = $1, lease_until = statement_timestamp() + $2::bigint * interval '1 second'
     FROM bill_run AS run
     WHERE run.id = range.bill_run AND range.lease_until <= now()
         AND (range.bill_run, range.through) = (
@@ -117,7 +117,7 @@ async fn lease_next(db: &Db, run: &UnderWay, now: Timestamp) -> Result<(), Error
     tx.write(
         "-- insert_range
          INSERT INTO bill_run_range (bill_run, through, done_through, lease_token, lease_until)
-         VALUES ($1, $2, $3, $4, clock_timestamp() + $5::bigint * interval '1 second')",
+         VALUES ($1, $2, $3, $4, statement_timestamp() + $5::bigint * interval '1 second')",
         params![
             run.id.0.clone(),
             run.through.clone(),
@@ -163,7 +163,7 @@ pub async fn end_of(
 pub async fn release(db: &Db, run: &UnderWay) -> Result<(), Error> {
     db.execute(
         "-- release
-         UPDATE bill_run_range SET lease_until = clock_timestamp()
+         UPDATE bill_run_range SET lease_until = statement_timestamp()
          WHERE bill_run = $1 AND through = $2 AND lease_token = $3",
         &[&run.id.0, &run.through, &run.token],
     )
@@ -175,7 +175,7 @@ pub async fn release(db: &Db, run: &UnderWay) -> Result<(), Error> {
 pub fn advance(tx: &mut Tx, run: &UnderWay, through: &AccountId) {
     tx.write(
         "-- advance
-         UPDATE bill_run_range SET done_through = $5, lease_until = clock_timestamp() + $6::bigint * interval '1 second'
+         UPDATE bill_run_range SET done_through = $5, lease_until = statement_timestamp() + $6::bigint * interval '1 second'
          WHERE bill_run = $1 AND through = $2 AND lease_token = $3 AND done_through = $4",
         params![
             run.id.0.clone(),

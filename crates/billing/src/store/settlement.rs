@@ -199,7 +199,7 @@ pub fn insert(tx: &mut Tx, settlement: &Settlement, quote: &Quote, token: Uuid) 
              settle_time, lease_token, look_time)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
              CASE WHEN $4 = 'PROCESSING' THEN $19::uuid END,
-             clock_timestamp() + $20::bigint * interval '1 millisecond')",
+             statement_timestamp() + $20::bigint * interval '1 millisecond')",
         params![
             attempt.order.account.clone(),
             attempt.order.id.clone(),
@@ -292,7 +292,7 @@ const DUE: &str = "-- due_settlements
 const LEASE_DUE: &str = concat!(
     "-- lease_settlement
      UPDATE settlement t
-     SET lease_token = $4, look_time = clock_timestamp() + $5::bigint * interval '1 millisecond', looks = looks + 1
+     SET lease_token = $4, look_time = statement_timestamp() + $5::bigint * interval '1 millisecond', looks = looks + 1
      WHERE t.account = $1 AND t.order_id = $2 AND t.attempt = $3 AND t.state = 'PROCESSING'
        AND (t.look_time <= now()) IS TRUE
        AND EXISTS (SELECT FROM settlement l
@@ -321,10 +321,10 @@ pub async fn take(db: &Db, attempt: &Attempt, token: Uuid) -> Result<bool, Error
         .execute(
             "-- take_settlement
              UPDATE settlement
-             SET lease_token = $4, look_time = clock_timestamp() + $5::bigint * interval '1 millisecond',
+             SET lease_token = $4, look_time = statement_timestamp() + $5::bigint * interval '1 millisecond',
                  looks = looks + 1
              WHERE account = $1 AND order_id = $2 AND attempt = $3 AND state = 'PROCESSING'
-               AND (lease_token IS NULL OR look_time <= clock_timestamp())",
+               AND (lease_token IS NULL OR look_time <= statement_timestamp())",
             &[
                 &attempt.order.account,
                 &attempt.order.id,
@@ -341,7 +341,7 @@ pub async fn take(db: &Db, attempt: &Attempt, token: Uuid) -> Result<bool, Error
 pub async fn renew(db: &Db, attempt: &Attempt, token: Uuid) -> Result<(), Error> {
     db.execute(
         "-- renew_settlement
-         UPDATE settlement SET look_time = clock_timestamp() + $5::bigint * interval '1 millisecond'
+         UPDATE settlement SET look_time = statement_timestamp() + $5::bigint * interval '1 millisecond'
          WHERE account = $1 AND order_id = $2 AND attempt = $3 AND lease_token = $4",
         &[
             &attempt.order.account,
@@ -362,7 +362,7 @@ pub async fn back_off(db: &Db, attempt: &Attempt, token: Uuid) -> Result<(), Err
         "-- back_off_settlement
          UPDATE settlement
          SET lease_token = NULL,
-             look_time = now() + least(1 << least(greatest(looks - 1, 0), 9), 300) * interval '1 s'
+             look_time = to_timestamp(extract(epoch FROM now()) + least(1 << least(greatest(looks - 1, 0), 9), 300))
          WHERE account = $1 AND order_id = $2 AND attempt = $3 AND lease_token = $4 AND state = 'PROCESSING'",
         &[&attempt.order.account, &attempt.order.id, &attempt.number, &token],
     )

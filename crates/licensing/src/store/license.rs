@@ -340,10 +340,10 @@ const CLOSE_SEATS: &str = "-- close_seats
         RETURNING 1
     ), done AS MATERIALIZED (
         SELECT (SELECT count(*) FROM seat) AS licenses,
-               expect_rows((SELECT count(*) FROM gone), (SELECT count(*) FROM seat)) AS guard_gone,
-               expect_rows((SELECT count(*) FROM closed), (SELECT count(*) FROM seat WHERE active)) AS guard_closed,
-               expect_rows((SELECT count(*) FROM freed), (SELECT count(*) FROM seat WHERE active)) AS guard_freed,
-               expect_rows((SELECT count(*) FROM counted), (SELECT count(*) FROM fall)) AS guard_counted
+               expect_rows((SELECT count(*) FROM gone), (SELECT count(*) FROM seat))::text AS guard_gone,
+               expect_rows((SELECT count(*) FROM closed), (SELECT count(*) FROM seat WHERE active))::text AS guard_closed,
+               expect_rows((SELECT count(*) FROM freed), (SELECT count(*) FROM seat WHERE active))::text AS guard_freed,
+               expect_rows((SELECT count(*) FROM counted), (SELECT count(*) FROM fall))::text AS guard_counted
     )
     SELECT done.*, seat.number, seat.offer, seat.ended_at
     FROM done LEFT JOIN seat ON seat.active

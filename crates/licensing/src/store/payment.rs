@@ -154,8 +154,8 @@ pub(crate) fn insert(tx: &mut Tx, attempt: &Attempt, lease: Uuid, lease_for: Dur
         "-- insert_attempt
          INSERT INTO payment_attempt (account, order_id, attempt, started_at, request_id, fingerprint, gateway_token,
              method_display_name, next_try_at, lease, lease_until)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp(), $9,
-                 clock_timestamp() + $10::bigint * interval '1 millisecond')",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, statement_timestamp(), $9,
+                 statement_timestamp() + $10::bigint * interval '1 millisecond')",
         params![
             attempt.order.account.clone(),
             attempt.order.id.clone(),
@@ -210,14 +210,17 @@ const DUE: &str = "-- due_attempts
 /// of this.
 const CLAIM: &str = concat!(
     "-- claim_attempt
+     WITH p AS (
      UPDATE payment_attempt p
-     SET lease = $4, lease_until = clock_timestamp() + $5::bigint * interval '1 millisecond'
+     SET lease = $4, lease_until = statement_timestamp() + $5::bigint * interval '1 millisecond'
      WHERE p.account = $1 AND p.order_id = $2 AND p.attempt = $3
        AND p.outcome IS NULL AND (p.next_try_at <= now()) IS TRUE AND (p.lease_until IS NULL OR p.lease_until <= now())
        AND EXISTS (SELECT FROM payment_attempt l
                    WHERE l.account = $1 AND l.order_id = $2 AND l.attempt = $3 FOR UPDATE SKIP LOCKED)
-     RETURNING ",
-    attempt_columns!()
+     RETURNING p.*
+     ) SELECT ",
+    attempt_columns!(),
+    " FROM p"
 );
 
 /// At most so many attempts that are due, to be claimed one by one.
@@ -254,7 +257,7 @@ pub(crate) async fn renew(
 ) -> Result<(), Error> {
     db.execute(
         "-- renew_attempt
-         UPDATE payment_attempt SET lease_until = clock_timestamp() + $5::bigint * interval '1 millisecond'
+         UPDATE payment_attempt SET lease_until = statement_timestamp() + $5::bigint * interval '1 millisecond'
          WHERE account = $1 AND order_id = $2 AND attempt = $3 AND lease = $4",
         &[
             &attempt.order.account,
@@ -278,7 +281,7 @@ pub(crate) async fn postpone(
     db.execute(
         "-- postpone_attempt
          UPDATE payment_attempt SET lease = NULL, lease_until = NULL, tries = tries + 1,
-             next_try_at = clock_timestamp() + $5::bigint * interval '1 millisecond'
+             next_try_at = statement_timestamp() + $5::bigint * interval '1 millisecond'
          WHERE account = $1 AND order_id = $2 AND attempt = $3 AND lease = $4 AND outcome IS NULL",
         &[
             &attempt.order.account,

@@ -59,8 +59,8 @@ pub async fn sealed_secret(
 const FINISH: &str = "-- delivery::finish
     UPDATE email e
     SET state = o.state, sent_at = o.sent_at, last_error = o.error, turned_away = o.turned_away,
-        next_attempt_at = CASE WHEN e.secret_state = 'ERASED' THEN now()
-                               ELSE now() + o.wait * interval '1 millisecond' END,
+        next_attempt_at = to_timestamp(extract(epoch FROM now())
+            + CASE WHEN e.secret_state = 'ERASED' THEN 0 ELSE o.wait END / 1000.0),
         secret_state = CASE WHEN o.state = 'WITHDRAWN' THEN 'ERASED' ELSE e.secret_state END,
         sealed_secret = CASE WHEN o.state <> 'WITHDRAWN' THEN e.sealed_secret END,
         lease_token = NULL, lease_expires_at = NULL
@@ -113,6 +113,7 @@ pub async fn finish(
 /// An e-mail that nobody sends now, locked.
 pub const LOCK: &str = select_email!(
     "delivery::lock",
+    "$1",
     "WHERE e.account = $1 AND e.id = $2 AND e.state = 'QUEUED'
        AND (e.lease_expires_at IS NULL OR e.lease_expires_at <= now()) FOR UPDATE OF e"
 );

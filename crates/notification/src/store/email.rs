@@ -12,9 +12,9 @@ use crate::store::account;
 
 /// Reads e-mails. Until the first attempt fixes the addressee, each is joined with the version of the account in effect at
 /// its event, or else with the first known one. A change that arrives after the first attempt is ignored: sending does
-/// not wait for billing.
+/// not wait for billing. `$account` is the e-mails' account: a read that locks names it here too.
 macro_rules! select_email {
-    ($name:literal, $rest:literal) => {
+    ($name:literal, $account:literal, $rest:literal) => {
         concat!(
             "-- ",
             $name,
@@ -31,7 +31,9 @@ macro_rules! select_email {
             FROM email e
             LEFT JOIN LATERAL (
                 SELECT * FROM account a
-                WHERE a.account = e.account
+                WHERE a.account = ",
+            $account,
+            "
                 ORDER BY a.effective_at <= e.effective_at DESC,
                          CASE WHEN a.effective_at <= e.effective_at THEN -a.version ELSE a.version END
                 LIMIT 1
@@ -91,7 +93,7 @@ pub fn insert(tx: &mut Tx, email: &Email) -> Result<(), Error> {
 }
 
 /// One e-mail.
-pub const READ: &str = select_email!("email::get", "WHERE e.account = $1 AND e.id = $2");
+pub const READ: &str = select_email!("email::get", "$1", "WHERE e.account = $1 AND e.id = $2");
 
 /// An account's e-mails before `$2` by id (all where that is null), newest first, at most `$3`. An account that has
 /// e-mails exists, even if its own events have not arrived.
@@ -100,6 +102,7 @@ pub const LIST: &str = concat!(
     SELECT e.* FROM (SELECT $1::text AS account) p LEFT JOIN (",
     select_email!(
         "emails of the account",
+        "$1",
         "WHERE e.account = $1 AND e.id < coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) ORDER BY e.id DESC LIMIT $3"
     ),
     ") e ON true

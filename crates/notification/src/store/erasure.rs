@@ -12,6 +12,7 @@ use crate::store::queue::{split, written};
 
 const EXPIRED: &str = select_email!(
     "erasure::expired",
+    "e.account",
     "WHERE e.secret_state = 'READABLE' AND e.secret_expires_at <= $1 AND e.secret_expires_at >= $2
      ORDER BY e.secret_expires_at OFFSET $3 LIMIT $4"
 );

@@ -73,6 +73,7 @@ enum Placing {
 
 const DUE: &str = select_email!(
     "delivery::due",
+    "e.account",
     "WHERE e.state = 'QUEUED' AND e.place IS NOT NULL AND e.bulk = $1 ORDER BY e.place LIMIT $2"
 );
 
@@ -112,7 +113,7 @@ const CLAIM: &str = "-- delivery::claim
     SET attempts = c.attempts, recipient = c.recipient, locale = c.locale, customer = c.customer,
         time_zone = c.time_zone, place = NULL, lease_token = $8,
         lease_expires_at = now() + $9::bigint * interval '1 second',
-        give_up_at = coalesce(e.give_up_at, now() + $10::bigint * interval '1 second')
+        give_up_at = least(e.give_up_at, now() + $10::bigint * interval '1 second')
     FROM unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[])
          AS c (account, id, attempts, recipient, locale, customer, time_zone)
     WHERE e.account = c.account AND e.id = c.id AND e.account = ANY ($1)
@@ -229,8 +230,7 @@ fn next_place(now: Timestamp, last: Option<Timestamp>) -> Timestamp {
 const ENQUEUE: &str = "-- delivery::enqueue
     UPDATE email e
     SET place = d.place, lease_token = NULL, lease_expires_at = NULL,
-        next_attempt_at = CASE WHEN d.place IS NOT NULL THEN e.next_attempt_at
-                               ELSE now() + d.wait * interval '1 millisecond' END
+        next_attempt_at = to_timestamp(extract(epoch FROM now()) + d.wait / 1000.0)
     FROM unnest($1::text[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::bigint[])
          AS d (account, id, due_at, place, wait)
     WHERE e.account = d.account AND e.id = d.id AND e.account = ANY ($1)

@@ -223,10 +223,7 @@ pub(super) const ORPHAN_LICENSES: Check = Check {
     name: "orphans: every group and licence that is named exists",
     sql: "
         SELECT concat_ws('/', named.place, account, group_id, nullif(named.number, 0)) AS what,
-               g.account IS NULL
-               AND NOT (named.place = 'licensing.group_offer' AND EXISTS (
-                   SELECT FROM licensing.license_order o
-                   WHERE o.account = named.account AND o.group_id = named.group_id AND o.new_display_name IS NOT NULL))
+               g.account IS NULL AND NOT (named.place = 'licensing.group_offer' AND ordered.is_new IS TRUE)
                OR (named.number > 0 AND l.account IS NULL) AS broken
         FROM (
             SELECT 'licensing.group_offer' AS place, account, group_id, 0 AS number FROM licensing.group_offer
@@ -239,7 +236,11 @@ pub(super) const ORPHAN_LICENSES: Check = Check {
                 FROM notification.email WHERE license <> ''
         ) named
         LEFT JOIN licensing.license_group g USING (account, group_id)
-        LEFT JOIN licensing.license l USING (account, group_id, number)",
+        LEFT JOIN licensing.license l USING (account, group_id, number)
+        LEFT JOIN (
+            SELECT DISTINCT account, group_id, true AS is_new
+            FROM licensing.license_order WHERE new_display_name IS NOT NULL
+        ) ordered USING (account, group_id)",
 };
 
 pub(super) const ORPHAN_ORDERS: Check = Check {

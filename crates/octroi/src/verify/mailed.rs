@@ -1,6 +1,5 @@
 //! Which events must have an e-mail, where only their body says so.
 
-use anyhow::Context as _;
 use octroi_api::event::v1::Event;
 use octroi_api::event::v1::event::Payload;
 use prost::Message as _;
@@ -15,8 +14,8 @@ const EVENTS: &str = "
     UNION ALL
     SELECT id, body FROM billing.event WHERE type = 'billing.account.changed'";
 
-/// Puts the ids of the events that must have an e-mail into the setting `octroi.mailed`, for the checks to read.
-pub(super) async fn set_mailed(snapshot: &Transaction<'_>) -> anyhow::Result<()> {
+/// The ids of the events that must have an e-mail.
+pub(super) async fn read(snapshot: &Transaction<'_>) -> anyhow::Result<Vec<String>> {
     let events = snapshot.bind(EVENTS, &[]).await?;
     let mut mailed: Vec<String> = Vec::new();
     loop {
@@ -31,12 +30,7 @@ pub(super) async fn set_mailed(snapshot: &Transaction<'_>) -> anyhow::Result<()>
             }
         }
     }
-    let mailed = format!("{{{}}}", mailed.join(","));
-    snapshot
-        .execute("SELECT set_config('octroi.mailed', $1, true)", &[&mailed])
-        .await
-        .context("cannot find which events are mailed")?;
-    Ok(())
+    Ok(mailed)
 }
 
 /// Whether an event must have an e-mail. One whose body cannot be decoded must: it has none, so the check reports it.

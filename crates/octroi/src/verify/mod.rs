@@ -145,16 +145,17 @@ pub async fn run(admin: &Config) -> anyhow::Result<Report> {
     Ok(Report { findings })
 }
 
-/// Sets what the checks cannot read from rows: business time, and which events are mailed.
+/// Sets what the checks cannot read from rows: business time, and which events are mailed. By SET, which Citus tells every
+/// node where its own setting says so.
 async fn set_parameters(snapshot: &Transaction<'_>, offset: i64) -> anyhow::Result<()> {
     let now = jiff::Timestamp::from_microsecond(system_micros().saturating_add(offset))?;
-    snapshot
-        .execute(
-            "SELECT set_config('octroi.now', $1, true)",
-            &[&now.to_string()],
-        )
-        .await?;
-    mailed::set_mailed(snapshot).await
+    let set =
+        format!("SET LOCAL citus.propagate_set_commands = 'local'; SET LOCAL octroi.now = '{now}'");
+    snapshot.batch_execute(&set).await?;
+    let mailed = mailed::read(snapshot).await?.join(",");
+    let set = format!("SET LOCAL octroi.mailed = '{{{mailed}}}'");
+    snapshot.batch_execute(&set).await?;
+    Ok(())
 }
 
 /// Business time minus machine time, in microseconds.

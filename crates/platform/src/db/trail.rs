@@ -57,7 +57,7 @@ fn account_of(resource: &str) -> &str {
     }
 }
 
-/// Values for [`APPEND`].
+/// Values for [`APPEND`], but its last, and for [`APPEND_FIRST`].
 pub(crate) fn appended(events: &[NewEvent], call: &Call, recorded: Timestamp) -> Params {
     let column = |get: fn(&NewEvent) -> String| events.iter().map(get).collect::<Vec<_>>();
     let secrets: Vec<_> = events
@@ -115,12 +115,9 @@ pub(crate) const AUDIT: &str = "-- audit
     FROM unnest($5::text[], $6::uuid[], $7::timestamptz[], $8::text[], $9::jsonb[], $10::jsonb[])
         AS change (account, id, at, resource, before, after)";
 
-/// One index look-up per aggregate: its last event tells the last that went to each subscriber. No CTE is joined with
-/// another, since their sizes are guessed.
-macro_rules! append {
-    ($account:literal) => {
-        concat!(
-            "-- append
+/// Events of one account, `$13`. One index look-up per aggregate: its last event tells the last that went to each
+/// subscriber. No CTE is joined with another, since their sizes are guessed.
+pub(crate) const APPEND: &str = "-- append
     WITH given AS (
         SELECT account, id, type, aggregate, effective_at, body, string_to_array(subscribers, ',') AS subscribers, holds,
                row_number() OVER (PARTITION BY account, aggregate ORDER BY place) AS place
@@ -134,13 +131,9 @@ macro_rules! append {
             SELECT e.sequence, coalesce(e.last_routed, (
                 SELECT jsonb_object_agg(s.name, h.sequence ORDER BY h.sequence)
                 FROM event h CROSS JOIN unnest(h.subscribers) AS s (name)
-                WHERE h.account = ",
-            $account,
-            " AND h.aggregate = g.aggregate)) AS routed
+                WHERE h.account = $13 AND h.aggregate = g.aggregate)) AS routed
             FROM event e
-            WHERE g.place = 1 AND e.account = ",
-            $account,
-            " AND e.aggregate = g.aggregate
+            WHERE g.place = 1 AND e.account = $13 AND e.aggregate = g.aggregate
             ORDER BY e.sequence DESC LIMIT 1
         ) l ON true
         WINDOW aggregate AS (PARTITION BY g.account, g.aggregate ORDER BY g.place)
@@ -163,14 +156,28 @@ macro_rules! append {
     FROM routed r
     CROSS JOIN unnest(r.subscribers) AS s (name)
     LEFT JOIN unnest($10::uuid[], $11::text[], $12::bytea[]) AS x (event_id, subscriber, secret)
-           ON x.event_id = r.id AND x.subscriber = s.name"
-        )
-    };
-}
+           ON x.event_id = r.id AND x.subscriber = s.name";
 
-pub(crate) const APPEND: &str = append!("g.account");
-/// The same for events of one account, `$13`, whose name tells a distributed database where they go.
-pub(crate) const APPEND_TO_ONE: &str = append!("$13");
+/// Events of several accounts, each the first of its aggregate: nothing is read, as what goes before would be on as many
+/// nodes. Of an aggregate that has an event already the key refuses another first one.
+pub(crate) const APPEND_FIRST: &str = "-- append_first
+    WITH given AS (
+        SELECT *, string_to_array(names, ',') AS subscribers
+        FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $7::bytea[], $8::text[],
+                    $9::boolean[]) AS g (account, id, type, aggregate, effective_at, body, names, holds)
+    ), appended AS (
+        INSERT INTO event (account, id, type, aggregate, sequence, effective_at, recorded_at, body, subscribers,
+                           last_routed)
+        SELECT account, id, type, aggregate, 1, effective_at, $6, body, subscribers,
+               (SELECT coalesce(jsonb_object_agg(s.name, 1), '{}') FROM unnest(g.subscribers) AS s (name))
+        FROM given g
+    )
+    INSERT INTO delivery (account, subscriber, aggregate, sequence, event_id, effective_at, holds, secret)
+    SELECT g.account, s.name, g.aggregate, 1, g.id, g.effective_at, g.holds, x.secret
+    FROM given g
+    CROSS JOIN unnest(g.subscribers) AS s (name)
+    LEFT JOIN unnest($10::uuid[], $11::text[], $12::bytea[]) AS x (event_id, subscriber, secret)
+           ON x.event_id = g.id AND x.subscriber = s.name";
 
 pub(crate) const APPEND_TYPES: [Type; 13] = [
     Type::TEXT_ARRAY,

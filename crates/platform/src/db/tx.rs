@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::new_event::NewEvent;
 use crate::params;
 use crate::trail::{
-    self, APPEND, APPEND_TO_ONE, APPEND_TYPES, APPENDED_AT_ONCE, AUDIT, Change, MANY,
+    self, APPEND, APPEND_FIRST, APPEND_TYPES, APPENDED_AT_ONCE, AUDIT, Change, MANY,
 };
 
 /// A command older than this refuses its final write: `complete_through` trails the clock by twice as much.
@@ -201,7 +201,8 @@ impl Tx {
         });
     }
 
-    /// Queues an event; it is appended, with its deliveries, at the commit.
+    /// Queues an event; it is appended, with its deliveries, at the commit. Where events of several accounts are queued,
+    /// each is the first of its aggregate.
     pub fn emit(&mut self, event: NewEvent) {
         self.events.push(event);
     }
@@ -351,9 +352,9 @@ impl Tx {
         let recorded = self.db.clock.now();
         for events in std::mem::take(&mut self.events).chunks(APPENDED_AT_ONCE) {
             let mut params = trail::appended(events, &self.call, recorded);
-            let (mut sql, mut types) = (APPEND, &APPEND_TYPES[..APPEND_TYPES.len() - 1]);
+            let (mut sql, mut types) = (APPEND_FIRST, &APPEND_TYPES[..APPEND_TYPES.len() - 1]);
             if let Some(account) = trail::one_account(events) {
-                (sql, types) = (APPEND_TO_ONE, &APPEND_TYPES);
+                (sql, types) = (APPEND, &APPEND_TYPES);
                 params.push(Box::new(account.to_owned()));
             }
             self.writes.push(Write {

@@ -338,8 +338,7 @@ const PUT_OFF: &str = "-- put_off
         last_error = t.reason,
         lease_token = NULL,
         lease_until = NULL,
-        due_at = now()
-               + least(interval '20 milliseconds' * power(2, least(d.attempts, 12)), interval '30 seconds')
+        due_at = to_timestamp(extract(epoch FROM now()) + least(0.02 * power(2, least(d.attempts, 12)), 30))
     FROM unnest($2::text[], $3::text[], $4::bigint[], $6::integer[], $7::text[])
         AS t (account, aggregate, sequence, refused, reason)
     WHERE d.account = t.account AND d.subscriber = $1 AND d.aggregate = t.aggregate AND d.sequence = t.sequence

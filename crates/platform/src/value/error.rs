@@ -120,8 +120,7 @@ impl From<tokio_postgres::Error> for Error {
         if state.code() == TOO_OLD {
             return Self::TookTooLong;
         }
-        let constraint = error.as_db_error().and_then(|db| db.constraint());
-        if constraint == Some(EVENT_SEQUENCE) {
+        if violates(&error, EVENT_SEQUENCE) {
             return Self::Conflict("another change to the same resource came first");
         }
         match *state {
@@ -136,6 +135,20 @@ impl From<tokio_postgres::Error> for Error {
             _ => Self::Database(error),
         }
     }
+}
+
+/// Whether a constraint refused. Of what a node of a cluster refused only the message comes through, and the constraint in it
+/// has the number of a shard.
+fn violates(error: &tokio_postgres::Error, constraint: &str) -> bool {
+    let Some(db) = error.as_db_error() else {
+        return false;
+    };
+    let of_shard = |(at, name): (usize, &str)| {
+        let rest = db.message().get(at + name.len()..);
+        let rest = rest.and_then(|rest| rest.strip_prefix('_'));
+        rest.is_some_and(|rest| rest.starts_with(|it: char| it.is_ascii_digit()))
+    };
+    db.constraint() == Some(constraint) || db.message().match_indices(constraint).any(of_shard)
 }
 
 /// Whether a fault lies in the server's state and not in the statement: connections, room, operators, the system
@@ -171,8 +184,7 @@ impl Error {
 
     /// Whether the database refused because of this constraint (unique, check or foreign key).
     pub fn violates(&self, constraint: &str) -> bool {
-        matches!(self, Self::Database(error)
-            if error.as_db_error().and_then(|db| db.constraint()) == Some(constraint))
+        matches!(self, Self::Database(error) if violates(error, constraint))
     }
 
     /// The reason of a service's own refusal; none for what any service may meet.

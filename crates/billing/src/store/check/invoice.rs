@@ -32,17 +32,18 @@ pub const INVOICE_LINES: Check = Check {
                OR p.currency <> i.currency OR p.offer <> l.offer
                OR l.price_base_quantity NOT BETWEEN
                    CASE WHEN l.usage_policy <> 'DAILY' OR l.usage_policy IS NULL THEN 1
-                        WHEN abs(extract(epoch FROM b.end_time - b.start_time) - 86400 * d.days) <= 10800 THEN d.days
-                        ELSE d.days - 2 END
-                   AND CASE l.usage_policy WHEN 'DAILY' THEN d.days ELSE 1 END
+                        WHEN abs(extract(epoch FROM b.end_time - b.start_time) - 86400 * l.days) <= 10800 THEN l.days
+                        ELSE l.days - 2 END
+                   AND CASE l.usage_policy WHEN 'DAILY' THEN l.days ELSE 1 END
                OR l.unit_price <> CASE WHEN l.usage_policy IS NULL THEN p.setup ELSE p.monthly END
                OR coalesce(l.usage_policy <> p.usage_policy, false) AS broken
-        FROM billing.invoice_line l
+        FROM (
+            SELECT *, extract(day FROM to_date(month, 'YYYY-MM') + interval '1 month' - interval '1 day') AS days
+            FROM billing.invoice_line
+        ) l
         JOIN billing.invoice i ON i.account = l.account AND i.id = l.invoice
         JOIN billing.price p ON p.id = l.price
-        LEFT JOIN billing.billed_month b ON b.account = l.account AND b.month = l.month,
-        LATERAL (SELECT extract(day FROM
-            to_date(l.month, 'YYYY-MM') + interval '1 month' - interval '1 day') AS days) d",
+        LEFT JOIN billing.billed_month b ON b.account = l.account AND b.month = l.month",
 };
 
 pub const INVOICE_TAXES: Check = Check {
