@@ -130,11 +130,24 @@ pub(crate) fn late(message: &str) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use octroi_platform::call::Caller;
+
     use super::*;
 
     /// Each of a caller's own, unless it names one.
     fn each(memory: &Arc<Memory>, caller: usize) -> Held {
         memory.hold(&Whose::Subject(caller.to_string().into()))
+    }
+
+    #[test]
+    fn a_subject_that_is_named_like_an_account_is_none() {
+        let mut bound = Caller::default();
+        bound.account = Some("acme".to_owned());
+        let mut named = Caller::default();
+        for name in ["acme", "accounts/acme"] {
+            named.subject = name.to_owned();
+            assert_ne!(Whose::of(&named), Whose::of(&bound), "{name}");
+        }
     }
 
     #[test]
