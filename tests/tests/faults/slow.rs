@@ -74,6 +74,29 @@ async fn an_account_that_takes_too_long_is_parked_alone() {
     octroi.finish().await;
 }
 
+/// A range stays with whoever works on it, also while it looks for the account that holds it up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_that_takes_long_stays_with_its_worker() {
+    let octroi = Installation::start().await;
+    customers(&octroi).await;
+    let lock = "BEGIN; SELECT FROM billing.account WHERE account = 'acme' FOR UPDATE";
+    octroi.sql.batch_execute(lock).await.unwrap();
+    let run = begun(&octroi).await;
+    let lease = async || {
+        let lease = "SELECT lease_token::text, lease_until::text FROM billing.bill_run_range";
+        let row = octroi.sql.query_opt(lease, &[]).await.unwrap()?;
+        Some((row.get::<_, String>(0), row.get::<_, String>(1)))
+    };
+    let (token, until) = eventually("it is leased", lease).await;
+    let renewed = async || lease().await.filter(|(_, later)| *later > until);
+    let (still, _) = within(PATIENCE, "the lease changes", renewed).await;
+    assert_eq!(still, token, "another worker has it");
+    octroi.sql.batch_execute("ROLLBACK").await.unwrap();
+    let run = ended(&octroi, &run).await;
+    assert_eq!(figures(&run), [3, 3, 0, 0], "{run:?}");
+    octroi.finish().await;
+}
+
 /// What takes too long for everybody parks nobody: the run waits, and goes on when it has passed.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_takes_too_long_for_everybody_parks_nobody() {

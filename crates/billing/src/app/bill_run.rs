@@ -12,6 +12,7 @@ use octroi_calendar::{Month, Zones};
 use octroi_platform::refusal::plain;
 use octroi_platform::{
     AccountId, Aggregate, Call, Clock, Db, Error, Name as _, Page, ToSql, Tx, caught, row_get,
+    while_leased,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -177,7 +178,14 @@ impl BillRuns {
         let Some(mut run) = store::range::lease(&self.db, Uuid::now_v7(), now).await? else {
             return Ok(0);
         };
-        let worked = self.work_on(&mut run, now).await;
+        let leased = run.clone();
+        let renew = || store::range::renew(&self.db, &leased);
+        let worked = while_leased(
+            store::range::RENEW_EVERY,
+            renew,
+            self.work_on(&mut run, now),
+        );
+        let worked = worked.await;
         // What is left of it need not wait until the lease is over.
         if run.done_through != run.through
             && let Err(error) = store::range::release(&self.db, &run).await

@@ -1,5 +1,7 @@
 //! Ranges of a bill run's accounts: leased to a worker each, so that several share a run.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use octroi_calendar::Month;
 use octroi_platform::{AccountId, Call, Db, Error, Rows, ToSql, Tx, params, row_get};
@@ -10,8 +12,11 @@ use uuid::Uuid;
 use super::bill_run::read_month;
 use crate::domain::bill_run::BillRunId;
 
-/// How long a range is leased: as long as a chunk's transaction may take.
+/// How long a range is leased unless the lease is renewed.
 const LEASE_SECONDS: i64 = 30;
+
+/// How often it is renewed: a chunk may take longer, and so may the search for an account that fails one.
+pub const RENEW_EVERY: Duration = Duration::from_secs(10);
 
 /// How many accounts a range has at most.
 pub const ACCOUNTS: i64 = 500;
@@ -70,6 +75,7 @@ pub async fn lease(db: &Db, token: Uuid, now: Timestamp) -> Result<Option<UnderW
         let through = row_get(&row, "through")?;
         return under_way(&row, through, token).map(Some);
     }
+    let mut missed = None;
     loop {
         let Some(row) = db.query_opt(NEXT, &[]).await? else {
             return Ok(None);
@@ -78,8 +84,11 @@ pub async fn lease(db: &Db, token: Uuid, now: Timestamp) -> Result<Option<UnderW
         let run = under_way(&row, end_of_range(db, &after).await?, token)?;
         match lease_next(db, &run, now).await {
             Ok(()) => return Ok(Some(run)),
-            // Another has leased them: the run has gone on.
-            Err(Error::Conflict(_)) => {}
+            // Another has leased them, and the run has gone on; or else its row is locked.
+            Err(Error::Conflict(_)) if missed.as_ref() != Some(&run.done_through) => {
+                missed = Some(run.done_through);
+            }
+            Err(Error::Conflict(_)) => return Ok(None),
             Err(error) => return Err(error),
         }
     }
@@ -157,6 +166,18 @@ pub async fn end_of(
     let rows = tx.query(END, &[after, through, &size]).await?;
     let end = rows.first().map(|row| row_get(row, "account"));
     end.unwrap_or_else(|| Ok(through.clone()))
+}
+
+/// Renews the lease of a range unless another holds it by now.
+pub async fn renew(db: &Db, run: &UnderWay) -> Result<(), Error> {
+    db.execute(
+        "-- renew
+         UPDATE bill_run_range SET lease_until = statement_timestamp() + $4::bigint * interval '1 second'
+         WHERE bill_run = $1 AND through = $2 AND lease_token = $3",
+        &[&run.id.0, &run.through, &run.token, &LEASE_SECONDS],
+    )
+    .await?;
+    Ok(())
 }
 
 /// Gives a range back before its lease is over; one that was lost stays with whom it went to.
