@@ -129,14 +129,18 @@ async fn converse<S>(
         request.extensions_mut().insert(link.clone());
         service.clone().oneshot(request.map(Body::new))
     });
-    // How long its calls may go on then.
     let over = async {
         tokio::select! {
-            () = link.without_calls(limits.first_call, limits.idle) => limits.calls,
-            () = sleep(limits.age) => limits.calls,
-            () = leave.cancelled() => limits.calls,
-            () = link.left_unread() => limits.grace,
+            () = link.without_calls(limits.first_call, limits.idle) => {}
+            () = sleep(limits.age) => {}
+            () = leave.cancelled() => {}
+            () = link.left_unread() => {}
         }
+    };
+    // What is unread stays so; the other calls have a moment.
+    let unread = async {
+        link.left_unread().await;
+        sleep(limits.grace).await;
     };
     let grace_over = async {
         sleep(limits.grace).await;
@@ -147,12 +151,13 @@ async fn converse<S>(
         tokio::pin!(connection);
         tokio::select! {
             _ = connection.as_mut() => {}
-            calls = over => {
+            () = over => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     _ = connection => {}
                     () = grace_over => {}
-                    () = sleep(calls) => {}
+                    () = unread => {}
+                    () = sleep(limits.calls) => {}
                 }
             }
         }
@@ -181,8 +186,10 @@ fn http2_server() -> http2::Builder<TokioExecutor> {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
+    use tokio::time::Instant;
 
     use super::*;
+    use crate::link::UNREAD;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
     const FAR: Duration = Duration::from_secs(3600);
@@ -214,6 +221,11 @@ mod tests {
 
     impl Server {
         async fn start(limits: Limits) -> Self {
+            Self::with(limits, FAR).await
+        }
+
+        /// One that finds an answer overdue after this time.
+        async fn with(limits: Limits, overdue: Duration) -> Self {
             let listener = TcpListener::bind((HERE, 0)).await.unwrap();
             let address = listener.local_addr().unwrap();
             let free = Arc::new(Semaphore::new(0));
@@ -221,7 +233,9 @@ mod tests {
             let service = tower::service_fn(move |request: Request<Body>| {
                 let places = Arc::clone(&places);
                 async move {
-                    let _busy = request.extensions().get::<Link>().unwrap().begin();
+                    let link = request.extensions().get::<Link>().unwrap();
+                    let _busy = link.begin();
+                    let _due = link.expect(Instant::now() + overdue - UNREAD);
                     places.acquire().await.unwrap().forget();
                     Ok::<_, Infallible>(Response::new(Body::empty()))
                 }
@@ -381,6 +395,22 @@ mod tests {
         assert!((&mut server.serving).now_or_never().is_none());
         server.free.add_permits(1);
         assert_eq!(caller.end().await, (Some(1), vec![1]));
+        server.serving.await.unwrap();
+    }
+
+    /// Not even for as long as its calls may take.
+    #[tokio::test]
+    async fn a_server_that_stops_does_not_wait_for_who_reads_nothing() {
+        let moment = Duration::from_millis(50);
+        let limits = Limits {
+            grace: moment,
+            ..NEVER
+        };
+        let server = Server::with(limits, 4 * moment).await;
+        let mut deaf = Caller::of(&server).await;
+        deaf.call(1).await;
+        server.stop.cancel();
+        assert_eq!(deaf.goaway().await, ANY);
         server.serving.await.unwrap();
     }
 

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 /// How many calls without a token a connection has at once, to health and reflection.
 const STRANGERS: usize = 16;
 /// How long after its deadline an answer may stay on its connection: who reads has the end of it by then.
-const UNREAD: Duration = Duration::from_secs(5);
+pub(crate) const UNREAD: Duration = Duration::from_secs(5);
 
 /// What a connection and its calls share.
 #[derive(Clone)]
