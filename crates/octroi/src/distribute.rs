@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use octroi_server::process;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config};
 
+use crate::connect::connect;
 use crate::failure::Failure;
 use crate::interrupt::unless_interrupted;
 use crate::output;
@@ -22,12 +23,15 @@ pub async fn distribute(args: &PlaceArgs) -> Result<ExitCode, Failure> {
     let Some((admin, place)) = unless_interrupted(&interrupt, find_admin(args)).await? else {
         return Err(anyhow::anyhow!("interrupted before anything was done").into());
     };
-    let done = run(&admin, output::line).await;
+    // Each step is whole or not there at all, and the next try goes on from it.
+    let done = unless_interrupted(&interrupt, run(&admin, output::line)).await;
     if let Some(place) = place {
         place.close().await?;
     }
-    done?;
-    Ok(ExitCode::SUCCESS)
+    match done? {
+        Some(()) => Ok(ExitCode::SUCCESS),
+        None => Err(anyhow::anyhow!("interrupted: run it again, it goes on where it was").into()),
+    }
 }
 
 /// Spreads the tables that are not spread yet, and tells each step.
@@ -38,9 +42,7 @@ pub async fn run(
     admin: &Config,
     mut tell: impl FnMut(String) -> anyhow::Result<()>,
 ) -> Result<(), Failure> {
-    let connected = admin.connect(NoTls).await;
-    let (client, connection) = connected.map_err(|error| Failure::new(69, error))?;
-    tokio::spawn(connection);
+    let client = connect(admin).await.map_err(anyhow::Error::new)?;
     check(&client).await?;
     let there = tables_there(&client).await?;
     let declared: BTreeMap<String, Kind> = tables::all().into_iter().collect();
@@ -239,6 +241,8 @@ const DEFAULTS: &str = "
     SELECT format('ALTER DATABASE %I SET citus.multi_shard_modify_mode = sequential', current_database())
     UNION ALL
     SELECT format('ALTER DATABASE %I SET citus.enable_unsafe_triggers = on', current_database())
+    UNION ALL
+    SELECT format('ALTER DATABASE %I SET jit = off', current_database())
     UNION ALL
     SELECT format('ALTER ROLE %s IN DATABASE %I SET lock_timeout = ''10s''', nspowner::regrole, current_database())
     FROM pg_namespace WHERE nspname IN ('billing', 'licensing', 'notification')";

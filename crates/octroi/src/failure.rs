@@ -4,6 +4,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::bootstrap::BootstrapError;
 use crate::cluster::ClusterError;
+use crate::connect::ConnectError;
 use crate::keys::KeysError;
 use crate::system::SystemError;
 
@@ -44,7 +45,8 @@ impl Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(reason: anyhow::Error) -> Self {
-        Self::new(EX_SOFTWARE, reason)
+        let code = reason.downcast_ref().map(ConnectError::exit_code);
+        Self::new(code.unwrap_or(EX_SOFTWARE), reason)
     }
 }
 
@@ -83,7 +85,7 @@ impl From<BootstrapError> for Failure {
 }
 
 /// Whether the server rejected the user or the password.
-fn refuses(error: &tokio_postgres::Error) -> bool {
+pub(crate) fn refuses(error: &tokio_postgres::Error) -> bool {
     let refusals = [
         SqlState::INVALID_PASSWORD,
         SqlState::INVALID_AUTHORIZATION_SPECIFICATION,

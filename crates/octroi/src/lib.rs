@@ -9,6 +9,7 @@ pub mod bootstrap;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
+mod connect;
 pub mod demo;
 pub mod distribute;
 pub mod failure;

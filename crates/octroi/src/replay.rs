@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use octroi_server::process;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::Config;
 
+use crate::connect::connect;
 use crate::failure::Failure;
 use crate::interrupt::unless_interrupted;
 use crate::place::{PlaceArgs, find_admin};
@@ -28,18 +28,14 @@ pub async fn replay(args: &PlaceArgs) -> Result<ExitCode, Failure> {
     for event in &replayed {
         println!("{event}");
     }
-    println!("{} parked events are delivered again", replayed.len());
+    println!("{} dead letters are delivered again", replayed.len());
     Ok(ExitCode::SUCCESS)
 }
 
 /// Makes all dead letters due again: the services, now or when they next start, deliver them and what waits behind
 /// them. Returns each one's source, subscriber, resource, sequence and last error.
 pub async fn run(admin: &Config) -> anyhow::Result<Vec<String>> {
-    let (client, connection) = admin
-        .connect(NoTls)
-        .await
-        .context("cannot connect to the database")?;
-    tokio::spawn(connection);
+    let client = connect(admin).await?;
     let mut replayed = Vec::new();
     for source in ServiceName::ALL {
         let again = format!(

@@ -16,8 +16,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use octroi_platform::check::Check;
 use octroi_platform::clock::system_micros;
-use tokio_postgres::{Client, Config, IsolationLevel, NoTls, Transaction};
+use tokio_postgres::{Client, Config, IsolationLevel, Transaction};
 
+use crate::connect::connect;
 use crate::failure::Failure;
 use crate::interrupt::{unless_interrupted, until_interrupted};
 use crate::output::{self, Unread};
@@ -124,11 +125,7 @@ fn interrupted() -> Failure {
 
 /// Checks every rule on the database that the administrator's connection names.
 pub async fn run(admin: &Config) -> anyhow::Result<Report> {
-    let (mut client, connection) = admin
-        .connect(NoTls)
-        .await
-        .context("cannot connect to the database")?;
-    tokio::spawn(connection);
+    let mut client = connect(admin).await?;
     let offset = clock_offset(&client).await?;
     let snapshot = client
         .build_transaction()
