@@ -243,7 +243,7 @@ impl Gate {
         let share = share(&call.caller, method);
         let (turn, place, body, held) = if method.client_streaming {
             let body = message::stream(body, compressed, MESSAGE, held, until);
-            let turn = Turn::new(share, whose.clone());
+            let turn = Turn::new(share, in_line(share, whose, method));
             (turn, self.place(share, method)?, body, None)
         } else {
             let read = message::read(body, compressed, MESSAGE, &mut held);
@@ -251,7 +251,7 @@ impl Gate {
                 .await
                 .map_err(|_| late("the request was not complete in time; nothing was done"))??;
             // Whoever leaves or comes to the deadline meanwhile is out of the queue.
-            let turn = timeout_at(until, self.db.turn(share, whose.clone()))
+            let turn = timeout_at(until, self.db.turn(share, in_line(share, whose, method)))
                 .await
                 .map_err(|_| late("the call's turn did not come in time; nothing was done"))??;
             let place = self.place(share, method)?;
@@ -311,6 +311,15 @@ fn share(caller: &Caller, method: &Method) -> Share {
         Share::Read
     } else {
         Share::Command
+    }
+}
+
+/// Who takes turns: what Octroi's services ask of each other does so by method, so that orders that wait for an account
+/// keep out neither events nor other orders' quotes.
+fn in_line(share: Share, whose: &Whose, method: &Method) -> Whose {
+    match share {
+        Share::Background => Whose::Work(method.path),
+        Share::Read | Share::Command => whose.clone(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use octroi_api::billing::v1::{Account, GetAccountRequest, UpdateAccountRequest};
 use octroi_tests::harness::{
     Answer as _, BUSINESS, Caller, Customer, Installation, Options, Refused, ServiceName,
-    eventually,
+    eventually, new_group,
 };
 use prost::Message as _;
 use prost_types::FieldMask;
@@ -83,6 +83,40 @@ async fn by_a_caller_whose_commands_wait() {
     while let Some(answered) = crowd.join_next().await {
         drop(answered.unwrap());
     }
+    octroi.finish().await;
+}
+
+/// Orders that wait for their account in billing hold up no other account's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_orders_of_a_locked_account() {
+    let octroi = Installation::start().await;
+    let acme = octroi.customer("acme").await;
+    let zeta = octroi.customer("zeta").await;
+    let orders: Vec<String> = (0..12).map(|number| format!("order-{number}")).collect();
+    for order in &orders {
+        acme.asks_for(order, new_group(order), &[(BUSINESS, 1)])
+            .await
+            .got();
+    }
+    octroi.drained().await;
+    let lock = "BEGIN; SELECT FROM billing.account WHERE account = 'acme' FOR UPDATE";
+    octroi.sql.batch_execute(lock).await.unwrap();
+    let mut paying = JoinSet::new();
+    for order in orders {
+        let acme = acme.clone();
+        paying.spawn(async move { drop(acme.pays(&order).await) });
+    }
+    eventually("as many wait for the account as can", async || {
+        let waiting = "SELECT FROM pg_stat_activity WHERE application_name = 'octroi-billing' AND wait_event_type = 'Lock'
+            HAVING count(*) >= 3";
+        octroi.sql.query_opt(waiting, &[]).await.unwrap()
+    })
+    .await;
+    zeta.asks_for("office", new_group("office"), &[(BUSINESS, 1)])
+        .await
+        .got();
+    octroi.sql.batch_execute("ROLLBACK").await.unwrap();
+    while paying.join_next().await.is_some() {}
     octroi.finish().await;
 }
 

@@ -176,7 +176,8 @@ impl Db {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| Error::Internal(error.into()))?;
-        let waits = Waits::new_with_constructor(|| Histogram::new([0.001, 0.01, 0.1, 1.0, 5.0]));
+        let waits =
+            Waits::new_with_constructor(|| Histogram::new([0.001, 0.01, 0.1, 1.0, 5.0, 10.0]));
         Ok(Self {
             pool,
             places: Places::new(size, &waits),
@@ -207,8 +208,7 @@ impl Db {
     /// # Errors
     /// [`Error::TooManyCalls`], but not for background work; [`Error::Overloaded`].
     pub async fn turn(&self, share: Share, caller: Whose) -> Result<Turn, Error> {
-        let refusable = !matches!(share, Share::Background);
-        let place = self.places.enter(share, &caller, !refusable).await?;
+        let place = self.places.enter(share, &caller, false).await?;
         Ok(Turn::new(share, caller).with(place))
     }
 

@@ -130,8 +130,14 @@ struct Part {
     /// How many of them each caller has.
     taken: HashMap<Whose, usize>,
     /// By caller, the next first.
-    lines: VecDeque<(Whose, VecDeque<oneshot::Sender<Kind>>)>,
+    lines: VecDeque<(Whose, VecDeque<Waiter>)>,
     waiting: usize,
+}
+
+struct Waiter {
+    /// Whether its work has begun.
+    begun: bool,
+    turn: oneshot::Sender<Kind>,
 }
 
 impl Part {
@@ -168,18 +174,23 @@ impl Part {
         own >= WAITING.saturating_sub(self.waiting)
     }
 
-    /// What has begun goes first among its caller's own.
+    /// What has begun goes before what has not, among its caller's own.
     fn wait(&mut self, caller: &Whose, begun: bool) -> oneshot::Receiver<Kind> {
-        let (waiter, turn) = oneshot::channel();
+        let (sender, turn) = oneshot::channel();
         let at = self.line(caller).unwrap_or_else(|| {
             self.lines.push_back((caller.clone(), VecDeque::new()));
             self.lines.len() - 1
         });
         let line = &mut self.lines[at].1;
-        match begun {
-            true => line.push_front(waiter),
-            false => line.push_back(waiter),
-        }
+        let before = match begun {
+            true => line.iter().take_while(|it| it.begun).count(),
+            false => line.len(),
+        };
+        let turn_of = Waiter {
+            begun,
+            turn: sender,
+        };
+        line.insert(before, turn_of);
         self.waiting += 1;
         turn
     }
@@ -191,7 +202,7 @@ impl Part {
         };
         let line = &mut self.lines[at].1;
         let before = line.len();
-        line.retain(|waiter| !waiter.is_closed());
+        line.retain(|waiter| !waiter.turn.is_closed());
         self.waiting -= before - line.len();
         if line.is_empty() {
             self.lines.remove(at);
@@ -212,7 +223,7 @@ impl Part {
                 passed = 0;
                 self.waiting -= 1;
                 // Who has left meanwhile finds it there, and gives it back.
-                let _ = waiter.send(kind);
+                let _ = waiter.turn.send(kind);
             }
             if !line.is_empty() {
                 self.lines.push_back((caller, line));
@@ -251,39 +262,56 @@ impl Places {
         match TURN.try_with(turn) {
             Ok((_, _, Some(place))) => Ok(place),
             Ok((share, caller, None)) => self.enter(share, &caller, true).await,
-            Err(_) => self.enter(Share::Background, &Whose::Work(""), true).await,
+            Err(_) => self.enter(Share::Background, &Whose::Work(""), false).await,
         }
     }
 
-    /// A place, in turn. What has not begun is refused when its caller has too many who wait.
+    /// A place, in turn. A call that has not begun is refused when its caller has too many who wait.
     pub(crate) async fn enter(
         self: &Arc<Self>,
         share: Share,
         caller: &Whose,
         begun: bool,
     ) -> Result<Place, Error> {
+        let refusable = !begun && !matches!(share, Share::Background);
+        let mut place = self.ask(share, caller, (begun, refusable))?;
+        let waits = &self.waits[share as usize];
+        let Some(turn) = &mut place.turn else {
+            waits.observe(0.0);
+            return Ok(place);
+        };
         let since = Instant::now();
-        let mut place = self.ask(share, caller, begun)?;
-        if let Some(turn) = &mut place.turn {
-            let Ok(Ok(kind)) = timeout(PATIENCE, turn).await else {
-                let message = "no database connection came free in time; try again";
-                return Err(match begun {
-                    true => Error::Unavailable(message.to_owned()),
-                    false => Error::Overloaded(message),
-                });
-            };
+        let came = timeout(PATIENCE, turn).await;
+        waits.observe(since.elapsed().as_secs_f64());
+        if let Ok(Ok(kind)) = came {
             (place.kind, place.turn) = (kind, None);
+            return Ok(place);
         }
-        self.waits[share as usize].observe(since.elapsed().as_secs_f64());
-        Ok(place)
+        Err(match refusable {
+            false => Error::Unavailable("no database connection came free; try again".to_owned()),
+            true if self.is_crowded_by(share, caller) => Error::TooManyCalls,
+            true => Error::Overloaded("the call's turn did not come; nothing was done; try again"),
+        })
     }
 
-    fn ask(self: &Arc<Self>, share: Share, caller: &Whose, begun: bool) -> Result<Place, Error> {
+    /// Whether more of a caller's wait than one.
+    fn is_crowded_by(&self, share: Share, caller: &Whose) -> bool {
+        let part = &self.state().parts[share as usize];
+        part.line(caller)
+            .is_some_and(|at| part.lines[at].1.len() > 1)
+    }
+
+    fn ask(
+        self: &Arc<Self>,
+        share: Share,
+        caller: &Whose,
+        (begun, refusable): (bool, bool),
+    ) -> Result<Place, Error> {
         let mut state = self.state();
         let State { free, parts, .. } = &mut *state;
         let part = &mut parts[share as usize];
         let kind = part.take(free, caller);
-        if kind.is_none() && !begun && part.is_full_for(caller) {
+        if kind.is_none() && refusable && part.is_full_for(caller) {
             return Err(Error::TooManyCalls);
         }
         Ok(Place {
@@ -392,12 +420,11 @@ mod tests {
             .map(|caller| (*caller, entering(&places, Share::Command, caller, false)))
             .collect();
         assert!(turns.iter_mut().all(|(_, turn)| now(turn).is_none()));
-        // What has begun comes before its caller's others, and not before other callers.
-        turns.push((
-            "acme, begun",
-            entering(&places, Share::Command, "acme", true),
-        ));
-        assert!(now(&mut turns.last_mut().unwrap().1).is_none());
+        // What has begun comes before its caller's others, in its order, and not before other callers.
+        for begun in ["acme, begun", "acme, begun next"] {
+            turns.push((begun, entering(&places, Share::Command, "acme", true)));
+            assert!(now(&mut turns.last_mut().unwrap().1).is_none());
+        }
         let mut served = Vec::new();
         while let Some(place) = held.pop() {
             drop(place);
@@ -411,9 +438,9 @@ mod tests {
             });
             assert!(held.len() <= 1);
         }
-        let first = ["acme, begun", "a", "b", "c", "acme"];
-        assert_eq!(served[..5], first, "{served:?}");
-        assert_eq!(served.len(), 24);
+        let first = ["acme, begun", "a", "b", "c", "acme, begun next", "acme"];
+        assert_eq!(served[..6], first, "{served:?}");
+        assert_eq!(served.len(), 25);
         assert_eq!(waiting(&places), 0);
     }
 

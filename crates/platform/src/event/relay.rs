@@ -149,12 +149,32 @@ impl Relay {
         let subscriber = self.leases.subscriber;
         let client = EventIntakeServiceClient::new(self.peer.clone());
         let mut under_way = FuturesUnordered::new();
+        let mut done = Vec::new();
         // The aggregates that are under way.
         let mut busy = BTreeSet::new();
         let mut failures = 0_u32;
         let mut told_at: Option<Instant> = None;
         let mut look_at = Instant::now();
         while !shutdown.is_cancelled() {
+            for (leased, ended) in done.drain(..) {
+                let leased: Vec<Leased> = leased;
+                for leased in &leased {
+                    busy.remove(&leased.owned_key());
+                }
+                match ended {
+                    Ok(progress) => {
+                        failures = 0;
+                        look_at = Instant::now();
+                        if let Progress::PutOff = progress {
+                            look_at += PUT_OFF;
+                        }
+                    }
+                    Err(error) => {
+                        told_at = None;
+                        look_at = self.failed(&mut failures, &error);
+                    }
+                }
+            }
             // Registered before the log is read, so that a hint that comes meanwhile is not missed.
             let hint = self.db.hint.notified();
             let nudge = self.nudge.notified();
@@ -166,7 +186,18 @@ impl Relay {
                 let beat = idle && told_at.is_none_or(|at| at.elapsed() >= HEARTBEAT);
                 let span = tracing::info_span!("relay", subscriber);
                 let lease = caught(async { Ok(self.leases.take(token, &busy).await?) });
-                match lease.instrument(span.clone()).await {
+                // What is under way goes on meanwhile: it may hold what is waited for here.
+                let lease = async {
+                    let lease = lease.instrument(span.clone());
+                    tokio::pin!(lease);
+                    loop {
+                        tokio::select! {
+                            lease = &mut lease => return lease,
+                            Some(ended) = under_way.next() => done.push(ended),
+                        }
+                    }
+                };
+                match lease.await {
                     Ok((leased, more)) => {
                         look_at = Instant::now();
                         if leased.is_empty() && !beat {
@@ -195,24 +226,7 @@ impl Relay {
                 look_at.max(Instant::now() + PUT_OFF * u32::from(under_way.len() == AT_ONCE));
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                Some((leased, ended)) = under_way.next() => {
-                    for leased in &leased {
-                        busy.remove(&leased.owned_key());
-                    }
-                    match ended {
-                        Ok(progress) => {
-                            failures = 0;
-                            look_at = Instant::now();
-                            if let Progress::PutOff = progress {
-                                look_at += PUT_OFF;
-                            }
-                        }
-                        Err(error) => {
-                            told_at = None;
-                            look_at = self.failed(&mut failures, &error);
-                        }
-                    }
-                }
+                Some(ended) = under_way.next() => done.push(ended),
                 () = sleep_until(look) => {}
                 () = &mut hint, if failures == 0 && under_way.is_empty() => look_at = Instant::now(),
                 () = &mut nudge => (told_at, look_at) = (None, Instant::now()),

@@ -257,7 +257,7 @@ impl Verifier {
         validation.set_audience(&[AUDIENCE]);
         validation.set_issuer(&[&self.issuer]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        validation.leeway = 0;
+        validation.validate_exp = false;
         let claims = jsonwebtoken::decode::<Claims>(token, key, &validation)
             .ok()?
             .claims;

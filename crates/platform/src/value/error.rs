@@ -81,8 +81,8 @@ pub enum Error {
     /// Too much is being done at once; nothing was begun.
     #[error("{0}")]
     Overloaded(&'static str),
-    /// Too many calls of the caller's wait; nothing was begun.
-    #[error("too many calls of this caller wait; try again, with fewer at once")]
+    /// Too many calls wait, most of them the caller's; nothing was begun.
+    #[error("too many calls wait; try again, with fewer at once")]
     TooManyCalls,
     /// A statement or a transaction ran into its time limit.
     #[error("it took too long, and nothing was done; try again")]
