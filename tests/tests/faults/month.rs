@@ -27,6 +27,8 @@ const ORDINARY: usize = 3;
 const ACCOUNTS: usize = 540;
 /// So many of them are opened, the others are copies of one that uses nothing.
 const OPENED: usize = 120;
+/// So many are opened at once: fewer than may wait for one caller.
+const AT_ONCE: usize = 40;
 /// Every so manyth of them has licences.
 const CUSTOMER: usize = 20;
 /// Without a lock the kill comes within so many milliseconds.
@@ -116,8 +118,12 @@ async fn killed_while_it_invoices() {
 /// Opens the accounts; those that have a licence in use.
 async fn open_accounts(octroi: &AllInOne) -> Vec<String> {
     let operator = octroi.operator();
+    let mut customers = Vec::new();
     let mut opening = JoinSet::new();
     for number in 0..OPENED {
+        if opening.len() == AT_ONCE {
+            customers.extend(opening.join_next().await.unwrap().unwrap());
+        }
         let operator = operator.clone();
         opening.spawn(async move {
             let id = format!("acme-{number:03}");
@@ -131,7 +137,7 @@ async fn open_accounts(octroi: &AllInOne) -> Vec<String> {
             Some(id)
         });
     }
-    let customers = opening.join_all().await.into_iter().flatten().collect();
+    customers.extend(opening.join_all().await.into_iter().flatten());
     let sql = octroi.sql().await;
     converged(&sql).await;
     for schema in ServiceName::ALL {
