@@ -36,6 +36,7 @@ use crate::access::Access;
 use crate::admin::Admin;
 use crate::connection::CLOCK_DEADLINE;
 use crate::held::{ALL, Memory, late, overloaded};
+use crate::line::{in_line, share};
 use crate::link::{Busy, Link};
 use crate::message;
 use crate::sending::{Sending, counted, panicked};
@@ -300,26 +301,6 @@ impl Gate {
         Arc::clone(room)
             .try_acquire_owned()
             .map_err(|_| overloaded("too many calls at once; try again"))
-    }
-}
-
-/// Where a call stands in line. No caller keeps out what Octroi's services ask of each other.
-fn share(caller: &Caller, method: &Method) -> Share {
-    if caller.has_scope(SERVICE_SCOPE) {
-        Share::Background
-    } else if method.reads {
-        Share::Read
-    } else {
-        Share::Command
-    }
-}
-
-/// Who takes turns: what Octroi's services ask of each other does so by method, so that orders that wait for an account
-/// keep out neither events nor other orders' quotes.
-fn in_line(share: Share, whose: &Whose, method: &Method) -> Whose {
-    match share {
-        Share::Background => Whose::Work(method.path),
-        Share::Read | Share::Command => whose.clone(),
     }
 }
 

@@ -12,6 +12,7 @@ mod connection;
 mod gate;
 mod held;
 pub mod keys;
+mod line;
 mod link;
 mod message;
 mod metrics;

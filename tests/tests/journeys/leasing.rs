@@ -4,7 +4,8 @@ use octroi_api::billing::v1::settle_order_response::Outcome;
 use octroi_api::billing::v1::{SettleOrderRequest, SettleOrderResponse};
 use octroi_api::licensing::v1::order;
 use octroi_tests::harness::{
-    Answer as _, BUSINESS, Customer, Installation, ServiceName, eventually, method, new_group,
+    Answer as _, BUSINESS, Customer, Installation, Options, ServiceName, eventually, method,
+    new_group,
 };
 use tokio_postgres::{Client, NoTls};
 use tonic::{Code, Response, Status};
@@ -57,7 +58,12 @@ async fn a_settlement_is_held_until_it_is_written() {
 /// Each undecided payment is leased when its turn comes, so that no lease runs while others are asked about.
 #[tokio::test]
 async fn settlements_are_leased_one_by_one() {
-    let octroi = Installation::start().await;
+    // Of eight connections the four workers would have three.
+    let octroi = Installation::with(Options {
+        pool_size: 16,
+        ..Options::default()
+    })
+    .await;
     setup_fee(&octroi, 2_50).await;
     let acme = octroi.customer("acme").await;
     let undecided = "

@@ -1,0 +1,25 @@
+//! Where a call stands in line for a connection to the database.
+
+use octroi_api::Method;
+use octroi_platform::call::{Caller, SERVICE_SCOPE};
+use octroi_platform::share::{Share, Whose};
+
+/// The share that a call is of. No caller keeps out what Octroi's services ask of each other.
+pub(crate) fn share(caller: &Caller, method: &Method) -> Share {
+    if caller.has_scope(SERVICE_SCOPE) {
+        Share::Background
+    } else if method.reads {
+        Share::Read
+    } else {
+        Share::Command
+    }
+}
+
+/// Who takes turns: what Octroi's services ask of each other does so by method, so that orders that wait for an account
+/// keep out neither events nor other orders' quotes.
+pub(crate) fn in_line(share: Share, whose: &Whose, method: &Method) -> Whose {
+    match share {
+        Share::Background => Whose::Work(method.path),
+        Share::Read | Share::Command => whose.clone(),
+    }
+}
