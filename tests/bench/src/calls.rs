@@ -42,6 +42,15 @@ fn request(customer: &Customer, licenses: u64, number: u64) -> GetLicenseRequest
     GetLicenseRequest { name }
 }
 
+/// One GetLicense of that walk.
+fn read(customer: &Customer, licenses: u64, number: u64) -> impl Future<Output = ()> + use<> {
+    let request = request(customer, licenses, number);
+    let mut client = customer.by.licenses();
+    async move {
+        client.get_license(request).await.got();
+    }
+}
+
 /// GetLicense under a closed load.
 pub fn get_license(run: &Run, customer: &Customer, licenses: u64, time: Duration) -> Seen {
     let customer = customer.clone();
@@ -50,13 +59,7 @@ pub fn get_license(run: &Run, customer: &Customer, licenses: u64, time: Duration
         calls: u64::MAX,
     };
     run.calls(async move {
-        let call = move |number| {
-            let request = request(&customer, licenses, number);
-            let mut client = customer.by.licenses();
-            async move {
-                client.get_license(request).await.got();
-            }
-        };
+        let call = move |number| read(&customer, licenses, number);
         closed(IN_FLIGHT, until, call).await
     })
 }
@@ -110,13 +113,7 @@ fn reads(run: &Run, report: &mut Report, customer: &Customer, licenses: u64) {
     let busy = {
         let customer = customer.clone();
         run.calls(async move {
-            let call = move |number| {
-                let request = request(&customer, licenses, number);
-                let mut client = customer.by.licenses();
-                async move {
-                    client.get_license(request).await.got();
-                }
-            };
+            let call = move |number| read(&customer, licenses, number);
             open(steady, time, call).await
         })
     };

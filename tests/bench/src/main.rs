@@ -69,7 +69,7 @@ enum Bench {
 enum Size {
     /// Enough to see that the bench works; its figures say nothing.
     Small,
-    /// What the README's tables come from.
+    /// Enough for figures that say something; it takes a machine of its own.
     Full,
 }
 

@@ -216,9 +216,7 @@ impl BillRuns {
                     among -= size;
                 }
                 // The database is away, which is no account's fault.
-                Err(error @ (Error::Unavailable(_) | Error::OutcomeUnknown)) => {
-                    return Err(error.into());
-                }
+                Err(error) if error.is_away() => return Err(error.into()),
                 // The one that caused it is found: the others go on without it.
                 Err(error) if size == 1 => {
                     return Ok(done + self.go_on_without_next(run, error, now).await?);

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use octroi_platform::db::forget::BATCHES;
-use octroi_platform::{Call, Db, Error};
+use octroi_platform::{BATCHES, Call, Db, Error};
 
 use crate::app::password::Hasher;
 use crate::app::session::{Use, admit};

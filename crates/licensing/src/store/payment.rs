@@ -206,8 +206,8 @@ const DUE: &str = "-- due_attempts
     WHERE outcome IS NULL AND next_try_at <= now() AND (lease_until IS NULL OR lease_until <= now())
     ORDER BY next_try_at LIMIT $1";
 
-/// Leases one attempt, unless it is not due any more or somebody else has it or has locked it. IS TRUE keeps the index of what is due out
-/// of this.
+/// Leases one attempt, unless it is not due any more or somebody else has it or has locked it. IS TRUE keeps the index of
+/// what is due out of this.
 const CLAIM: &str = concat!(
     "-- claim_attempt
      WITH p AS (

@@ -2,8 +2,7 @@
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use octroi_platform::db::forget::BATCHES;
-use octroi_platform::{Call, Db, Error};
+use octroi_platform::{BATCHES, Call, Db, Error};
 
 use crate::app::together_or_alone;
 use crate::domain::email::Email;

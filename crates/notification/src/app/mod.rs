@@ -27,20 +27,19 @@ where
     T: Clone,
     Fut: Future<Output = Result<R, Error>>,
 {
-    let is_away = |error: &Error| matches!(error, Error::Unavailable(_) | Error::OutcomeUnknown);
     if items.is_empty() {
         return Ok((Vec::new(), Vec::new()));
     }
     match work(items.to_vec()).await {
         Ok(result) => return Ok((vec![result], Vec::new())),
-        Err(error) if is_away(&error) => return Err(error),
+        Err(error) if error.is_away() => return Err(error),
         Err(_) => {}
     }
     let (mut results, mut failed) = (Vec::new(), Vec::new());
     for item in items {
         match work(vec![item.clone()]).await {
             Ok(result) => results.push(result),
-            Err(error) if is_away(&error) => return Err(error),
+            Err(error) if error.is_away() => return Err(error),
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::new(error));
                 tracing::warn!(email = name(item), error, "it is tried again");

@@ -8,9 +8,7 @@ use crate::db::{Db, row_get};
 use crate::error::Error;
 use crate::params;
 use crate::tx::Rows;
-
-/// How many batches a sweep deletes before it begins again with the first.
-pub const BATCHES: usize = 100;
+use crate::work::BATCHES;
 
 impl Db {
     /// Deletes request ids whose time is over, batch by batch; answers how many. Each batch begins where the last one

@@ -1,7 +1,7 @@
 //! The pool and reads. Writes are in `tx`.
 
 pub mod change;
-pub mod forget;
+mod forget;
 pub mod migrate;
 pub mod share;
 pub(crate) mod trail;

@@ -131,10 +131,7 @@ impl<I: Intake> IntakeApi<I> {
                 }
                 Err(failed) => failed,
             };
-            let is_away = matches!(
-                error,
-                Error::Unavailable(_) | Error::OutcomeUnknown | Error::Overloaded(_)
-            );
+            let is_away = error.is_away();
             let Some(at) = at.or((is_away || events.len() == 1).then_some(0)) else {
                 let behind = events.split_off(events.len() / 2);
                 pieces.extend([behind, events]);

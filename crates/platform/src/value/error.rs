@@ -200,6 +200,11 @@ impl Error {
         self.refused() == Some(plain(reason))
     }
 
+    /// Whether the database is away, which is the fault of nothing that was asked of it.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::OutcomeUnknown)
+    }
+
     /// Whether a repetition may succeed without anyone changing anything.
     pub fn is_transient(&self) -> bool {
         matches!(

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::error::Error;
 
+/// How many batches a sweep deletes before it begins again with the first.
+pub const BATCHES: usize = 100;
+
 /// Does work under a lease, which `renew` renews at each interval until the work is done.
 pub async fn while_leased<T, Fut>(
     every: Duration,
@@ -51,7 +54,7 @@ where
         for key in &some {
             match one(key.clone()).await {
                 Ok(worked) => done += u64::from(worked),
-                Err(error) if is_away(&error) => return Err(error),
+                Err(error) if error.is_away() => return Err(error),
                 Err(error) => {
                     let text = format!("{error:#}");
                     tracing::warn!(due = %key, error = text, "a due item could not be processed; it is tried again");
@@ -68,8 +71,4 @@ where
             };
         }
     }
-}
-
-fn is_away(error: &Error) -> bool {
-    matches!(error, Error::Unavailable(_) | Error::OutcomeUnknown)
 }
