@@ -114,10 +114,10 @@ fn invoices(run: &Run, report: &mut Report) {
     report.figure("orders meanwhile", "orders", meanwhile.len() as f64);
 }
 
-/// Buys one licence more; how long after the answer its e-mail is queued, in milliseconds.
+/// Buys a licence in a group of its own, since one holds three hundred; how long after the answer its e-mail is queued, in milliseconds.
 async fn order_mailed(run: &Run, customer: &Customer, queued: &mut i64) -> f64 {
     customer
-        .buys_more(&format!("o{queued}"), "office", &[(BUSINESS, 1)])
+        .buys(&format!("office-{queued}"), &[(BUSINESS, 1)])
         .await;
     let begun = Instant::now();
     let sql = "SELECT count(*) FROM notification.email WHERE account = $1 AND template = 'order-completed'";
