@@ -33,8 +33,9 @@ pub fn others(run: &Run, id: &str, accounts: u64, licenses: u64) {
     let table = |name: &str| {
         format!(
             "INSERT INTO licensing.{name}
-             SELECT (jsonb_populate_record(t, jsonb_build_object('account', 'other-' || a))).*
-             FROM licensing.{name} t, generate_series(1, {accounts}) a WHERE t.account = '{id}';"
+             SELECT r.* FROM licensing.{name} t, generate_series(1, {accounts}) a,
+                 jsonb_populate_record(t, jsonb_build_object('account', 'other-' || a)) r
+             WHERE t.account = '{id}';"
         )
     };
     for name in ["account", "license_order", "license_group", "group_offer"] {

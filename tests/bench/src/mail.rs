@@ -94,16 +94,15 @@ fn blast(run: &Run, letter: &Letter, count: u64) -> f64 {
 fn fill(run: &Run, waiting: u64) {
     run.sql(&format!(
         "INSERT INTO notification.account
-         SELECT (jsonb_populate_record(a, jsonb_build_object(
-             'account', 'mailed-' || n, 'contact_email', 'it@' || n % {DOMAINS} || '.test'))).*
-         FROM notification.account a, generate_series(1, {waiting}) n WHERE a.account = 'bench' AND a.version = 1
+         SELECT r.* FROM notification.account a, generate_series(1, {waiting}) n, jsonb_populate_record(a,
+             jsonb_build_object('account', 'mailed-' || n, 'contact_email', 'it@' || n % {DOMAINS} || '.test')) r
+         WHERE a.account = 'bench' AND a.version = 1
          ON CONFLICT DO NOTHING;
          INSERT INTO notification.email
-         SELECT (jsonb_populate_record(e, jsonb_build_object(
-             'account', 'mailed-' || n, 'id', gen_random_uuid(), 'state', 'QUEUED', 'place', now(), 'sent_at', NULL,
-             'attempts', 0, 'give_up_at', NULL, 'recipient', NULL, 'locale', NULL, 'customer', NULL,
-             'time_zone', NULL))).*
-         FROM notification.email e, generate_series(1, {waiting}) n
+         SELECT r.* FROM notification.email e, generate_series(1, {waiting}) n, jsonb_populate_record(e,
+             jsonb_build_object('account', 'mailed-' || n, 'id', gen_random_uuid(), 'state', 'QUEUED', 'place', now(),
+                 'sent_at', NULL, 'attempts', 0, 'give_up_at', NULL, 'recipient', NULL, 'locale', NULL,
+                 'customer', NULL, 'time_zone', NULL)) r
          WHERE e.account = 'bench' AND e.template = 'order-completed';"
     ));
 }

@@ -21,8 +21,10 @@ mod report;
 mod run;
 mod statement;
 
+use std::env;
 use std::fs::File;
 use std::path::PathBuf;
+use std::process::Command;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use octroi_server::process::log_to;
@@ -46,6 +48,8 @@ struct Cli {
 
 #[derive(Clone, Copy, Subcommand)]
 enum Bench {
+    /// All of them, one after the other.
+    All,
     /// A month's bill run beside COPY of what it writes.
     BillRun {
         /// How many accounts, where it is not the size's.
@@ -85,6 +89,7 @@ impl Size {
 fn main() {
     let cli = Cli::parse();
     let name = match cli.bench {
+        Bench::All => return all(),
         Bench::BillRun { .. } => "bill-run",
         Bench::Calls => "calls",
         Bench::Fair => "fair",
@@ -93,8 +98,8 @@ fn main() {
         Bench::Relay => "relay",
     };
     // As a service logs, each call its line. With RUST_LOG the harness does.
-    let log = std::env::temp_dir().join(format!("octroi-bench-{}.log", std::process::id()));
-    if std::env::var_os("RUST_LOG").is_none() {
+    let log = env::temp_dir().join(format!("octroi-bench-{}.log", std::process::id()));
+    if env::var_os("RUST_LOG").is_none() {
         log_to("info", File::create(&log).unwrap(), false);
     }
     // Whose e-mails only get in the way sends one a second.
@@ -102,11 +107,12 @@ fn main() {
     let mut run = Run::start(cli.size, mail_rate);
     let mut report = Report::new(name, &run);
     match cli.bench {
+        Bench::All => {}
         Bench::BillRun { accounts } => {
             let accounts = accounts.unwrap_or(cli.size.pick(1_200, 100_000));
             bill_run::measure(&mut run, &mut report, accounts);
         }
-        Bench::Calls => calls::measure(&run, &mut report),
+        Bench::Calls => calls::measure(&mut run, &mut report),
         Bench::Fair => fair::measure(&run, &mut report),
         Bench::Growth => growth::measure(&run, &mut report),
         Bench::Mail => mail::measure(&run, &mut report),
@@ -117,5 +123,17 @@ fn main() {
     print!("{report}");
     if let Some(directory) = cli.out {
         report.write(&directory);
+    }
+}
+
+/// Each in a process of its own, with a server of its own.
+fn all() {
+    for name in ["bill-run", "calls", "fair", "growth", "mail", "relay"] {
+        let given = env::args_os().skip(1);
+        let args = given.map(|it| if it == "all" { name.into() } else { it });
+        let bench = env::current_exe().unwrap();
+        let ended = Command::new(bench).args(args).status().unwrap();
+        assert!(ended.success(), "{name}: {ended}");
+        println!();
     }
 }

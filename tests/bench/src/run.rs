@@ -83,9 +83,9 @@ impl Run {
         shares.fold(f64::INFINITY, f64::min)
     }
 
-    /// What the threads for blocking work have had of the processors so far: the hashes of passwords.
+    /// How long the threads for blocking work have had a processor or waited for one so far: the hashes of passwords.
     pub fn hashed(&self) -> Duration {
-        had_by(|thread| !self.workers.contains(thread))
+        had_by(|thread| !self.workers.contains(thread), true)
     }
 
     /// A customer whose payments succeed, called from the calling threads.
@@ -137,7 +137,9 @@ impl Run {
     }
 
     pub fn postgres_version(&self) -> String {
-        let row = self.waits(self.installation.sql.query_one("SHOW server_version", &[]));
+        let told =
+            "SELECT current_setting('server_version') || ', fsync ' || current_setting('fsync')";
+        let row = self.waits(self.installation.sql.query_one(told, &[]));
         row.unwrap().get(0)
     }
 
@@ -167,16 +169,17 @@ fn runtime(name: &str) -> Runtime {
 
 /// What the serving threads have had of the processors so far.
 pub fn served() -> Duration {
-    had_by(|_| true)
+    had_by(|_| true, false)
 }
 
-fn had_by(counts: impl Fn(&str) -> bool) -> Duration {
+fn had_by(counts: impl Fn(&str) -> bool, waits: bool) -> Duration {
     let mut sum = 0;
     for thread in serving_threads().filter(|thread| counts(thread)) {
         // It may end meanwhile.
         if let Ok(times) = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")) {
-            let nanoseconds = times.split(' ').next();
-            sum += nanoseconds.and_then(|it| it.parse().ok()).unwrap_or(0);
+            // On a processor, and ready for one.
+            let nanoseconds = times.split(' ').take(1 + usize::from(waits));
+            sum += nanoseconds.map(|it| it.parse().unwrap_or(0)).sum::<u64>();
         }
     }
     Duration::from_nanos(sum)
