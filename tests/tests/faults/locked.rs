@@ -1,12 +1,17 @@
 //! What is locked or refused holds up its own events, and nobody else's: many are applied together.
 
+use octroi_api::event::v1::delivery_outcome::Result as Outcome;
+use octroi_api::event::v1::event::Payload;
+use octroi_api::event::v1::{DeliverEventsRequest, Delivery, Event, OrderCreated};
 use octroi_api::licensing::v1::{ChangePasswordRequest, ReleaseLicenseRequest, order};
 use octroi_api::notification::v1::email::SecretState;
+use octroi_platform::time::to_proto;
 use octroi_tests::harness::{
-    Answer as _, BUSINESS, Customer, Installation, ServiceName, amount, eventually,
+    Answer as _, BUSINESS, Customer, Installation, Options, ServiceName, amount, at, eventually,
 };
-
+use prost::Message as _;
 use tonic::Code;
+use uuid::Uuid;
 
 use crate::log::open_to;
 
@@ -113,6 +118,75 @@ async fn a_refused_event_of_many_holds_up_its_aggregate_alone() {
         assert_eq!(amount(preview.net.as_ref()), "119.88 EUR");
     }
     octroi.finish().await;
+}
+
+/// Every second of many events of one account is refused: each is tried a few times, and not as often as others fail.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_events_of_one_account_cost_the_others_little() {
+    const EVENTS: usize = 400;
+    let octroi = Installation::with(Options {
+        tapped: true,
+        ..Options::default()
+    })
+    .await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 1)]).await;
+    octroi.drained().await;
+    let refuse = "CREATE FUNCTION billing.refuse() RETURNS trigger LANGUAGE plpgsql
+                  AS 'BEGIN RAISE EXCEPTION ''not this one''; END';
+                  CREATE TRIGGER refuse BEFORE INSERT ON billing.inbox
+                  FOR EACH ROW WHEN (new.aggregate LIKE '%/bad%') EXECUTE FUNCTION billing.refuse()";
+    octroi.sql.batch_execute(refuse).await.unwrap();
+    let expected = [Outcome::Applied, Outcome::Refused].repeat(EVENTS / 2);
+    let deliveries = expected.iter().enumerate().map(|(number, outcome)| {
+        let kind = if *outcome == Outcome::Refused {
+            "bad"
+        } else {
+            "good"
+        };
+        created(&acme.order_name(&format!("{kind}{number}")))
+    });
+    let request = DeliverEventsRequest {
+        source: "licensing".to_owned(),
+        deliveries: deliveries.collect(),
+        ..DeliverEventsRequest::default()
+    };
+    let wire = octroi.wire(ServiceName::Billing);
+    wire.take();
+    let mut intake = octroi
+        .service(ServiceName::Licensing)
+        .intake(ServiceName::Billing);
+    let told = intake.deliver_events(request).await.got().outcomes;
+    let asked = wire.take().into_iter().flat_map(|turn| turn.statements);
+    let tries = asked.filter(|statement| statement == "open").count();
+    let outcomes: Vec<_> = told.iter().map(|outcome| outcome.result()).collect();
+    assert_eq!(outcomes, expected);
+    assert!(
+        (EVENTS..4 * EVENTS).contains(&tries),
+        "{EVENTS} events took {tries} tries"
+    );
+    octroi.abandon().await;
+}
+
+/// That an order of acme's was kept.
+fn created(order: &str) -> Delivery {
+    let payload = Payload::OrderCreated(OrderCreated {
+        order: order.to_owned(),
+    });
+    let event = Event {
+        id: Uuid::now_v7().to_string(),
+        r#type: payload.event_type().name.to_owned(),
+        account: "accounts/acme".to_owned(),
+        aggregate: order.to_owned(),
+        effective_time: Some(to_proto(at("2026-02-02T08:00:00Z"))),
+        payload: Some(payload),
+        ..Event::default()
+    };
+    Delivery {
+        event: event.encode_to_vec(),
+        sequence: 1,
+        ..Delivery::default()
+    }
 }
 
 /// A later event of the same aggregate finds what the earlier one wrote, in one transaction with it.

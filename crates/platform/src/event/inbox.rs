@@ -1,7 +1,7 @@
 //! The inbox: applies other services' events, each exactly once, in the order of its aggregate, in a transaction with its
 //! inbox row.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use jiff::Timestamp;
 use octroi_api::event::v1::delivery_outcome::Result as Outcome;
@@ -117,48 +117,55 @@ impl<I: Intake> IntakeApi<I> {
     }
 
     /// Applies events in one transaction. Where one fails, the others are applied without it and without what follows it
-    /// in its aggregate. It is refused only where nothing was applied before it.
+    /// in its aggregate. It is refused only where nothing was applied before it. After a failure few are tried together,
+    /// and more with each success: however many fail, no event is tried often for the others' sake.
     async fn apply(&self, source: &str, events: Vec<Arrived>) -> Outcomes {
         let mut outcomes = Vec::with_capacity(events.len());
-        let mut pieces = vec![events];
-        let mut waits = 0;
-        while let Some(mut events) = pieces.pop() {
+        let mut rest = VecDeque::from(events);
+        let (mut most, mut waits) = (rest.len(), 0);
+        while !rest.is_empty() {
+            let tried = most.min(rest.len());
             let patience = if waits < WAITS { PATIENCE } else { NO_PATIENCE };
-            let (at, error) = match self.try_apply(source, &events, patience).await {
+            let events = &rest.make_contiguous()[..tried];
+            let (at, error) = match self.try_apply(source, events, patience).await {
                 Ok(applied) => {
                     outcomes.extend(applied);
+                    rest.drain(..tried);
+                    most = tried.saturating_mul(2);
                     continue;
                 }
                 Err(failed) => failed,
             };
             let is_away = error.is_away();
-            let Some(at) = at.or((is_away || events.len() == 1).then_some(0)) else {
-                let behind = events.split_off(events.len() / 2);
-                pieces.extend([behind, events]);
+            let at = at.or((is_away || tried == 1).then_some(0));
+            // Those before it went well; who is at fault among many is in one half of them.
+            most = at.unwrap_or(tried / 2).max(1);
+            waits += usize::from(error.is_transient());
+            let is_final = |at: &usize| *at == 0 || error.is_transient();
+            let Some(at) = at.filter(is_final) else {
                 continue;
             };
-            waits += usize::from(error.is_transient());
-            let is_final = at == 0 || error.is_transient();
-            let (aggregate, mut place) = (events[at].event.aggregate.clone(), 0);
-            let is_behind = |one: &mut Arrived| {
-                place += 1;
-                is_away || (place > at && one.event.aggregate == aggregate)
+            let mut behind = rest.split_off(at);
+            let Some(one) = behind.pop_front() else {
+                continue;
             };
-            let mut own: Vec<_> = events.extract_if(.., is_behind).collect();
+            let first = failed(source, &one, error);
+            let left = match first.result() {
+                Outcome::Refused => outcome(Outcome::Waiting, MISSING),
+                _ => first.clone(),
+            };
+            outcomes.push((one.at, first));
             if is_away {
-                own.extend(pieces.drain(..).flatten());
+                behind.extend(rest.drain(..));
             }
-            if is_final {
-                let first = failed(source, &own[0], error);
-                let mut behind = first.clone();
-                if first.result() == Outcome::Refused {
-                    behind = outcome(Outcome::Waiting, MISSING);
+            behind.retain(|other| {
+                let goes_on = !is_away && other.event.aggregate != one.event.aggregate;
+                if !goes_on {
+                    outcomes.push((other.at, left.clone()));
                 }
-                outcomes.push((own[0].at, first));
-                let behind = own.drain(..).skip(1).map(|one| (one.at, behind.clone()));
-                outcomes.extend(behind);
-            }
-            pieces.extend([own, events]);
+                goes_on
+            });
+            rest.append(&mut behind);
         }
         outcomes
     }
