@@ -171,7 +171,7 @@ impl Leases {
             lost.get(&one.key())
                 .is_some_and(|lost| one.sequence > *lost)
         });
-        self.give_back(token, &behind).await?;
+        self.give_back(token, behind.iter()).await?;
         Ok(whole)
     }
 
@@ -195,25 +195,24 @@ impl Leases {
     }
 
     /// Ends those of the leases that still hold.
-    pub(super) async fn give_back(&self, token: Uuid, leased: &[Leased]) -> Result<(), Error> {
-        let places = leased.iter().map(Leased::place);
+    pub(super) async fn give_back<'a>(
+        &self,
+        token: Uuid,
+        leased: impl Iterator<Item = &'a Leased>,
+    ) -> Result<(), Error> {
+        let places = leased.map(Leased::place);
         self.write(GIVE_BACK, places, &[(&token, Type::UUID)])
             .await?;
         Ok(())
     }
 
-    /// Deletes what was taken: of each aggregate all through this sequence.
-    pub(super) async fn acknowledge(
+    /// Deletes what was taken.
+    pub(super) async fn acknowledge<'a>(
         &self,
         token: Uuid,
-        leased: &[Leased],
-        taken: &BTreeMap<Key<'_>, i64>,
+        taken: impl Iterator<Item = &'a Leased>,
     ) -> Result<(), Error> {
-        let through = |one: &&Leased| {
-            let last = taken.get(&one.key());
-            last.is_some_and(|last| one.sequence <= *last)
-        };
-        let places = leased.iter().filter(through).map(Leased::place);
+        let places = taken.map(Leased::place);
         self.write(TAKEN, places, &[(&token, Type::UUID)]).await?;
         Ok(())
     }

@@ -315,10 +315,15 @@ impl Relay {
         leased: &[Leased],
         settled: &Settled<'_>,
     ) -> Result<(), Error> {
-        let taken = &settled.taken;
-        self.leases.acknowledge(token, leased, taken).await?;
+        // Of each aggregate all through this sequence.
+        let is_taken = |one: &&Leased| {
+            let last = settled.taken.get(&one.key());
+            last.is_some_and(|last| one.sequence <= *last)
+        };
+        let (taken, rest): (Vec<_>, Vec<_>) = leased.iter().partition(is_taken);
+        self.leases.acknowledge(token, taken.into_iter()).await?;
         self.leases.put_off(token, &settled.put_off).await?;
-        self.leases.give_back(token, leased).await
+        self.leases.give_back(token, rest.into_iter()).await
     }
 
     async fn send(
