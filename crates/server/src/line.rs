@@ -1,5 +1,7 @@
 //! Where a call stands in line for a connection to the database.
 
+use std::sync::Arc;
+
 use octroi_api::Method;
 use octroi_platform::call::{Caller, SERVICE_SCOPE};
 use octroi_platform::share::{Share, Whose};
@@ -15,11 +17,13 @@ pub(crate) fn share(caller: &Caller, method: &Method) -> Share {
     }
 }
 
-/// Who takes turns: what Octroi's services ask of each other does so by method, so that orders that wait for an account
-/// keep out neither events nor other orders' quotes.
+/// Who takes turns: each of Octroi's services for each method, so that orders that wait for an account keep out neither
+/// events nor other orders' quotes, and one service's events not another's.
 pub(crate) fn in_line(share: Share, whose: &Whose, method: &Method) -> Whose {
-    match share {
-        Share::Background => Whose::Work(method.path),
-        Share::Read | Share::Command => whose.clone(),
+    match (share, whose) {
+        (Share::Background, Whose::Subject(service)) => {
+            Whose::Service(Arc::clone(service), method.path)
+        }
+        _ => whose.clone(),
     }
 }

@@ -17,8 +17,8 @@ use tonic::{Code, Response, Status};
 const CROWD: usize = 700;
 /// Over so many connections: each carries 256 calls at most.
 const CONNECTIONS: usize = 5;
-/// More than one account may crowd with.
-const CROWDING: usize = 160;
+/// More than one account may crowd with: as many as wait, and as many as hash.
+const CROWDING: usize = 400;
 /// Nearly as many as can wait for their turn on any machine.
 const QUEUE: usize = 60;
 
@@ -37,19 +37,55 @@ async fn tries(by: Caller, login: usize) -> Refused {
     by.portal().sign_in(request).await.refused()
 }
 
-/// Reads a licence again and again until everyone of the crowd is answered; what each was refused with.
-async fn reading_amid(mut crowd: JoinSet<Refused>, reader: &Customer) -> Vec<Refused> {
-    let mut refused = Vec::new();
-    let mut reads = 0;
-    while !crowd.is_empty() {
-        reader.license("desk", 1).await;
-        reads += 1;
-        while let Some(answered) = crowd.try_join_next() {
-            refused.push(answered.unwrap());
+/// Many who call again and again until they find no place, or until it is enough. Each leaves with what they were refused
+/// with last, if they were.
+struct Crowd {
+    enough: Arc<AtomicBool>,
+    calling: JoinSet<Option<Refused>>,
+}
+
+impl Crowd {
+    /// So many, each of whom calls so.
+    fn of<F>(many: usize, call: impl Fn(usize) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Option<Refused>> + Send + 'static,
+    {
+        let (enough, call) = (Arc::new(AtomicBool::new(false)), Arc::new(call));
+        let mut calling = JoinSet::new();
+        for at in 0..many {
+            let (enough, call) = (Arc::clone(&enough), Arc::clone(&call));
+            calling.spawn(async move {
+                loop {
+                    let refused = call(at).await;
+                    let found_none = refused.as_ref().is_some_and(|it| {
+                        matches!(it.code, Code::ResourceExhausted | Code::Unavailable)
+                    });
+                    if found_none || enough.load(Ordering::SeqCst) {
+                        return refused;
+                    }
+                }
+            });
         }
+        Self { enough, calling }
     }
-    assert!(reads > 1, "nothing was read meanwhile");
-    refused
+
+    /// Waits until there is no place for one of them, does this while the others go on, and lets them end; what each was
+    /// refused with.
+    async fn beside(mut self, work: impl Future<Output = ()>) -> Vec<Refused> {
+        let full = self.calling.join_next().await.unwrap().unwrap().unwrap();
+        told_to_come_again(&full);
+        work.await;
+        self.enough.store(true, Ordering::SeqCst);
+        let others = self.calling.join_all().await.into_iter().flatten();
+        others.chain([full]).collect()
+    }
+}
+
+/// Reads a licence some times.
+async fn reads(reader: &Customer) {
+    for _ in 0..3 {
+        reader.license("desk", 1).await;
+    }
 }
 
 /// The service is never full while 700 sign in at once, or activate a licence that there is not: everybody's reading goes
@@ -65,23 +101,24 @@ async fn reading_goes_on() {
         .await
         .activation("none", 1, "sales");
 
-    let callers = callers(&octroi);
-    let mut crowd = JoinSet::new();
-    for at in 0..CROWD {
-        crowd.spawn(tries(callers[at % CONNECTIONS].clone(), at));
-    }
+    let (by, logins) = (callers(&octroi), AtomicUsize::new(0));
+    let crowd = Crowd::of(CROWD, move |at| {
+        let login = logins.fetch_add(1, Ordering::SeqCst);
+        let tried = tries(by[at % CONNECTIONS].clone(), login);
+        async move { Some(tried.await) }
+    });
     told(
-        reading_amid(crowd, &other).await,
+        crowd.beside(reads(&other)).await,
         (Code::Unauthenticated, "SIGN_IN_FAILED"),
     );
 
-    let mut crowd = JoinSet::new();
-    for at in 0..CROWD {
-        let (by, request) = (callers[at % CONNECTIONS].clone(), missing.clone());
-        crowd.spawn(async move { by.licenses().activate_license(request).await.refused() });
-    }
+    let by = callers(&octroi);
+    let crowd = Crowd::of(CROWD, move |at| {
+        let (by, request) = (by[at % CONNECTIONS].clone(), missing.clone());
+        async move { Some(by.licenses().activate_license(request).await.refused()) }
+    });
     told(
-        reading_amid(crowd, &other).await,
+        crowd.beside(reads(&other)).await,
         (Code::NotFound, "NOT_FOUND"),
     );
     octroi.finish().await;
@@ -136,44 +173,35 @@ async fn one_account_leaves_room_for_others() {
             .activation_email;
     }
     let missing = acme.activation("none", 1, "night");
-    let bound = octroi.bound_to("acme");
+    let bound: Vec<_> = (0..CONNECTIONS).map(|_| octroi.bound_to("acme")).collect();
     for changes in [false, true] {
-        let enough = Arc::new(AtomicBool::new(false));
-        let mut crowd = JoinSet::new();
-        for _ in 0..CROWDING {
-            let (by, enough) = (bound.clone(), Arc::clone(&enough));
-            let (missing, license) = (missing.clone(), acme.license_name("desk", 1));
-            // Again and again, until it finds no place.
-            crowd.spawn(async move {
-                while !enough.load(Ordering::SeqCst) {
-                    let answer = if changes {
-                        let change = ChangePasswordRequest {
-                            name: license.clone(),
-                            password: "Green-Lantern-7".to_owned(),
-                            request_id: request_id(),
-                            ..ChangePasswordRequest::default()
-                        };
-                        by.licenses().change_password(change).await
-                    } else {
-                        by.licenses().activate_license(missing.clone()).await
+        let (by, missing) = (bound.clone(), missing.clone());
+        let license = acme.license_name("desk", 1);
+        let crowd = Crowd::of(CROWDING, move |at| {
+            let by = by[at % CONNECTIONS].clone();
+            let (missing, license) = (missing.clone(), license.clone());
+            async move {
+                let answer = if changes {
+                    let change = ChangePasswordRequest {
+                        name: license,
+                        password: "Green-Lantern-7".to_owned(),
+                        request_id: request_id(),
+                        ..ChangePasswordRequest::default()
                     };
-                    let Err(status) = answer else { continue };
-                    let refused = Refused::of(&status);
-                    if refused.code != Code::NotFound {
-                        return Some(refused);
-                    }
-                }
-                None
-            });
-        }
-        let full = crowd.join_next().await.unwrap().unwrap().unwrap();
-        told_to_come_again(&full);
-        for _ in 0..3 {
-            other.signs_in(&user, CHOSEN).await.got();
-        }
-        enough.store(true, Ordering::SeqCst);
-        while let Some(refused) = crowd.join_next().await {
-            if let Some(refused) = refused.unwrap() {
+                    by.licenses().change_password(change).await
+                } else {
+                    by.licenses().activate_license(missing).await
+                };
+                Some(Refused::of(&answer.err()?))
+            }
+        });
+        let signs_in = async {
+            for _ in 0..3 {
+                other.signs_in(&user, CHOSEN).await.got();
+            }
+        };
+        for refused in crowd.beside(signs_in).await {
+            if refused.code != Code::NotFound {
                 told_to_come_again(&refused);
             }
         }

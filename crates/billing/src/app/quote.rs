@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use octroi_platform::share::{Share, Turn, Whose};
 use octroi_platform::{AccountId, Call, Db, Error, row_get};
 use serde_json::json;
 use tokio_postgres::Row;
@@ -40,7 +41,10 @@ impl Quotes {
         let (quote, found) = quoted(call, account, &lines, &rows)?;
         match order {
             Some(order) if found.first_order_at.is_none() => {
-                self.quote_first(call, account, order, &lines).await
+                // Who waits for an account does so among that account's alone.
+                let whose = Whose::Account(account.as_str().into());
+                let quoted = self.quote_first(call, account, order, &lines);
+                Turn::new(Share::Background, whose).scope(quoted).await
             }
             _ => Ok((quote, found)),
         }

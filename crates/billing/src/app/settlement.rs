@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use octroi_platform::share::{Share, Turn, Whose};
 use octroi_platform::{Aggregate as _, Call, Clock, Db, Error, Tx, row_get, while_leased};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -70,14 +71,21 @@ impl Settlements {
     /// first request count.
     pub(crate) async fn settle(&self, call: &Call, settle: Settle) -> Result<Settlement, Error> {
         // A known attempt is answered without locking the account, which a bill run or another attempt may hold for long.
-        let begun = match self.read_attempt(&settle.attempt).await? {
-            Some(settlement) => Begun {
-                settlement,
-                mine: None,
-            },
-            None => self.begin_attempt(call, settle).await?,
+        let known = self.read_attempt(&settle.attempt).await?;
+        // Who waits for an account does so among that account's alone.
+        let account = settle.attempt.order.account.as_str().into();
+        let turn = Turn::new(Share::Background, Whose::Account(account));
+        let settled = async {
+            let begun = match known {
+                Some(settlement) => Begun {
+                    settlement,
+                    mine: None,
+                },
+                None => self.begin_attempt(call, settle).await?,
+            };
+            self.decide(call, begun).await
         };
-        self.decide(call, begun).await
+        turn.scope(settled).await
     }
 
     async fn read_attempt(&self, attempt: &Attempt) -> Result<Option<Settlement>, Error> {

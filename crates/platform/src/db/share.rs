@@ -3,7 +3,6 @@
 //! its share's places, and of the room to wait for one.
 
 use std::cell::Cell;
-use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,10 +12,9 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::call::Caller;
+use crate::db::part::{Kind, Part};
 use crate::error::Error;
 
-/// How many calls of callers wait in a share at most.
-const WAITING: usize = 128;
 /// How long a connection is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -43,6 +41,8 @@ pub enum Whose {
     Subject(Arc<str>),
     /// Of all who have no token.
     Stranger,
+    /// Of a service of Octroi's, in what it asks by a method.
+    Service(Arc<str>, &'static str),
     /// Of background work, by its name.
     Work(&'static str),
 }
@@ -102,13 +102,6 @@ pub(crate) struct Place {
     kind: Kind,
 }
 
-/// Whose place it is.
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    Anybodys,
-    TheShares,
-}
-
 /// As many as the pool has connections.
 pub(crate) struct Places {
     state: Mutex<State>,
@@ -123,125 +116,12 @@ struct State {
     next: usize,
 }
 
-/// A share's own places, and those who wait for one or for anybody's.
-#[derive(Default)]
-struct Part {
-    free: usize,
-    /// How many of them each caller has.
-    taken: HashMap<Whose, usize>,
-    /// By caller, the next first.
-    lines: VecDeque<(Whose, VecDeque<Waiter>)>,
-    waiting: usize,
-}
-
-struct Waiter {
-    /// Whether its work has begun.
-    begun: bool,
-    turn: oneshot::Sender<Kind>,
-}
-
-impl Part {
-    fn take(&mut self, anybodys: &mut usize, caller: &Whose) -> Option<Kind> {
-        if *anybodys > 0 {
-            *anybodys -= 1;
-            return Some(Kind::Anybodys);
-        }
-        let taken = self.taken.get(caller).copied().unwrap_or_default();
-        (taken < self.free).then(|| {
-            self.free -= 1;
-            self.taken.insert(caller.clone(), taken + 1);
-            Kind::TheShares
-        })
-    }
-
-    fn give_back(&mut self, caller: &Whose) {
-        self.free += 1;
-        if let Some(taken) = self.taken.get_mut(caller) {
-            *taken -= 1;
-            if *taken == 0 {
-                self.taken.remove(caller);
-            }
-        }
-    }
-
-    fn line(&self, caller: &Whose) -> Option<usize> {
-        self.lines.iter().position(|(of, _)| of == caller)
-    }
-
-    /// Whether a caller waits with as many as may wait still.
-    fn is_full_for(&self, caller: &Whose) -> bool {
-        let own = self.line(caller).map_or(0, |at| self.lines[at].1.len());
-        own >= WAITING.saturating_sub(self.waiting)
-    }
-
-    /// What has begun goes before what has not, among its caller's own.
-    fn wait(&mut self, caller: &Whose, begun: bool) -> oneshot::Receiver<Kind> {
-        let (sender, turn) = oneshot::channel();
-        let at = self.line(caller).unwrap_or_else(|| {
-            self.lines.push_back((caller.clone(), VecDeque::new()));
-            self.lines.len() - 1
-        });
-        let line = &mut self.lines[at].1;
-        let before = match begun {
-            true => line.iter().take_while(|it| it.begun).count(),
-            false => line.len(),
-        };
-        let turn_of = Waiter {
-            begun,
-            turn: sender,
-        };
-        line.insert(before, turn_of);
-        self.waiting += 1;
-        turn
-    }
-
-    /// Takes those of a caller's out who have left.
-    fn forget_gone(&mut self, caller: &Whose) {
-        let Some(at) = self.line(caller) else {
-            return;
-        };
-        let line = &mut self.lines[at].1;
-        let before = line.len();
-        line.retain(|waiter| !waiter.turn.is_closed());
-        self.waiting -= before - line.len();
-        if line.is_empty() {
-            self.lines.remove(at);
-        }
-    }
-
-    /// Gives those who wait what is free, one of each caller in turn.
-    fn serve(&mut self, anybodys: &mut usize) {
-        let mut passed = 0;
-        while passed < self.lines.len() {
-            let Some((caller, mut line)) = self.lines.pop_front() else {
-                return;
-            };
-            passed += 1;
-            if let Some(kind) = self.take(anybodys, &caller)
-                && let Some(waiter) = line.pop_front()
-            {
-                passed = 0;
-                self.waiting -= 1;
-                // Who has left meanwhile finds it there, and gives it back.
-                let _ = waiter.turn.send(kind);
-            }
-            if !line.is_empty() {
-                self.lines.push_back((caller, line));
-            }
-        }
-    }
-}
-
 impl Places {
     pub(crate) fn new(size: usize, waits: &Waits) -> Arc<Self> {
         let own = size / 4;
-        let part = |_| Part {
-            free: own,
-            ..Part::default()
-        };
         let state = State {
             free: size - 3 * own,
-            parts: SHARES.map(part),
+            parts: SHARES.map(|_| Part::new(own)),
             next: 0,
         };
         Arc::new(Self {
@@ -358,6 +238,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
+    use crate::db::part::WAITING;
 
     const SIZE: usize = 16;
 
@@ -476,6 +357,26 @@ mod tests {
         drop(crowd);
         assert_eq!(waiting(&places), 0);
         assert_eq!(all(&places, Share::Command, "acme").len(), 1);
+    }
+
+    #[tokio::test]
+    async fn more_wait_where_turns_are_quick() {
+        let places = places(1);
+        // The while lasts for as long as the test.
+        let later = Instant::now() + Duration::from_secs(3_600);
+        for _ in 0..WAITING {
+            places.state().parts[Share::Read as usize].pace.count(later);
+        }
+        let _held = all(&places, Share::Read, "acme");
+        let mut crowd = Vec::new();
+        loop {
+            let mut turn = entering(&places, Share::Read, "acme", false);
+            match now(&mut turn) {
+                None => crowd.push(turn),
+                Some(_) => break,
+            }
+        }
+        assert_eq!(crowd.len(), WAITING + 1);
     }
 
     #[tokio::test]

@@ -1,19 +1,18 @@
 //! Transactions in two round trips: BEGIN travels with the idempotency record and the locking read, and every write,
 //! event and audit row travels with COMMIT. The database itself stops a pipeline whose guard misses.
 
-use std::future::{Future, poll_fn};
 use std::ops::Deref;
-use std::pin::Pin;
-use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::future::{join, join4, maybe_done};
+use futures_util::future::{join3, join4};
 use prost::Message;
 use serde_json::Value;
-use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Row, Statement};
+use tokio::time::sleep;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use crate::call::{Call, IdempotencyKey};
+use crate::db::pipeline::{Sent, Write, in_order, prepare, send};
 use crate::db::{Connection, Db, Params, REPLAY, Reads, replayed, row_get};
 use crate::error::Error;
 use crate::new_event::NewEvent;
@@ -24,6 +23,12 @@ use crate::trail::{
 
 /// A command older than this refuses its final write: `complete_through` trails the clock by twice as much.
 const COMMAND_AGE: Duration = Duration::from_secs(30);
+/// For how long what another service asks for is tried while it is locked, and how long it waits without a connection
+/// between two tries.
+const LOCKED: Duration = Duration::from_secs(4);
+const LOCK_WAIT: Duration = Duration::from_millis(100);
+/// What else the transaction waits for is waited for as long as a caller would.
+const PATIENT: &str = "SET LOCAL lock_timeout TO DEFAULT";
 
 /// How many rows a write must touch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,13 +38,6 @@ pub enum Rows {
     Exactly(u64),
     /// Any number.
     Any,
-}
-
-struct Write {
-    sql: String,
-    params: Params,
-    /// The parameters' types, when the statement is to be planned for these very values; or else none.
-    types: &'static [Type],
 }
 
 /// An open transaction. Dropped without a commit it is rolled back.
@@ -106,7 +104,8 @@ impl Db {
         Err(Error::Conflict("the same request was under way"))
     }
 
-    /// Begins without idempotency, for background work and for the steps of a command in between.
+    /// Begins without idempotency, for background work and for the steps of a command in between. What another service
+    /// asks waits for a lock with a connection only briefly at a time.
     ///
     /// # Errors
     /// The database's.
@@ -116,13 +115,39 @@ impl Db {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<(Tx, Vec<Row>), Error> {
+        loop {
+            match self.try_begin(call, sql, params).await {
+                Err(Error::Conflict(_))
+                    if call.is_a_services() && call.started.elapsed() < LOCKED =>
+                {
+                    sleep(LOCK_WAIT).await;
+                }
+                begun => return begun,
+            }
+        }
+    }
+
+    async fn try_begin(
+        &self,
+        call: &Call,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<(Tx, Vec<Row>), Error> {
         let client = self.connection().await?;
         let read = client.prepare_cached(sql).await?;
         let mut tx = Tx::new(self, call, client);
         let client = tx.reads.client()?;
-        let (begun, rows) = join(begin(client, call), client.query(&read, params)).await;
+        let patient = async {
+            match call.is_a_services() {
+                true => client.batch_execute(PATIENT).await,
+                false => Ok(()),
+            }
+        };
+        let read = client.query(&read, params);
+        let (begun, rows, patient) = join3(begin(client, call), read, patient).await;
         tx.begun = begun?;
         let rows = rows?;
+        patient?;
         Ok((tx, rows))
     }
 }
@@ -391,9 +416,10 @@ impl Drop for Tx {
 }
 
 /// Begins, and tells how old the call was by then: from here on the database's clock counts. Background work waits for a
-/// lock only briefly: what is locked holds up nothing else, and is tried again.
+/// lock only briefly: what is locked holds up nothing else, and is tried again. So do the services for each other, at
+/// first.
 async fn begin(client: &Connection, call: &Call) -> Result<Duration, tokio_postgres::Error> {
-    let begin = match call.patient {
+    let begin = match call.patient && !call.is_a_services() {
         true => "BEGIN",
         false => "BEGIN; SET LOCAL lock_timeout = '100ms'",
     };
@@ -409,82 +435,6 @@ async fn roll_back(client: Connection) {
     if client.batch_execute("ROLLBACK").await.is_err() {
         client.discard();
     }
-}
-
-/// The statement of each write; none where it is planned for its values.
-async fn prepare(client: &Connection, writes: &[Write]) -> Result<Vec<Option<Statement>>, Error> {
-    let mut statements = Vec::with_capacity(writes.len());
-    for write in writes {
-        statements.push(match write.types {
-            [] => Some(client.prepare_cached(&write.sql).await?),
-            _ => None,
-        });
-    }
-    Ok(statements)
-}
-
-type SentResult = Result<Vec<Row>, tokio_postgres::Error>;
-type Sent<'a> = Pin<Box<dyn Future<Output = SentResult> + Send + 'a>>;
-
-fn send<'a>(
-    client: &'a Connection,
-    statements: &'a [Option<Statement>],
-    writes: &'a [Write],
-) -> Vec<Sent<'a>> {
-    statements
-        .iter()
-        .zip(writes)
-        .map(|(statement, write)| {
-            Box::pin(async move {
-                let values = write.params.iter();
-                let values = values.map(|value| value.as_ref() as &(dyn ToSql + Sync));
-                let Some(statement) = statement else {
-                    let typed: Vec<_> = values.zip(write.types.iter().cloned()).collect();
-                    return client.query_typed(&write.sql, &typed).await;
-                };
-                let values: Vec<_> = values.collect();
-                client.query(statement, &values).await
-            }) as Sent<'a>
-        })
-        .collect()
-}
-
-/// Runs statements together, always polling the first ones first: the driver sends a statement at its first poll, so
-/// statements leave in this order and in one go. `last` follows only when each statement could be sent: one whose
-/// values do not fit fails before it leaves, and must not be followed by COMMIT.
-async fn in_order<'a>(statements: Vec<Sent<'a>>, last: Option<Sent<'a>>) -> Vec<SentResult> {
-    let mut all: Vec<_> = statements
-        .into_iter()
-        .map(|future| Box::pin(maybe_done(future)))
-        .collect();
-    poll_fn(|context| {
-        for future in &mut all {
-            let _ = future.as_mut().poll(context);
-        }
-        Poll::Ready(())
-    })
-    .await;
-    let unsent = all
-        .iter_mut()
-        .any(|future| matches!(future.as_mut().output_mut(), Some(Err(_))));
-    if !unsent && let Some(last) = last {
-        all.push(Box::pin(maybe_done(last)));
-    }
-    poll_fn(|context| {
-        let mut pending = false;
-        for future in &mut all {
-            pending |= future.as_mut().poll(context).is_pending();
-        }
-        if pending {
-            Poll::Pending
-        } else {
-            Poll::Ready(())
-        }
-    })
-    .await;
-    all.iter_mut()
-        .filter_map(|future| future.as_mut().take_output())
-        .collect()
 }
 
 const YOUNG: &str = "-- young

@@ -207,6 +207,11 @@ impl Call {
         }
     }
 
+    /// Whether another service of Octroi's asks.
+    pub(crate) fn is_a_services(&self) -> bool {
+        self.caller.has_scope(SERVICE_SCOPE)
+    }
+
     /// Makes the call repeatable under the request's id. The message must come without it; `about` adds to the fingerprint
     /// what the message does not say, such as the session's licence.
     ///
