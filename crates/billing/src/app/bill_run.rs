@@ -3,6 +3,7 @@
 //! anywhere, go on elsewhere and be asked for twice. Its accounts are leased, so that other processes take others.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -18,10 +19,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::charge;
-use super::chunk::Chunk;
-use crate::domain::account::Account;
+use super::chunk::{Chunk, HeldAccounts};
 use crate::domain::bill_run::{BillRun, BillRunId, Failure, cut_off};
-use crate::domain::seller::Seller;
+use crate::domain::seller::{Seller, SellerId};
 use crate::refusal::usage_behind;
 use crate::store;
 use crate::store::range::UnderWay;
@@ -251,21 +251,22 @@ impl BillRuns {
         if let Some(failure) = without {
             chunk.fail(failure);
         }
-        let dues = chunk.due(&tx, run, held.accounts, &held.behind).await?;
+        let through = held.through.clone();
+        let dues = chunk.due(run, held)?;
         for computed in charge::compute(&tx, dues, self.clock.is_test()).await? {
             chunk.sort(run, computed, now)?;
         }
         let tally = chunk.tally;
         chunk.keep(&mut tx, run, now).await?;
-        if held.through == run.through {
+        if through == run.through {
             store::range::finish(&mut tx, run);
         } else {
-            store::range::advance(&mut tx, run, &held.through);
+            store::range::advance(&mut tx, run, &through);
         }
         store::bill_run::count(&mut tx, run, tally, now);
         tx.commit_work().await?;
         self.held_up.forget(run);
-        run.done_through = held.through;
+        run.done_through = through;
         Ok(u64::from(tally.accounts().unsigned_abs()).max(1))
     }
 
@@ -302,18 +303,26 @@ impl BillRuns {
             false => store::bill_run::HOLD_ACCOUNTS,
         };
         let range = [after as &(dyn ToSql + Sync), &through];
-        let planning = tx.query(store::bill_run::FORGET_PLANS, &[]);
-        let (_, rows) = tokio::try_join!(planning, tx.query(read, &range))?;
+        let (_, rows, closed) = tokio::try_join!(
+            tx.query(store::bill_run::FORGET_PLANS, &[]),
+            tx.query(read, &range),
+            store::charge::closed(&tx, (after, &through), run.month),
+        )?;
         let mut accounts = Vec::with_capacity(rows.len());
+        // Most have the same: it is read once.
+        let mut sellers: BTreeMap<SellerId, Arc<Seller>> = BTreeMap::new();
         for row in &rows {
-            accounts.push((
-                store::account::from_row(row)?,
-                store::seller::from_row(row)?,
-            ));
+            let account = store::account::from_row(row)?;
+            let seller = match sellers.entry(account.seller.clone()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(Arc::new(store::seller::from_row(row)?)),
+            };
+            accounts.push((account, Arc::clone(seller)));
         }
         accounts.sort_by(|(one, _), (other, _)| one.id.cmp(&other.id));
         let held = HeldAccounts {
             accounts,
+            closed,
             behind,
             through,
         };
@@ -368,13 +377,4 @@ impl BillRuns {
 /// Whether time ran out, at work or waiting for a lock: that may be an account's fault, or the whole database is slow.
 fn is_slow(error: &Error) -> bool {
     matches!(error, Error::TookTooLong | Error::Conflict(_))
-}
-
-/// The accounts of a chunk, by id, each with its seller.
-struct HeldAccounts {
-    accounts: Vec<(Account, Seller)>,
-    /// Of which accounts licensing has not told everything.
-    behind: Vec<AccountId>,
-    /// The last of them, or that of the range.
-    through: AccountId,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use octroi_calendar::{Day, Month, Zones};
@@ -21,14 +22,14 @@ use crate::store::usage::Asked;
 pub struct Counted {
     pub month: MonthSpan,
     /// Its days; for a month still running, up to now.
-    pub days: Vec<Day>,
+    pub days: Arc<[Day]>,
 }
 
 /// An account whose month is to be computed.
 #[derive(Debug, Clone)]
 pub struct Due {
     pub account: Account,
-    pub seller: Seller,
+    pub seller: Arc<Seller>,
     pub own: Counted,
     /// Closed months that are charged again, for usage that was reported late.
     pub late: Vec<Counted>,
@@ -49,7 +50,7 @@ impl Counted {
     pub fn new(zones: &Zones, month: Month, late: bool) -> Counted {
         Counted {
             month: MonthSpan::new(zones, month, late),
-            days: zones.days(month),
+            days: zones.days(month).into(),
         }
     }
 }
@@ -58,12 +59,12 @@ impl Due {
     /// A month of an account, and its closed months whose usage changed since.
     pub fn new(
         account: Account,
-        seller: Seller,
+        seller: Arc<Seller>,
         zones: &Zones,
         own: Counted,
-        late: &[Month],
+        late: impl IntoIterator<Item = Month>,
     ) -> Due {
-        let late = late.iter().map(|month| Counted::new(zones, *month, true));
+        let late = late.into_iter().map(|month| Counted::new(zones, month, true));
         Due {
             account,
             seller,
