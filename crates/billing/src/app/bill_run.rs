@@ -26,9 +26,6 @@ use crate::refusal::usage_behind;
 use crate::store;
 use crate::store::range::UnderWay;
 
-/// How many accounts a chunk has at most: a range's. When one of them fails it, smaller chunks find out which.
-const CHUNK: i64 = store::range::ACCOUNTS;
-
 /// How often in a row an account takes or waits too long before a run goes on without it, if the account after it does
 /// not.
 const TRIES: u32 = 2;
@@ -201,7 +198,11 @@ impl BillRuns {
     async fn work_on(&self, run: &mut UnderWay, now: Timestamp) -> anyhow::Result<u64> {
         // Where an account held the run up before, it is looked at alone from the first.
         let is_held_up = self.held_up.tries(run) > 0;
-        let mut size = if is_held_up { 1 } else { CHUNK };
+        // A chunk has a range's accounts at most. When one of them fails it, smaller chunks find out which.
+        let mut size = match is_held_up {
+            true => 1,
+            false => store::range::accounts(run.dry_run),
+        };
         let mut done = 0;
         // After a failure: how many of the next accounts are left in which the one that caused it is searched for.
         let mut among = size;
@@ -280,14 +281,20 @@ impl BillRuns {
     ) -> Result<Option<(Tx, HeldAccounts)>, Error> {
         let call =
             Call::background(now, "octroi.billing.v1.BillRunService/CreateBillRun").patient();
-        let (tx, held) = self
-            .db
-            .begin_work(
-                &call,
-                store::bill_run::HOLD,
-                &[&run.id.0, &run.through, &run.token, &run.done_through],
-            )
-            .await?;
+        // A dry run has too few statements to plan to keep a plan for the next chunk.
+        let (read, planned) = match run.dry_run {
+            true => (store::bill_run::READ_ACCOUNTS, "force_custom_plan"),
+            false => (store::bill_run::HOLD_ACCOUNTS, "auto"),
+        };
+        let params: [&(dyn ToSql + Sync); 5] = [
+            &run.id.0,
+            &run.through,
+            &run.token,
+            &run.done_through,
+            &planned,
+        ];
+        let hold = self.db.begin_work(&call, store::bill_run::HOLD, &params);
+        let (tx, held) = hold.await?;
         let Some(held) = held.first() else {
             tx.rollback().await;
             return Ok(None);
@@ -295,16 +302,17 @@ impl BillRuns {
         let behind = row_get(held, "behind")?;
         let through = match size {
             0 => after.clone(),
-            CHUNK.. => run.through.clone(),
+            _ if size >= store::range::accounts(run.dry_run) => run.through.clone(),
             _ => store::range::end_of(&tx, after, &run.through, size).await?,
-        };
-        let read = match run.dry_run {
-            true => store::bill_run::READ_ACCOUNTS,
-            false => store::bill_run::HOLD_ACCOUNTS,
         };
         let range = [after as &(dyn ToSql + Sync), &through];
         let (_, rows, closed) = tokio::try_join!(
-            tx.query(store::bill_run::FORGET_PLANS, &[]),
+            async {
+                match run.dry_run {
+                    true => Ok(Vec::new()),
+                    false => tx.query(store::bill_run::FORGET_PLANS, &[]).await,
+                }
+            },
             tx.query(read, &range),
             store::charge::closed(&tx, (after, &through), run.month),
         )?;

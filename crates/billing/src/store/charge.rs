@@ -95,10 +95,11 @@ pub async fn billed(
     Ok(billed)
 }
 
-/// Every price of the offers that the accounts from one to another used in a stretch of time, those that their orders
-/// quoted among them.
+/// Every price of some offers, those that orders quoted among them; where no offers are named, of those that the accounts
+/// from one to another used in a stretch of time.
 pub async fn prices(
     reads: &Reads,
+    offers: Option<Vec<String>>,
     (first, last): (&AccountId, &AccountId),
     window: Span,
 ) -> Result<Prices, Error> {
@@ -106,14 +107,14 @@ pub async fn prices(
         "-- prices_of_used
          SELECT ",
         price_columns!(),
-        " FROM price p WHERE p.offer = ANY (ARRAY(
+        " FROM price p WHERE p.offer = ANY (coalesce($1::text[], ARRAY(
              SELECT DISTINCT offer FROM usage_interval
-             WHERE account >= $1 AND account <= $2
-                 AND coalesce(end_time, 'infinity') > $3 AND start_time < $4
-         ))"
+             WHERE account >= $2 AND account <= $3
+                 AND coalesce(end_time, 'infinity') > $4 AND start_time < $5
+         )))"
     );
     let rows = reads
-        .query(SQL, &[first, last, &window.start, &window.end])
+        .query(SQL, &[&offers, first, last, &window.start, &window.end])
         .await?;
     rows.iter().map(price::from_row).collect()
 }
