@@ -167,9 +167,9 @@ fn spawn_work(
         let work = work.clone();
         async move { Ok(work.expire(now).await?) }
     });
-    let work = portal.clone();
+    let (work, shutdown) = (portal.clone(), shell.shutdown.clone());
     shell.spawn_work("portal sweep", SWEEP_EVERY, move |now| {
-        let work = work.clone();
-        async move { Ok(work.sweep(now).await?) }
+        let (work, shutdown) = (work.clone(), shutdown.clone());
+        async move { Ok(work.sweep(now, &shutdown).await?) }
     });
 }

@@ -85,10 +85,10 @@ pub async fn start(settings: Settings, shutdown: CancellationToken) -> Result<Ru
     let idle = shell.spawn_work("e-mail delivery", DELIVER_EVERY, move |_| {
         Arc::clone(&sender).deliver()
     });
-    let db = shell.db.clone();
+    let (db, shutdown) = (shell.db.clone(), shell.shutdown.clone());
     shell.spawn_work("password erasure", ERASE_EVERY, move |now| {
-        let db = db.clone();
-        async move { app::erasure::erase(&db, now).await }
+        let (db, shutdown) = (db.clone(), shutdown.clone());
+        async move { app::erasure::erase(&db, now, &shutdown).await }
     });
     let db = shell.db.clone();
     let gauges = [

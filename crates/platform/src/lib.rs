@@ -38,4 +38,4 @@ pub use refusal::{Refusal, Violations};
 pub use request::{Answer, Fields, answer, command, open};
 pub use tokio_postgres::types::ToSql;
 pub use tx::{Rows, Tx};
-pub use work::{BATCHES, one_by_one, while_leased};
+pub use work::{one_by_one, while_leased};

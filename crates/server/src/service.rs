@@ -261,10 +261,10 @@ impl Shell {
         let listener = self.listen()?;
         let address = listener.local_addr().map_err(internal)?;
         let relays = self.spawn_relays(horizon)?;
-        let db = self.db.clone();
+        let (db, shutdown) = (self.db.clone(), self.shutdown.clone());
         self.spawn_work("request ids", FORGETTING, move |_| {
-            let db = db.clone();
-            async move { Ok(db.forget().await?) }
+            let (db, shutdown) = (db.clone(), shutdown.clone());
+            async move { Ok(db.forget(&shutdown).await?) }
         });
 
         let mut routes = routes

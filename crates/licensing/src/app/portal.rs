@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use octroi_platform::{BATCHES, Call, Db, Error};
+use octroi_platform::{Call, Db, Error};
+use tokio_util::sync::CancellationToken;
 
 use crate::app::password::Hasher;
 use crate::app::session::{Use, admit};
@@ -38,12 +39,16 @@ impl Portal {
         Ok((installers.to_vec(), applications))
     }
 
-    /// Deletes ended sessions and forgotten failures, batch by batch; answers how many. Each batch begins where the last one
-    /// ended: before it lies what is deleted, and is still in the index.
-    pub(crate) async fn sweep(&self, now: Timestamp) -> Result<u64, Error> {
+    /// Deletes ended sessions and forgotten failures, batch by batch, until none is left or the service stops; answers how
+    /// many. Each batch begins where the last one ended: before it lies what is deleted, and is still in the index.
+    pub(crate) async fn sweep(
+        &self,
+        now: Timestamp,
+        shutdown: &CancellationToken,
+    ) -> Result<u64, Error> {
         let (mut ended, mut over) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
         let mut done = 0;
-        for _ in 0..BATCHES {
+        while !shutdown.is_cancelled() {
             let sessions = store::session::ended(&self.db, now, &mut ended, SWEEP).await?;
             let failures = store::throttle::over(&self.db, &mut over, SWEEP).await?;
             let found = sessions.len() + failures.len();

@@ -2,7 +2,8 @@
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use octroi_platform::{BATCHES, Call, Db, Error};
+use octroi_platform::{Call, Db, Error};
+use tokio_util::sync::CancellationToken;
 
 use crate::app::together_or_alone;
 use crate::domain::email::Email;
@@ -11,19 +12,20 @@ use crate::store;
 /// How many are erased in one transaction.
 const BATCH: i64 = 100;
 
-/// Erases what has expired at `now`, up to a limit, and returns how many. One that cannot be erased is skipped. Each batch
-/// begins where the last one ended: before it lies what is erased, and is still in the index.
+/// Erases what has expired at `now`, until nothing is left or the service stops, and returns how many. One that cannot be
+/// erased is skipped. Each batch begins where the last one ended: before it lies what is erased, and is still in the index.
 ///
 /// # Errors
 /// The database's.
-pub async fn erase(db: &Db, now: Timestamp) -> anyhow::Result<u64> {
-    erase_some(db, now).await.context("erasing expired secrets")
+pub async fn erase(db: &Db, now: Timestamp, shutdown: &CancellationToken) -> anyhow::Result<u64> {
+    let erased = erase_all(db, now, shutdown).await;
+    erased.context("erasing expired secrets")
 }
 
-async fn erase_some(db: &Db, now: Timestamp) -> Result<u64, Error> {
+async fn erase_all(db: &Db, now: Timestamp, shutdown: &CancellationToken) -> Result<u64, Error> {
     let call = Call::background(now, "octroi.notification/EraseSecrets");
     let (mut from, mut failed, mut done) = (Timestamp::UNIX_EPOCH, 0, 0);
-    for _ in 0..BATCHES {
+    while !shutdown.is_cancelled() {
         let (expired, last) = store::erasure::expired(db, now, (from, failed), BATCH).await?;
         if expired.is_empty() {
             break;
@@ -37,7 +39,7 @@ async fn erase_some(db: &Db, now: Timestamp) -> Result<u64, Error> {
             }
         }
         let name = |(email, _): &(Email, Email)| email.id.to_string();
-        let erase = |emails| erase_all(db, &call, emails);
+        let erase = |emails| erase_some(db, &call, emails);
         let (erased, _) = together_or_alone(&emails, name, erase).await?;
         let erased: u64 = erased.into_iter().sum();
         done += erased;
@@ -51,7 +53,7 @@ async fn erase_some(db: &Db, now: Timestamp) -> Result<u64, Error> {
     Ok(done)
 }
 
-async fn erase_all(db: &Db, call: &Call, emails: Vec<(Email, Email)>) -> Result<u64, Error> {
+async fn erase_some(db: &Db, call: &Call, emails: Vec<(Email, Email)>) -> Result<u64, Error> {
     let mut tx = store::queue::begin(db, call).await?;
     let erased = store::erasure::erase(&tx, &emails).await?;
     for (before, after) in emails.iter().filter(|(it, _)| erased.contains(&it.id.id)) {

@@ -2,23 +2,23 @@
 
 use jiff::Timestamp;
 use tokio_postgres::types::Type;
+use tokio_util::sync::CancellationToken;
 
 use crate::call::Call;
 use crate::db::{Db, row_get};
 use crate::error::Error;
 use crate::params;
 use crate::tx::Rows;
-use crate::work::BATCHES;
 
 impl Db {
-    /// Deletes request ids whose time is over, batch by batch; answers how many. Each batch begins where the last one
-    /// ended: before it lies what is deleted, and is still in the index.
+    /// Deletes request ids whose time is over, batch by batch, until none is left or the service stops; answers how many.
+    /// Each batch begins where the last one ended: before it lies what is deleted, and is still in the index.
     ///
     /// # Errors
     /// The database's.
-    pub async fn forget(&self) -> Result<u64, Error> {
+    pub async fn forget(&self, shutdown: &CancellationToken) -> Result<u64, Error> {
         let (mut from, mut done) = (Timestamp::UNIX_EPOCH, 0);
-        for _ in 0..BATCHES {
+        while !shutdown.is_cancelled() {
             let rows = self
                 .query_planned(OLD, &[(&from, Type::TIMESTAMPTZ)])
                 .await?;

@@ -5,9 +5,6 @@ use std::time::Duration;
 
 use crate::error::Error;
 
-/// How many batches a sweep deletes before it begins again with the first.
-pub const BATCHES: usize = 100;
-
 /// Does work under a lease, which `renew` renews at each interval until the work is done.
 pub async fn while_leased<T, Fut>(
     every: Duration,
