@@ -258,11 +258,8 @@ impl Tx {
         self.writes.pop();
     }
 
-    /// Sends what is queued, without COMMIT: the next read sees it.
-    ///
-    /// # Errors
-    /// The database's, and which of all writes met it.
-    pub async fn flush(&mut self) -> Result<(), (Option<usize>, Error)> {
+    /// Sends what is queued, without COMMIT: the next read sees it. A failure says which of all writes met it.
+    pub(crate) async fn flush(&mut self) -> Result<(), (Option<usize>, Error)> {
         let writes = std::mem::take(&mut self.writes);
         let somewhere = |error| (None, error);
         let client = self.reads.client().map_err(somewhere)?;
@@ -385,10 +382,14 @@ impl Tx {
                 (sql, types) = (APPEND, &APPEND_TYPES);
                 params.push(Box::new(account.to_owned()));
             }
+            let few = events.len() < MANY;
+            if few && !self.call.background {
+                self.write(SAME_PLAN, params![], Rows::Any);
+            }
             self.writes.push(Write {
                 sql: sql.to_owned(),
                 params,
-                types: if events.len() < MANY { &[] } else { types },
+                types: if few { &[] } else { types },
             });
         }
     }
@@ -439,6 +440,9 @@ async fn roll_back(client: Connection) {
         client.discard();
     }
 }
+
+/// To plan what appends a few events takes longer than to do it, and the plan is the same each time.
+const SAME_PLAN: &str = "SET LOCAL plan_cache_mode = force_generic_plan";
 
 const YOUNG: &str = "-- young
     SELECT expect_young($1, $2)";
