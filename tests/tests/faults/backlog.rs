@@ -1,8 +1,16 @@
 //! A backlog is worked off however large it is and whatever lies in it.
 
 use octroi_api::billing::v1::{Account, UpdateAccountRequest};
-use octroi_tests::harness::{Answer as _, BUSINESS, Installation, ServiceName, eventually};
+use octroi_api::event::v1::event::Payload;
+use octroi_api::event::v1::{Event, InvoiceIssued};
+use octroi_platform::time::to_proto;
+use octroi_tests::harness::{
+    Answer as _, BUSINESS, Installation, Options, ServiceName, at, eventually,
+};
+use prost::Message as _;
 use prost_types::FieldMask;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
 
 use crate::log::{first_of, open_to, rewrite};
 
@@ -40,6 +48,67 @@ async fn is_worked_off_to_the_end() {
     }
     octroi.restart(ServiceName::Notification).await;
     octroi.finish().await;
+}
+
+/// Deliveries are under way while more is looked for: over one connection neither waits for the other in vain.
+#[tokio::test(flavor = "multi_thread")]
+async fn is_worked_off_over_one_connection() {
+    const EVENTS: usize = 3_000;
+    let octroi = Installation::with(Options {
+        pool_size: 1,
+        watched: true,
+        ..Options::default()
+    })
+    .await;
+    let (mut accounts, mut ids, mut aggregates, mut bodies) = (vec![], vec![], vec![], vec![]);
+    for number in 0..EVENTS {
+        let (id, account) = (Uuid::now_v7(), format!("a{number}"));
+        let issued = Payload::InvoiceIssued(InvoiceIssued {
+            invoice: format!("accounts/{account}/invoices/i{number}"),
+            ..InvoiceIssued::default()
+        });
+        let event = Event {
+            id: id.to_string(),
+            r#type: issued.event_type().name.to_owned(),
+            account: format!("accounts/{account}"),
+            aggregate: format!("accounts/{account}/invoices/i{number}"),
+            effective_time: Some(to_proto(at("2026-02-02T08:00:00Z"))),
+            payload: Some(issued),
+            ..Event::default()
+        };
+        accounts.push(account);
+        ids.push(id);
+        aggregates.push(event.aggregate.clone());
+        bodies.push(event.encode_to_vec());
+    }
+    let record = "
+        WITH given AS (
+            SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bytea[]) AS g (account, id, aggregate, body)
+        ), recorded AS (
+            INSERT INTO billing.event (account, id, type, aggregate, sequence, effective_at, recorded_at, body,
+                subscribers, last_routed)
+            SELECT account, id, 'billing.invoice.issued', aggregate, 1, now(), now(), body, '{notification}',
+                '{\"notification\": 1}' FROM given
+        )
+        INSERT INTO billing.delivery (account, subscriber, aggregate, sequence, event_id, effective_at)
+        SELECT account, 'notification', aggregate, 1, id, now() FROM given";
+    let of: [&(dyn ToSql + Sync); 4] = [&accounts, &ids, &aggregates, &bodies];
+    octroi.sql.execute(record, &of).await.unwrap();
+    octroi.drained().await;
+    let metrics = octroi.watched(ServiceName::Billing).metrics().await;
+    let waits = |of: &str| -> f64 {
+        let series = format!("octroi_db_wait_seconds_{of}");
+        let shown = metrics.lines().find_map(|line| line.strip_prefix(&series));
+        shown.unwrap().trim().parse().unwrap()
+    };
+    let all = waits(r#"count{service="billing",share="background"}"#);
+    let short = waits(r#"bucket{service="billing",share="background",le="5"}"#);
+    assert!(all > 0.0);
+    assert!(
+        (all - short).abs() < 0.5,
+        "of {all} waits {short} were short"
+    );
+    octroi.abandon().await;
 }
 
 /// Events that are too heavy for one message go in several; one that is too heavy by itself is parked and holds up its

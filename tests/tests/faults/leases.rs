@@ -1,5 +1,6 @@
 //! Deliveries that outlast their lease: who lost one changes nothing of what its next holder does.
 
+use jiff::Timestamp;
 use octroi_api::event::v1::delivery_outcome::Result as Outcome;
 use octroi_api::event::v1::event_intake_service_server::{
     EventIntakeService, EventIntakeServiceServer,
@@ -278,7 +279,9 @@ async fn a_long_queue_is_not_read_whole() {
     );
     octroi.sql.batch_execute(&behind).await.unwrap();
 
-    let found = octroi.sql.query(DUE, &[&"billing", &LIMIT]).await.unwrap();
+    let first = Timestamp::UNIX_EPOCH;
+    let due: [&(dyn ToSql + Sync); 3] = [&"billing", &LIMIT, &first];
+    let found = octroi.sql.query(DUE, &due).await.unwrap();
     let column = |name| {
         found
             .iter()
@@ -291,11 +294,11 @@ async fn a_long_queue_is_not_read_whole() {
     let token = Uuid::now_v7();
     let of: [&(dyn ToSql + Sync); 5] = [&"billing", &accounts, &aggregates, &sequences, &token];
     let statements: [(&str, &str, &[&(dyn ToSql + Sync)]); 3] = [
-        ("BEGIN", DUE, &[&"billing", &LIMIT]),
+        ("BEGIN", DUE, &due),
         (BY_KEY, CLAIM, &of),
         (BY_KEY, TAKEN, &of),
     ];
-    for (begin, sql, params) in statements {
+    let reads_little = async |begin: &str, sql: &str, params: &[&(dyn ToSql + Sync)]| {
         octroi.sql.batch_execute(begin).await.unwrap();
         let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}");
         let plan: Value = octroi.sql.query_one(&explain, params).await.unwrap().get(0);
@@ -303,9 +306,21 @@ async fn a_long_queue_is_not_read_whole() {
         let read = |kind: &str| plan[0]["Plan"][kind].as_i64().unwrap();
         let pages = read("Shared Hit Blocks") + read("Shared Read Blocks");
         assert!(pages <= LIMIT * PAGES_EACH, "{pages} pages: {plan:#}");
+    };
+    for (begin, sql, params) in statements {
+        reads_little(begin, sql, params).await;
     }
     let left = "SELECT count(*) FROM delivery WHERE account <> 'b'";
     let left: i64 = octroi.sql.query_one(left, &[]).await.unwrap().get(0);
     assert_eq!(left, QUEUE - LIMIT, "what was claimed is taken");
+    // Nor is what was taken passed over by who begins behind it.
+    let taken = format!(
+        "DELETE FROM delivery d USING (SELECT account, aggregate FROM delivery ORDER BY due_at LIMIT {QUEUE} / 2) t
+         WHERE d.account = t.account AND d.aggregate = t.aggregate"
+    );
+    octroi.sql.batch_execute(&taken).await.unwrap();
+    let from = "SELECT min(due_at) FROM delivery";
+    let from: Timestamp = octroi.sql.query_one(from, &[]).await.unwrap().get(0);
+    reads_little("BEGIN", DUE, &[&"billing", &LIMIT, &from]).await;
     octroi.abandon().await;
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::{Duration, Instant};
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
@@ -15,6 +16,36 @@ use crate::intake::MOST;
 
 /// After so many refusals an event is a dead letter, until a person replays it.
 const REFUSALS: i32 = 12;
+
+/// How often the queue is read from its beginning.
+const WHOLE: Duration = Duration::from_secs(1);
+/// How long before what was found last it is read else: what came a little later may be due a little earlier.
+const OVERLAP: SignedDuration = SignedDuration::from_millis(100);
+
+/// Where the queue is read from. What was taken lies before, in the index still, and is not passed over each time.
+#[derive(Default)]
+pub(super) struct Start {
+    from: Option<Timestamp>,
+    whole_at: Option<Instant>,
+}
+
+impl Start {
+    /// From the beginning next.
+    pub(super) fn again(&mut self) {
+        *self = Self::default();
+    }
+
+    fn at(&mut self, now: Instant) -> Timestamp {
+        if self.whole_at.is_none_or(|at| at <= now) {
+            (self.from, self.whole_at) = (None, Some(now + WHOLE));
+        }
+        self.from.unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    fn found(&mut self, last: Timestamp) {
+        self.from = self.from.max(last.checked_sub(OVERLAP).ok());
+    }
+}
 
 /// An aggregate's account and name.
 pub(super) type Key<'a> = (&'a str, &'a str);
@@ -117,11 +148,14 @@ impl Leases {
         &self,
         token: Uuid,
         busy: &BTreeSet<OwnedKey>,
+        start: &mut Start,
     ) -> Result<(Vec<Leased>, bool), Error> {
         let most = i64::try_from(MOST).unwrap_or(i64::MAX);
+        let from = start.at(Instant::now());
         let of = [
             (&self.subscriber as _, Type::TEXT),
             (&most as _, Type::INT8),
+            (&from as _, Type::TIMESTAMPTZ),
         ];
         let rows = self.db.query_planned(DUE, &of).await?;
         let due = rows.iter().map(|row| {
@@ -133,7 +167,17 @@ impl Leases {
                 behind: row_get(row, "behind")?,
             })
         });
-        let plan = plan(due.collect::<Result<_, Error>>()?, busy);
+        let due: Vec<Due> = due.collect::<Result<_, Error>>()?;
+        // What is busy is looked for again.
+        let is_busy = |one: &Due| busy.contains(&(one.account.clone(), one.aggregate.clone()));
+        let last = due
+            .iter()
+            .position(is_busy)
+            .unwrap_or(rows.len().saturating_sub(1));
+        if let Some(last) = rows.get(last) {
+            start.found(row_get(last, "due_at")?);
+        }
+        let plan = plan(due, busy);
         let until: Vec<_> = plan.aside.iter().map(|(_, until)| *until).collect();
         let aside = plan.aside.iter().map(|(due, _)| due.place());
         self.write(ASIDE, aside, &[(&until, Type::TIMESTAMPTZ_ARRAY)])
@@ -279,7 +323,7 @@ type Given<'a> = (&'a (dyn ToSql + Sync), Type);
 /// before it, if that is still there. One that is leased by somebody else may be gone at any time. The bounds are those of
 /// the index: of `subscriber = $1` the planner would expect so few that it would read them all and sort.
 pub const DUE: &str = "-- lease
-    SELECT d.account, d.aggregate, d.sequence, d.previous_sequence,
+    SELECT d.account, d.aggregate, d.sequence, d.previous_sequence, d.due_at,
            least(CASE WHEN p.parked THEN 'infinity'
                       WHEN p.lease_until > now() THEN least(p.lease_until, now() + interval '250 milliseconds')
                       ELSE p.due_at
@@ -288,7 +332,7 @@ pub const DUE: &str = "-- lease
     FROM delivery d
     LEFT JOIN delivery p ON p.account = d.account AND p.subscriber = d.subscriber AND p.aggregate = d.aggregate
         AND p.sequence = d.previous_sequence
-    WHERE (d.subscriber, d.due_at) >= ($1, '-infinity') AND (d.subscriber, d.due_at) <= ($1, now()) AND NOT d.parked
+    WHERE (d.subscriber, d.due_at) >= ($1, $3) AND (d.subscriber, d.due_at) <= ($1, now()) AND NOT d.parked
       AND (d.lease_until IS NULL OR d.lease_until <= now())
     ORDER BY d.subscriber, d.due_at
     LIMIT $2";
@@ -356,6 +400,25 @@ mod tests {
             previous,
             behind: behind.map(|micros| Timestamp::from_microsecond(micros).unwrap()),
         }
+    }
+
+    #[test]
+    fn the_queue_is_read_from_where_it_was_read_to_and_whole_now_and_then() {
+        let (mut start, begun) = (Start::default(), Instant::now());
+        let (at, whole) = (
+            Timestamp::from_second(1_000).unwrap(),
+            Timestamp::UNIX_EPOCH,
+        );
+        assert_eq!(start.at(begun), whole);
+        start.found(at);
+        assert_eq!(start.at(begun), at - OVERLAP);
+        // What is found anew lies before what was found last.
+        start.found(at - SignedDuration::from_secs(1));
+        assert_eq!(start.at(begun), at - OVERLAP);
+        assert_eq!(start.at(begun + WHOLE), whole);
+        start.found(at);
+        start.again();
+        assert_eq!(start.at(begun + WHOLE), whole);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::db::Db;
 use crate::error::Error;
-use crate::event::lease::{Key, Leased, Leases};
+use crate::event::lease::{Key, Leased, Leases, Start};
 use crate::event::progress::{Horizon, complete_through};
 use crate::limits::MESSAGE;
 use crate::panic::caught;
@@ -155,6 +155,7 @@ impl Relay {
         let mut failures = 0_u32;
         let mut told_at: Option<Instant> = None;
         let mut look_at = Instant::now();
+        let mut start = Start::default();
         while !shutdown.is_cancelled() {
             for (leased, ended) in done.drain(..) {
                 let leased: Vec<Leased> = leased;
@@ -167,11 +168,13 @@ impl Relay {
                         look_at = Instant::now();
                         if let Progress::PutOff = progress {
                             look_at += PUT_OFF;
+                            start.again();
                         }
                     }
                     Err(error) => {
                         told_at = None;
                         look_at = self.failed(&mut failures, &error);
+                        start.again();
                     }
                 }
             }
@@ -185,7 +188,7 @@ impl Relay {
                 let idle = under_way.is_empty();
                 let beat = idle && told_at.is_none_or(|at| at.elapsed() >= HEARTBEAT);
                 let span = tracing::info_span!("relay", subscriber);
-                let lease = caught(async { Ok(self.leases.take(token, &busy).await?) });
+                let lease = caught(async { Ok(self.leases.take(token, &busy, &mut start).await?) });
                 // What is under way goes on meanwhile: it may hold what is waited for here.
                 let lease = async {
                     let lease = lease.instrument(span.clone());
@@ -229,7 +232,10 @@ impl Relay {
                 Some(ended) = under_way.next() => done.push(ended),
                 () = sleep_until(look) => {}
                 () = &mut hint, if failures == 0 && under_way.is_empty() => look_at = Instant::now(),
-                () = &mut nudge => (told_at, look_at) = (None, Instant::now()),
+                () = &mut nudge => {
+                    (told_at, look_at) = (None, Instant::now());
+                    start.again();
+                }
             }
         }
         while under_way.next().await.is_some() {}
