@@ -295,8 +295,8 @@ async fn usage_is_counted_as_one_would_by_hand() {
             let days = case.days();
             let intervals = case.intervals(&days);
             store(&tx, &account, &intervals).await;
-            asked.push(&AccountId::new(account), &days);
             expected.push(naive(&intervals, &days));
+            asked.push(&AccountId::new(account), &days.into());
         }
         let counted = count(&tx, &asked).await.unwrap();
         for ((case, counted), mut expected) in cases.iter().zip(counted).zip(expected) {

@@ -105,6 +105,10 @@ pub static SERVICE: Service = Service {
             "V12__written_once.sql",
             include_str!("../migrations/V12__written_once.sql"),
         ),
+        (
+            "V13__numbers_last.sql",
+            include_str!("../migrations/V13__numbers_last.sql"),
+        ),
     ],
     seals: None,
 };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use octroi_api::billing::v1::{BillRun, GetBillRunRequest, bill_run};
 use octroi_tests::harness::{
-    Answer as _, BUSINESS, Installation, Options, ServiceName, Turn, eventually,
+    Answer as _, BUSINESS, Installation, Options, Price, ServiceName, Turn, at, eventually,
 };
 
 /// How many accounts a chunk has.
@@ -142,6 +142,53 @@ async fn a_run_that_is_interrupted_goes_on_where_it_was() {
     }
     let expected = [1, 2, 3, 4].map(|number| format!("F-2026-{number:06}"));
     assert_eq!(numbers, expected);
+    octroi.finish().await;
+}
+
+/// A chunk takes its numbers last: whoever takes one meanwhile does not wait for what else the chunk writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_are_free_while_a_chunk_writes() {
+    let octroi = Installation::start().await;
+    let price = Price {
+        offer: BUSINESS,
+        monthly: 9_99,
+        setup: 1_00,
+        policy: "PEAK",
+    };
+    octroi.price(price, at("2026-01-01T00:00:00Z")).await;
+    let acme = octroi.customer("acme").await;
+    acme.buys("office", &[(BUSINESS, 1)]).await;
+    acme.activates("office", 1, "sales").await;
+    octroi.advance_to("2026-03-01T08:00:00Z").await;
+    // The chunk closes the month once it knows what becomes of this.
+    octroi
+        .sql
+        .batch_execute(
+            "BEGIN; INSERT INTO billing.billed_month (account, month, bill_run, start_time, end_time)
+             VALUES ('acme', '2026-02', 'another', '2026-02-01', '2026-03-01')",
+        )
+        .await
+        .unwrap();
+    let run = eventually("licensing's events are complete", async || {
+        octroi.asks_to_bill("2026-02", false).await.ok()
+    })
+    .await
+    .into_inner();
+    eventually("the chunk waits", async || {
+        let waits = "SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))";
+        octroi.sql.query_opt(waits, &[]).await.unwrap()
+    })
+    .await;
+    let free = "SELECT last FROM billing.series WHERE kind = 'INVOICE' FOR UPDATE NOWAIT";
+    let last: i64 = octroi.sql.query_one(free, &[]).await.unwrap().get(0);
+    assert_eq!(last, 1, "the order's");
+    octroi.sql.batch_execute("ROLLBACK").await.unwrap();
+    eventually("the run ends", async || {
+        let run = state(&octroi, &run).await;
+        (run.state() == bill_run::State::Completed).then_some(())
+    })
+    .await;
+    assert_eq!(acme.invoices().await[1].number, "F-2026-000002");
     octroi.finish().await;
 }
 

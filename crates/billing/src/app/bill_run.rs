@@ -3,6 +3,7 @@
 //! anywhere, go on elsewhere and be asked for twice. Its accounts are leased, so that other processes take others.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -18,16 +19,12 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::charge;
-use super::chunk::Chunk;
-use crate::domain::account::Account;
+use super::chunk::{Chunk, HeldAccounts};
 use crate::domain::bill_run::{BillRun, BillRunId, Failure, cut_off};
-use crate::domain::seller::Seller;
+use crate::domain::seller::{Seller, SellerId};
 use crate::refusal::usage_behind;
 use crate::store;
 use crate::store::range::UnderWay;
-
-/// How many accounts a chunk has at most: a range's. When one of them fails it, smaller chunks find out which.
-const CHUNK: i64 = store::range::ACCOUNTS;
 
 /// How often in a row an account takes or waits too long before a run goes on without it, if the account after it does
 /// not.
@@ -201,7 +198,11 @@ impl BillRuns {
     async fn work_on(&self, run: &mut UnderWay, now: Timestamp) -> anyhow::Result<u64> {
         // Where an account held the run up before, it is looked at alone from the first.
         let is_held_up = self.held_up.tries(run) > 0;
-        let mut size = if is_held_up { 1 } else { CHUNK };
+        // A chunk has a range's accounts at most. When one of them fails it, smaller chunks find out which.
+        let mut size = match is_held_up {
+            true => 1,
+            false => store::range::accounts(run.dry_run),
+        };
         let mut done = 0;
         // After a failure: how many of the next accounts are left in which the one that caused it is searched for.
         let mut among = size;
@@ -251,21 +252,22 @@ impl BillRuns {
         if let Some(failure) = without {
             chunk.fail(failure);
         }
-        let dues = chunk.due(&tx, run, held.accounts, &held.behind).await?;
+        let through = held.through.clone();
+        let dues = chunk.due(run, held)?;
         for computed in charge::compute(&tx, dues, self.clock.is_test()).await? {
             chunk.sort(run, computed, now)?;
         }
         let tally = chunk.tally;
         chunk.keep(&mut tx, run, now).await?;
-        if held.through == run.through {
+        if through == run.through {
             store::range::finish(&mut tx, run);
         } else {
-            store::range::advance(&mut tx, run, &held.through);
+            store::range::advance(&mut tx, run, &through);
         }
         store::bill_run::count(&mut tx, run, tally, now);
         tx.commit_work().await?;
         self.held_up.forget(run);
-        run.done_through = held.through;
+        run.done_through = through;
         Ok(u64::from(tally.accounts().unsigned_abs()).max(1))
     }
 
@@ -279,14 +281,20 @@ impl BillRuns {
     ) -> Result<Option<(Tx, HeldAccounts)>, Error> {
         let call =
             Call::background(now, "octroi.billing.v1.BillRunService/CreateBillRun").patient();
-        let (tx, held) = self
-            .db
-            .begin_work(
-                &call,
-                store::bill_run::HOLD,
-                &[&run.id.0, &run.through, &run.token, &run.done_through],
-            )
-            .await?;
+        // A dry run has too few statements to plan to keep a plan for the next chunk.
+        let (read, planned) = match run.dry_run {
+            true => (store::bill_run::READ_ACCOUNTS, "force_custom_plan"),
+            false => (store::bill_run::HOLD_ACCOUNTS, "auto"),
+        };
+        let params: [&(dyn ToSql + Sync); 5] = [
+            &run.id.0,
+            &run.through,
+            &run.token,
+            &run.done_through,
+            &planned,
+        ];
+        let hold = self.db.begin_work(&call, store::bill_run::HOLD, &params);
+        let (tx, held) = hold.await?;
         let Some(held) = held.first() else {
             tx.rollback().await;
             return Ok(None);
@@ -294,26 +302,35 @@ impl BillRuns {
         let behind = row_get(held, "behind")?;
         let through = match size {
             0 => after.clone(),
-            CHUNK.. => run.through.clone(),
+            _ if size >= store::range::accounts(run.dry_run) => run.through.clone(),
             _ => store::range::end_of(&tx, after, &run.through, size).await?,
         };
-        let read = match run.dry_run {
-            true => store::bill_run::READ_ACCOUNTS,
-            false => store::bill_run::HOLD_ACCOUNTS,
-        };
         let range = [after as &(dyn ToSql + Sync), &through];
-        let planning = tx.query(store::bill_run::FORGET_PLANS, &[]);
-        let (_, rows) = tokio::try_join!(planning, tx.query(read, &range))?;
+        let (_, rows, closed) = tokio::try_join!(
+            async {
+                match run.dry_run {
+                    true => Ok(Vec::new()),
+                    false => tx.query(store::bill_run::FORGET_PLANS, &[]).await,
+                }
+            },
+            tx.query(read, &range),
+            store::charge::closed(&tx, (after, &through), run.month),
+        )?;
         let mut accounts = Vec::with_capacity(rows.len());
+        // Most have the same: it is read once.
+        let mut sellers: BTreeMap<SellerId, Arc<Seller>> = BTreeMap::new();
         for row in &rows {
-            accounts.push((
-                store::account::from_row(row)?,
-                store::seller::from_row(row)?,
-            ));
+            let account = store::account::from_row(row)?;
+            let seller = match sellers.entry(account.seller.clone()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(Arc::new(store::seller::from_row(row)?)),
+            };
+            accounts.push((account, Arc::clone(seller)));
         }
         accounts.sort_by(|(one, _), (other, _)| one.id.cmp(&other.id));
         let held = HeldAccounts {
             accounts,
+            closed,
             behind,
             through,
         };
@@ -368,13 +385,4 @@ impl BillRuns {
 /// Whether time ran out, at work or waiting for a lock: that may be an account's fault, or the whole database is slow.
 fn is_slow(error: &Error) -> bool {
     matches!(error, Error::TookTooLong | Error::Conflict(_))
-}
-
-/// The accounts of a chunk, by id, each with its seller.
-struct HeldAccounts {
-    accounts: Vec<(Account, Seller)>,
-    /// Of which accounts licensing has not told everything.
-    behind: Vec<AccountId>,
-    /// The last of them, or that of the range.
-    through: AccountId,
 }

@@ -1,7 +1,8 @@
 //! Computes months' bills, for previews, dry runs and bill runs alike: the same statements, the same rules.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use octroi_calendar::{Day, Month, Zones};
@@ -21,14 +22,14 @@ use crate::store::usage::Asked;
 pub struct Counted {
     pub month: MonthSpan,
     /// Its days; for a month still running, up to now.
-    pub days: Vec<Day>,
+    pub days: Arc<[Day]>,
 }
 
 /// An account whose month is to be computed.
 #[derive(Debug, Clone)]
 pub struct Due {
     pub account: Account,
-    pub seller: Seller,
+    pub seller: Arc<Seller>,
     pub own: Counted,
     /// Closed months that are charged again, for usage that was reported late.
     pub late: Vec<Counted>,
@@ -49,7 +50,7 @@ impl Counted {
     pub fn new(zones: &Zones, month: Month, late: bool) -> Counted {
         Counted {
             month: MonthSpan::new(zones, month, late),
-            days: zones.days(month),
+            days: zones.days(month).into(),
         }
     }
 }
@@ -58,12 +59,14 @@ impl Due {
     /// A month of an account, and its closed months whose usage changed since.
     pub fn new(
         account: Account,
-        seller: Seller,
+        seller: Arc<Seller>,
         zones: &Zones,
         own: Counted,
-        late: &[Month],
+        late: impl IntoIterator<Item = Month>,
     ) -> Due {
-        let late = late.iter().map(|month| Counted::new(zones, *month, true));
+        let late = late
+            .into_iter()
+            .map(|month| Counted::new(zones, month, true));
         Due {
             account,
             seller,
@@ -112,7 +115,7 @@ pub fn zones(account: &Account) -> Result<Zones, Error> {
     Zones::from_names(&history).map_err(|error| Error::Internal(error.into()))
 }
 
-/// Computes bills: one round trip, however many accounts.
+/// Computes bills: two round trips, however many accounts.
 ///
 /// # Errors
 /// The database's; what is wrong with a single account is in its [`Computed`].
@@ -155,14 +158,29 @@ impl Facts {
         let nobody = AccountId::new("");
         let accounts = asked.range().unwrap_or((&nobody, &nobody));
         let window = asked.window();
-        // Polled together they travel together: one round trip.
-        let (usages, sold, billed, prices, rates) = tokio::try_join!(
+        let prices = |offers| store::charge::prices(reads, offers, accounts, window);
+        // Polled together they travel together: one round trip. What several accounts used is not read twice, for prices
+        // too: they follow in another one.
+        let (usages, sold, billed, rates, own) = tokio::try_join!(
             store::usage::count(reads, &asked),
             store::charge::sold(reads, accounts),
             store::charge::billed(reads, accounts),
-            store::charge::prices(reads, accounts, window),
             store::charge::rates(reads, accounts),
+            async {
+                match accounts.0 == accounts.1 {
+                    true => prices(None).await.map(Some),
+                    false => Ok(None),
+                }
+            },
         )?;
+        let prices = match own {
+            Some(prices) => prices,
+            None => {
+                let used: BTreeSet<_> = usages.iter().flatten().map(|used| &used.offer).collect();
+                let offers = used.into_iter().map(ToString::to_string).collect();
+                prices(Some(offers)).await?
+            }
+        };
         Ok(Facts {
             asked,
             usages,

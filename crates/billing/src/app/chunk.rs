@@ -1,6 +1,7 @@
 //! A chunk of a bill run's accounts: what becomes of each, and what is kept of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use octroi_api::billing::v1::ErrorReason as R;
@@ -9,7 +10,7 @@ use octroi_platform::refusal::plain;
 use octroi_platform::{AccountId, Error, Tx};
 
 use super::charge::{Calendars, Computed, Due};
-use super::invoice::{draft, issue};
+use super::invoice::{draft, issue, prepare};
 use crate::domain::account::Account;
 use crate::domain::bill::Bill;
 use crate::domain::bill_run::{Failure, Tally, Total};
@@ -26,6 +27,16 @@ use crate::store::range::UnderWay;
 const BEHIND: &str = "an event of licensing's that concerns the account cannot be taken, and what comes after it waits: \
                       repair what refuses it, deliver it again (octroi replay), and a later run takes the account";
 
+/// The accounts of a chunk, by id, each with its seller.
+pub(super) struct HeldAccounts {
+    pub(super) accounts: Vec<(Account, Arc<Seller>)>,
+    pub(super) closed: Closed,
+    /// Of which accounts licensing has not told everything.
+    pub(super) behind: Vec<AccountId>,
+    /// The last of them, or that of the range.
+    pub(super) through: AccountId,
+}
+
 /// What becomes of a chunk's accounts.
 #[derive(Default)]
 pub(super) struct Chunk {
@@ -41,45 +52,25 @@ pub(super) struct Chunk {
 
 impl Chunk {
     /// Leaves out accounts whose month has not ended at the cut-off, or is closed already, or whose usage is behind.
-    pub(super) async fn due(
-        &mut self,
-        tx: &Tx,
-        run: &UnderWay,
-        accounts: Vec<(Account, Seller)>,
-        behind: &[AccountId],
-    ) -> Result<Vec<Due>, Error> {
-        let mut ended = Vec::with_capacity(accounts.len());
+    pub(super) fn due(&mut self, run: &UnderWay, held: HeldAccounts) -> Result<Vec<Due>, Error> {
+        let mut closed = held.closed;
         let mut calendars = Calendars::default();
-        for (account, seller) in accounts {
-            let calendar = calendars.month(&account, run.month)?;
-            if calendar.1.month.span.end <= run.created_at {
-                ended.push((account, seller, calendar.clone()));
-            } else {
+        let mut dues = Vec::with_capacity(held.accounts.len());
+        for (account, seller) in held.accounts {
+            let (zones, own) = calendars.month(&account, run.month)?;
+            let late = closed.remove(&account.id).unwrap_or_default();
+            if own.month.span.end > run.created_at {
                 self.tally.not_due += 1;
-            }
-        }
-        let ids: Vec<&AccountId> = ended.iter().map(|(account, ..)| &account.id).collect();
-        let mut months: BTreeMap<AccountId, Vec<Closed>> = BTreeMap::new();
-        for closed in store::charge::closed(tx, &ids, run.month).await? {
-            months
-                .entry(closed.account.clone())
-                .or_default()
-                .push(closed);
-        }
-        let mut dues = Vec::with_capacity(ended.len());
-        for (account, seller, (zones, own)) in ended {
-            let closed = months.remove(&account.id).unwrap_or_default();
-            if closed.iter().any(|closed| closed.month == run.month) {
+            } else if late.contains(&run.month) {
                 self.tally.skipped += 1;
-            } else if behind.contains(&account.id) {
+            } else if held.behind.contains(&account.id) {
                 self.fail(Failure {
                     account: account.id,
                     reason: plain(R::UsageBehind.as_str_name()).to_owned(),
                     message: BEHIND.to_owned(),
                 });
             } else {
-                let late: Vec<Month> = closed.iter().map(|closed| closed.month).collect();
-                dues.push(Due::new(account, seller, &zones, own, &late));
+                dues.push(Due::new(account, seller, zones, own.clone(), late));
             }
         }
         Ok(dues)
@@ -144,8 +135,8 @@ impl Chunk {
         Ok(draft)
     }
 
-    /// Queues everything, in so many statements, however many accounts: figures always, invoices and closed months
-    /// unless the run is dry.
+    /// Writes everything, in so many statements, however many accounts: figures always, invoices and closed months
+    /// unless the run is dry. What others wait for, numbers and the run's figures, comes last, with the commit.
     pub(super) async fn keep(
         self,
         tx: &mut Tx,
@@ -153,19 +144,20 @@ impl Chunk {
         now: Timestamp,
     ) -> Result<(), Error> {
         store::bill_run::insert_failures(tx, run, &self.failures);
+        if !run.dry_run {
+            store::bill_run::close_months(tx, run, &self.closings);
+            store::bill_run::settle_late(tx, &self.settled);
+        }
+        if !(run.dry_run || self.drafts.is_empty()) {
+            prepare(tx, &self.drafts, now);
+            tx.flush().await.map_err(|(_, error)| error)?;
+            issue(tx, self.drafts, now).await?;
+        }
         let totals = self.totals.into_iter();
         let totals: Vec<Total> = totals
             .map(|(currency, minor)| Total { currency, minor })
             .collect();
         store::bill_run::add_totals(tx, run, &totals);
-        if run.dry_run {
-            return Ok(());
-        }
-        if !self.drafts.is_empty() {
-            issue(tx, self.drafts, now).await?;
-        }
-        store::bill_run::close_months(tx, run, &self.closings);
-        store::bill_run::settle_late(tx, &self.settled);
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Invoices: issuing them, reading them, and previewing a month's.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -122,7 +123,7 @@ impl Invoices {
             if let Some(today) = days.last_mut() {
                 today.end = today.end.min(at);
             }
-            days
+            Arc::from(days)
         };
         // The days to count depend on the account's time zone, which is in the row being read. Most accounts have their
         // seller's: its days are counted in the same round trip, and recounted in another one where the guess was wrong.
@@ -130,10 +131,9 @@ impl Invoices {
         guess.push(account, &until_then(&self.calendar));
         let reads = self.db.reads().await?;
         let key: [&(dyn ToSql + Sync); 1] = [account];
-        let only = [account];
-        let (rows, closed, guessed) = tokio::try_join!(
+        let (rows, mut closed, guessed) = tokio::try_join!(
             reads.query(ACCOUNT, &key),
-            store::charge::closed(&reads, &only, month),
+            store::charge::closed(&reads, (account, account), month),
             Facts::read(&reads, guess),
         )?;
         let Some(row) = rows.first() else {
@@ -141,16 +141,16 @@ impl Invoices {
         };
         let (account, seller) = (
             store::account::from_row(row)?,
-            store::seller::from_row(row)?,
+            Arc::new(store::seller::from_row(row)?),
         );
         let zones = charge::zones(&account)?;
         // Late usage is added to the next invoice, so to none where this month is invoiced already.
-        let late: Vec<Month> = match closed.iter().any(|closed| closed.month == month) {
-            true => Vec::new(),
-            false => closed.iter().map(|closed| closed.month).collect(),
-        };
+        let mut late = closed.remove(&account.id).unwrap_or_default();
+        if late.contains(&month) {
+            late.clear();
+        }
         let own = Counted::new(&zones, month, false);
-        let mut due = Due::new(account, seller, &zones, own, &late);
+        let mut due = Due::new(account, seller, &zones, own, late);
         due.own.days = until_then(&zones);
         let dues = vec![due];
         let asked = charge::asked(&dues);
@@ -166,8 +166,28 @@ impl Invoices {
     }
 }
 
-/// Issues drafts: takes their numbers (one round trip, holding the sellers' series until the commit), and queues the
-/// invoices, their transfers, events and audit rows. Call it when nothing but the commit is left to do.
+/// Queues what drafts leave behind that does not tell their numbers: lines, taxes and transfers. So many statements,
+/// however many drafts.
+pub(crate) fn prepare(tx: &mut Tx, drafts: &[Draft], now: Timestamp) {
+    store::invoice::insert_lines(tx, drafts);
+    store::invoice::insert_taxes(tx, drafts);
+    let mut transfers = Vec::with_capacity(2 * drafts.len());
+    for draft in drafts {
+        let bill = &draft.bill;
+        let posting = Posting {
+            account: bill.account.clone(),
+            seller: bill.seller.clone(),
+            currency: bill.currency,
+            source: draft.id.to_string(),
+            at: now,
+        };
+        transfers.extend(posting.invoice([Uuid::now_v7(), Uuid::now_v7()], bill.net, bill.tax));
+    }
+    store::ledger::post(tx, &transfers);
+}
+
+/// Issues drafts that are prepared: takes their numbers (one round trip, holding the sellers' series until the commit),
+/// and queues the invoices, their events and audit rows. Call it when nothing but the commit is left to do.
 ///
 /// # Errors
 /// The database's; a conflict when the seller's day has ended since the drafts were made.
@@ -207,29 +227,14 @@ pub(crate) async fn issue(
             next.ok_or_else(|| Error::Internal(anyhow::anyhow!("a series ran out of numbers")))?;
         invoices.push(draft.issue(number, date, now));
     }
-    keep(tx, &invoices);
-    Ok(invoices)
-}
-
-/// Queues what issued invoices leave behind: so many statements, however many invoices.
-fn keep(tx: &mut Tx, invoices: &[Invoice]) {
-    store::invoice::insert(tx, invoices);
-    let mut transfers = Vec::with_capacity(2 * invoices.len());
-    for invoice in invoices {
+    store::invoice::insert(tx, &invoices);
+    for invoice in &invoices {
         let bill = &invoice.bill;
-        let posting = Posting {
-            account: bill.account.clone(),
-            seller: bill.seller.clone(),
-            currency: bill.currency,
-            source: invoice.id.to_string(),
-            at: invoice.created_at,
-        };
-        transfers.extend(posting.invoice([Uuid::now_v7(), Uuid::now_v7()], bill.net, bill.tax));
         tx.emit(event::invoice_issued(invoice));
         let after = serde_json::json!({"number": invoice.number, "total": bill.total, "currency": bill.currency.code()});
         tx.audit(&invoice.id.to_string(), None, Some(after));
     }
-    store::ledger::post(tx, &transfers);
+    Ok(invoices)
 }
 
 /// A draft of a bill, under a new id.
@@ -290,8 +295,9 @@ pub(crate) async fn issue_order(
             "the lines do not come to what was paid"
         )));
     }
-    let draft = draft(bill, &seller, true, now)?;
-    let issued = issue(tx, vec![draft], now).await?;
+    let drafts = vec![draft(bill, &seller, true, now)?];
+    prepare(tx, &drafts, now);
+    let issued = issue(tx, drafts, now).await?;
     let invoice = issued.into_iter().next();
     invoice.ok_or_else(|| Error::Internal(anyhow::anyhow!("no invoice was issued")))
 }

@@ -15,14 +15,15 @@ use crate::domain::money::Currency;
 
 /// What is told of a range `$2` of run `$1` under token `$3`, unless it is leased to another, or others have gone on from
 /// `$4`: the accounts of which licensing has not told everything. For the rest of the transaction no table is scanned for a
-/// few of its rows, whatever statistics say of tables that a run fills.
+/// few of its rows, whatever statistics say of tables that a run fills, and statements are planned as `$5` says.
 pub const HOLD: &str = "-- hold_bill_run
     SELECT coalesce((SELECT held_accounts FROM intake_progress WHERE source = 'licensing'), '{}') AS behind,
-        set_config('enable_seqscan', 'off', true)
+        set_config('enable_seqscan', 'off', true), set_config('plan_cache_mode', $5, true)
     FROM bill_run_range WHERE bill_run = $1 AND through = $2 AND lease_token = $3 AND done_through = $4";
 
 /// Makes this connection plan its statements anew, those of foreign keys too: plans made while a table was small scan
-/// all of it for each row, and a run may make it large before anyone has analysed it.
+/// all of it for each row, and a run may make it large before anyone has analysed it. What is planned for its values each
+/// time needs none of it.
 pub const FORGET_PLANS: &str = "-- forget_plans
     DISCARD PLANS";
 

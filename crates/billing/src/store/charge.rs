@@ -1,6 +1,6 @@
 //! What months are charged from.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use octroi_calendar::{Month, Span};
 use octroi_platform::{AccountId, Error, Reads, row_get};
@@ -11,41 +11,26 @@ use super::{price, tax};
 use crate::domain::charge::{Billed, Entered, Prices, Sold};
 use crate::domain::tax::TaxRate;
 
-/// A month that a bill run closed for an account.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Closed {
-    pub account: AccountId,
-    pub month: Month,
-    /// Whether usage changed in it since.
-    pub late: bool,
-}
+/// The months that bill runs closed for some accounts.
+pub type Closed = BTreeMap<AccountId, BTreeSet<Month>>;
 
-/// Of some accounts: whether a month is closed, and every closed month with late usage.
+/// Of the accounts from one to another: whether a month is closed, and every closed month whose usage changed since.
 pub async fn closed(
     reads: &Reads,
-    accounts: &[&AccountId],
+    (first, last): (&AccountId, &AccountId),
     month: Month,
-) -> Result<Vec<Closed>, Error> {
-    let rows = reads
-        .query(
-            "-- closed_months
-             SELECT billed.account, billed.month, late.month IS NOT NULL AS late
-             FROM billed_month AS billed LEFT JOIN late_usage AS late USING (account, month)
-             WHERE billed.account = ANY ($1) AND (billed.month = $2 OR late.month IS NOT NULL)
-             ORDER BY billed.account, billed.month",
-            &[&accounts, &month.to_string()],
-        )
-        .await?;
-    rows.iter()
-        .map(|row| {
-            let account: AccountId = row_get(row, "account")?;
-            Ok(Closed {
-                month: read_month(row_get(row, "month")?, &account)?,
-                late: row_get(row, "late")?,
-                account,
-            })
-        })
-        .collect()
+) -> Result<Closed, Error> {
+    const SQL: &str = "-- closed_months
+        SELECT account, month FROM billed_month WHERE account >= $1 AND account <= $2 AND month = $3
+        UNION ALL
+        SELECT account, month FROM late_usage WHERE account >= $1 AND account <= $2";
+    let mut closed = Closed::new();
+    for row in &reads.query(SQL, &[first, last, &month.to_string()]).await? {
+        let account: AccountId = row_get(row, "account")?;
+        let month = read_month(row_get(row, "month")?, &account)?;
+        closed.entry(account).or_default().insert(month);
+    }
+    Ok(closed)
 }
 
 /// The groups of the accounts from `$1` to `$2`: a row for each name, and one for each offer that entered one.
@@ -110,10 +95,11 @@ pub async fn billed(
     Ok(billed)
 }
 
-/// Every price of the offers that the accounts from one to another used in a stretch of time, those that their orders
-/// quoted among them.
+/// Every price of some offers, those that orders quoted among them; where no offers are named, of those that the accounts
+/// from one to another used in a stretch of time.
 pub async fn prices(
     reads: &Reads,
+    offers: Option<Vec<String>>,
     (first, last): (&AccountId, &AccountId),
     window: Span,
 ) -> Result<Prices, Error> {
@@ -121,14 +107,14 @@ pub async fn prices(
         "-- prices_of_used
          SELECT ",
         price_columns!(),
-        " FROM price p WHERE p.offer = ANY (ARRAY(
+        " FROM price p WHERE p.offer = ANY (coalesce($1::text[], ARRAY(
              SELECT DISTINCT offer FROM usage_interval
-             WHERE account >= $1 AND account <= $2
-                 AND coalesce(end_time, 'infinity') > $3 AND start_time < $4
-         ))"
+             WHERE account >= $2 AND account <= $3
+                 AND coalesce(end_time, 'infinity') > $4 AND start_time < $5
+         )))"
     );
     let rows = reads
-        .query(SQL, &[first, last, &window.start, &window.end])
+        .query(SQL, &[&offers, first, last, &window.start, &window.end])
         .await?;
     rows.iter().map(price::from_row).collect()
 }

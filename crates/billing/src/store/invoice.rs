@@ -12,7 +12,7 @@ use super::column;
 use crate::domain::account::Locale;
 use crate::domain::address::Address;
 use crate::domain::bill::{Applied, Bill, Charged, Consumption, Item, Line, Party, TaxLine};
-use crate::domain::invoice::{Invoice, InvoiceId, Shown, ShownLine, State};
+use crate::domain::invoice::{Draft, Invoice, InvoiceId, Shown, ShownLine, State};
 use crate::domain::money::{Currency, Rate};
 use crate::domain::order::OrderId;
 use crate::domain::price::{OfferId, PriceId, UsagePolicy};
@@ -104,17 +104,8 @@ struct StoredTax {
     amount: i64,
 }
 
-/// Queues issued invoices with their lines and taxes: a statement each, however many invoices.
+/// Queues issued invoices, whose lines and taxes are queued already: a statement, however many.
 pub fn insert(tx: &mut Tx, invoices: &[Invoice]) {
-    if invoices.is_empty() {
-        return;
-    }
-    insert_invoices(tx, invoices);
-    insert_lines(tx, invoices);
-    insert_taxes(tx, invoices);
-}
-
-fn insert_invoices(tx: &mut Tx, invoices: &[Invoice]) {
     let bills = column(invoices, |invoice| &invoice.bill);
     let charged = column(&bills, |bill| match &bill.charged {
         Charged::Month { month, span } => ("BILL_RUN", Some((month.to_string(), *span)), None),
@@ -168,24 +159,21 @@ fn insert_invoices(tx: &mut Tx, invoices: &[Invoice]) {
     );
 }
 
-/// The lines of invoices, each with its invoice and its number there.
-fn lines(invoices: &[Invoice]) -> Vec<(&Invoice, i32, &Line)> {
-    invoices
+/// Queues the lines of drafts that are about to be issued: a statement, however many.
+pub fn insert_lines(tx: &mut Tx, drafts: &[Draft]) {
+    let lines: Vec<(&Draft, i32, &Line)> = drafts
         .iter()
-        .flat_map(|invoice| {
-            let lines = (1..).zip(&invoice.bill.lines);
-            lines.map(move |(number, line)| (invoice, number, line))
+        .flat_map(|draft| {
+            let lines = (1..).zip(&draft.bill.lines);
+            lines.map(move |(number, line)| (draft, number, line))
         })
-        .collect()
-}
-
-fn insert_lines(tx: &mut Tx, invoices: &[Invoice]) {
-    let lines = lines(invoices);
+        .collect();
     let items = column(&lines, |(.., line)| &line.item);
-    let evidence: Vec<Option<Evidence>> = column(&items, |item| {
-        let consumption = item.consumption.as_ref()?;
-        Evidence::of(&consumption.days)
-    });
+    let mut evidence = Evidence::default();
+    for item in &items {
+        let consumption = item.consumption.as_ref();
+        evidence.push(consumption.map_or(&[][..], |it| &it.days));
+    }
     let consumption = |get: fn(&Consumption) -> String| -> Vec<Option<String>> {
         column(&items, |item| item.consumption.as_ref().map(get))
     };
@@ -198,19 +186,19 @@ fn insert_lines(tx: &mut Tx, invoices: &[Invoice]) {
          )
          SELECT account, invoice, line, description, offer, group_id, coalesce(group_display_name, ''), month,
              usage_policy, quantity, unit_price, price_base_quantity, amount, price, tax_category, tax_rate_ppm,
-             first_day, peaks::integer[], ends_of_day::integer[], seats::integer[]
+             first_day, ($20::integer[])[first_place:last_place], ($21::integer[])[first_place:last_place],
+             ($22::integer[])[first_place:last_place]
          FROM unnest(
              $1::text[], $2::uuid[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
              $9::text[], $10::integer[], $11::bigint[], $12::integer[], $13::bigint[], $14::uuid[], $15::text[],
-             $16::integer[], $17::date[], $18::text[], $19::text[], $20::text[]
+             $16::integer[], $17::date[], $18::integer[], $19::integer[]
          ) AS charge (
              account, invoice, line, description, offer, group_id, group_display_name, month, usage_policy, quantity,
-             unit_price, price_base_quantity, amount, price, tax_category, tax_rate_ppm,
-             first_day, peaks, ends_of_day, seats
+             unit_price, price_base_quantity, amount, price, tax_category, tax_rate_ppm, first_day, first_place, last_place
          )",
         params![
-            column(&lines, |(invoice, ..)| invoice.bill.account.clone()),
-            column(&lines, |(invoice, ..)| invoice.id.id),
+            column(&lines, |(draft, ..)| draft.bill.account.clone()),
+            column(&lines, |(draft, ..)| draft.id.id),
             column(&lines, |(_, number, _)| *number),
             column(&items, |item| item.description.clone()),
             column(&items, |item| item.offer.to_string()),
@@ -225,51 +213,53 @@ fn insert_lines(tx: &mut Tx, invoices: &[Invoice]) {
             column(&items, |item| item.price),
             column(&items, |item| item.tax.category.as_str()),
             column(&items, |item| item.tax.rate.ppm()),
-            column(&evidence, |of| of.as_ref().map(|of| of.first_day)),
-            column(&evidence, |of| of.as_ref().map(|of| of.peaks.clone())),
-            column(&evidence, |of| of.as_ref().map(|of| of.ends_of_day.clone())),
-            column(&evidence, |of| of.as_ref().map(|of| of.seats.clone()))
+            evidence.first_days,
+            evidence.first_places,
+            evidence.last_places,
+            evidence.peaks,
+            evidence.ends_of_day,
+            evidence.seats
         ],
         Rows::Exactly(lines.len() as u64),
     );
 }
 
-/// Days as they are kept: the first, and of each from there on its peak, its end and its seats, 0 where nothing was
-/// active. The three are in the database's spelling of an array, since no list of lists can be unnested.
+/// The days of lines as they are kept: the first of each, and from there on each day's peak, its end and its seats, 0
+/// where nothing was active. No list of lists can be unnested, so all lines' days stand in one list, and each line says
+/// from where to where its own are.
+#[derive(Default)]
 struct Evidence {
-    first_day: Date,
-    peaks: String,
-    ends_of_day: String,
-    seats: String,
+    first_days: Vec<Option<Date>>,
+    first_places: Vec<Option<i32>>,
+    last_places: Vec<Option<i32>>,
+    peaks: Vec<i32>,
+    ends_of_day: Vec<i32>,
+    seats: Vec<i32>,
 }
 
 impl Evidence {
-    fn of(days: &[DayUse]) -> Option<Evidence> {
-        let first_day = days.first()?.date;
-        let mut written = [String::new(), String::new(), String::new()];
-        let mut next = first_day;
+    /// Adds a line's days.
+    fn push(&mut self, days: &[DayUse]) {
+        let before = self.peaks.len();
+        let mut next = days.first().map(|day| day.date);
+        self.first_days.push(next);
         for day in days {
-            while next < day.date {
-                written.iter_mut().for_each(|array| array.push_str(",0"));
-                next = next.saturating_add(1.day());
+            while next.is_some_and(|next| next < day.date) {
+                self.add(0, 0, 0);
+                next = next.map(|next| next.saturating_add(1.day()));
             }
-            for (array, count) in written
-                .iter_mut()
-                .zip([day.peak, day.end_of_day, day.seats])
-            {
-                array.push(',');
-                array.push_str(&count.to_string());
-            }
-            next = next.saturating_add(1.day());
+            self.add(day.peak, day.end_of_day, day.seats);
+            next = next.map(|next| next.saturating_add(1.day()));
         }
-        let [peaks, ends_of_day, seats] =
-            written.map(|array| format!("{{{}}}", array.trim_start_matches(',')));
-        Some(Evidence {
-            first_day,
-            peaks,
-            ends_of_day,
-            seats,
-        })
+        let place = |place: usize| next.and(i32::try_from(place).ok());
+        self.first_places.push(place(before + 1));
+        self.last_places.push(place(self.peaks.len()));
+    }
+
+    fn add(&mut self, peak: i32, end_of_day: i32, seats: i32) {
+        self.peaks.push(peak);
+        self.ends_of_day.push(end_of_day);
+        self.seats.push(seats);
     }
 }
 
@@ -294,18 +284,19 @@ fn read_days(line: &StoredLine) -> Option<Vec<DayUse>> {
     Some(days.filter(|day| day.seats > 0).collect())
 }
 
-fn insert_taxes(tx: &mut Tx, invoices: &[Invoice]) {
-    let taxes: Vec<(&Invoice, &TaxLine)> = invoices
+/// Queues the taxes of drafts that are about to be issued: a statement, however many.
+pub fn insert_taxes(tx: &mut Tx, drafts: &[Draft]) {
+    let taxes: Vec<(&Draft, &TaxLine)> = drafts
         .iter()
-        .flat_map(|invoice| invoice.bill.taxes.iter().map(move |tax| (invoice, tax)))
+        .flat_map(|draft| draft.bill.taxes.iter().map(move |tax| (draft, tax)))
         .collect();
     tx.write(
         "-- insert_taxes
          INSERT INTO invoice_tax (account, invoice, category, rate_ppm, base, amount)
          SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::integer[], $5::bigint[], $6::bigint[])",
         params![
-            column(&taxes, |(invoice, _)| invoice.bill.account.clone()),
-            column(&taxes, |(invoice, _)| invoice.id.id),
+            column(&taxes, |(draft, _)| draft.bill.account.clone()),
+            column(&taxes, |(draft, _)| draft.id.id),
             column(&taxes, |(_, line)| line.tax.category.as_str()),
             column(&taxes, |(_, line)| line.tax.rate.ppm()),
             column(&taxes, |(_, line)| line.base),

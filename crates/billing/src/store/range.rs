@@ -19,10 +19,18 @@ const LEASE_SECONDS: i64 = 30;
 pub const RENEW_EVERY: Duration = Duration::from_secs(10);
 
 /// How many accounts a range has at most.
-pub const ACCOUNTS: i64 = 500;
+const ACCOUNTS: i64 = 500;
 
 /// After how many intervals of its accounts' a range ends.
 const INTERVALS: i64 = 5_000;
+
+/// How much larger a dry run's ranges are: it writes nothing that anybody could wait for.
+const DRY: i64 = 2;
+
+/// How many accounts a range of a run has at most.
+pub fn accounts(dry_run: bool) -> i64 {
+    ACCOUNTS * if dry_run { DRY } else { 1 }
+}
 
 /// A range of a run's accounts that is leased.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +89,8 @@ pub async fn lease(db: &Db, token: Uuid, now: Timestamp) -> Result<Option<UnderW
             return Ok(None);
         };
         let after: AccountId = row_get(&row, "done_through")?;
-        let run = under_way(&row, end_of_range(db, &after).await?, token)?;
+        let through = end_of_range(db, &after, row_get(&row, "dry_run")?).await?;
+        let run = under_way(&row, through, token)?;
         match lease_next(db, &run, now).await {
             Ok(()) => return Ok(Some(run)),
             // Another has leased them, and the run has gone on; or else its row is locked.
@@ -95,9 +104,11 @@ pub async fn lease(db: &Db, token: Uuid, now: Timestamp) -> Result<Option<UnderW
 }
 
 /// Where a range ends that begins after an account: at so many accounts, or where so many intervals are theirs.
-async fn end_of_range(db: &Db, after: &AccountId) -> Result<AccountId, Error> {
+async fn end_of_range(db: &Db, after: &AccountId, dry_run: bool) -> Result<AccountId, Error> {
     let mut end = AccountId::new("~");
-    for (sql, most) in [(NEXT_ACCOUNTS, ACCOUNTS), (NEXT_INTERVALS, INTERVALS)] {
+    let accounts = accounts(dry_run);
+    let intervals = accounts * (INTERVALS / ACCOUNTS);
+    for (sql, most) in [(NEXT_ACCOUNTS, accounts), (NEXT_INTERVALS, intervals)] {
         let params = [
             (after as &(dyn ToSql + Sync), Type::TEXT),
             (&most, Type::INT8),

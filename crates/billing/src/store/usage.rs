@@ -1,6 +1,7 @@
 //! Usage: what licensing told, read for the one function that counts it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use octroi_calendar::usage::{self, Interval};
@@ -14,24 +15,26 @@ use tokio_postgres::Row;
 use crate::domain::price::OfferId;
 use crate::domain::usage::{Entry, GroupName, Opening, Seat, Usage};
 
-/// The intervals of the accounts from `$1` to `$2` that touch the time from `$3` to `$4`, account by account. The accounts
-/// are next to each other in the index, so it is walked from the first to the last, whatever the statistics say.
+/// The intervals of the accounts from `$1` to `$2` that touch the time from `$3` to `$4`, account by account, those of a
+/// thousand seats of a group and an offer in a row. The accounts are next to each other in the index, so it is walked from
+/// the first to the last, whatever the statistics say.
 const INTERVALS: &str = "-- intervals
-    SELECT account, group_id, offer, seat, start_time, end_time FROM usage_interval
+    SELECT account, group_id, offer, array_agg(seat) AS seats, array_agg(start_time) AS starts, array_agg(end_time) AS ends
+    FROM usage_interval
     WHERE account >= $1 AND account <= $2
         AND coalesce(end_time, 'infinity') > $3 AND start_time < $4
-    ORDER BY account";
+    GROUP BY account, group_id, offer, seat / 1000 ORDER BY account";
 
 /// Months to be counted: an account and the days of its calendar, each. Items are answered by their position.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Asked {
-    items: Vec<(AccountId, Vec<Day>)>,
+    items: Vec<(AccountId, Arc<[Day]>)>,
 }
 
 impl Asked {
     /// Asks for an account's consumption on days that follow each other.
-    pub fn push(&mut self, account: &AccountId, days: &[Day]) {
-        self.items.push((account.clone(), days.to_vec()));
+    pub fn push(&mut self, account: &AccountId, days: &Arc<[Day]>) {
+        self.items.push((account.clone(), Arc::clone(days)));
     }
 
     /// The first account and the last, by id; none when nothing is asked.
@@ -42,10 +45,12 @@ impl Asked {
 
     /// From the first day's start to the last one's end; empty when there is none.
     pub fn window(&self) -> Span {
-        let days = || self.items.iter().flat_map(|(_, days)| days);
+        let days = || self.items.iter().map(|(_, days)| days);
+        let starts = days().filter_map(|days| Some(days.first()?.start));
+        let ends = days().filter_map(|days| Some(days.last()?.end));
         Span {
-            start: days().map(|day| day.start).min().unwrap_or_default(),
-            end: days().map(|day| day.end).max().unwrap_or_default(),
+            start: starts.min().unwrap_or_default(),
+            end: ends.max().unwrap_or_default(),
         }
     }
 }
@@ -100,11 +105,12 @@ impl Used {
             offers.insert(row_get(row, "offer")?, at);
             self.intervals.push(Vec::new());
         }
-        self.intervals[at].push(Interval {
-            seat: row_get(row, "seat")?,
-            start: row_get(row, "start_time")?,
-            end: row_get(row, "end_time")?,
-        });
+        let seats: Vec<i32> = row_get(row, "seats")?;
+        let starts: Vec<Timestamp> = row_get(row, "starts")?;
+        let ends: Vec<Option<Timestamp>> = row_get(row, "ends")?;
+        let intervals = seats.into_iter().zip(starts).zip(ends);
+        let intervals = intervals.map(|((seat, start), end)| Interval { seat, start, end });
+        self.intervals[at].extend(intervals);
         Ok(())
     }
 

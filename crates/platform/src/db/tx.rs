@@ -258,8 +258,11 @@ impl Tx {
         self.writes.pop();
     }
 
-    /// Sends what is queued, without COMMIT: the next read sees it. A failure says which of all writes met it.
-    pub(crate) async fn flush(&mut self) -> Result<(), (Option<usize>, Error)> {
+    /// Sends what is queued, without COMMIT: the next read sees it.
+    ///
+    /// # Errors
+    /// The database's, and which of all writes met it.
+    pub async fn flush(&mut self) -> Result<(), (Option<usize>, Error)> {
         let writes = std::mem::take(&mut self.writes);
         let somewhere = |error| (None, error);
         let client = self.reads.client().map_err(somewhere)?;

@@ -138,6 +138,17 @@ pub(super) const BREACHES: &[(Check, &str)] = &[
     ),
     (billing::INVOICE_TOTALS, "DELETE FROM billing.invoice_tax"),
     (
+        billing::INVOICE_TOTALS,
+        "INSERT INTO billing.invoice_line
+         SELECT (jsonb_populate_record(charge, jsonb_build_object('invoice', gen_random_uuid()))).*
+         FROM billing.invoice_line AS charge",
+    ),
+    (
+        billing::INVOICE_TOTALS,
+        "INSERT INTO billing.invoice_tax
+         SELECT account, gen_random_uuid(), category, rate_ppm, base, amount FROM billing.invoice_tax",
+    ),
+    (
         billing::INVOICE_LINES,
         "UPDATE billing.invoice_line SET amount = amount + 1 WHERE line = 1",
     ),
