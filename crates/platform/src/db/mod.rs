@@ -271,7 +271,7 @@ impl Db {
         sql: &str,
         params: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, Error> {
-        let begin = "BEGIN READ ONLY; SET LOCAL statement_timeout = '1s'";
+        let begin = ["BEGIN READ ONLY", "SET LOCAL statement_timeout = '1s'"];
         self.query_after(begin, sql, params).await
     }
 
@@ -285,21 +285,24 @@ impl Db {
         sql: &str,
         params: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, Error> {
-        self.query_after(BY_KEY, sql, params).await
+        self.query_after(["BEGIN", BY_KEY], sql, params).await
     }
 
-    /// A statement in a transaction that begins so, in one round trip.
+    /// A statement in a transaction that begins so and has these settings, in one round trip. Two texts: a cluster tells its
+    /// nodes the whole one that a setting is in.
     async fn query_after(
         &self,
-        begin: &str,
+        [begin, settings]: [&str; 2],
         sql: &str,
         params: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, Error> {
         let client = self.connection().await?;
         let begin = client.batch_execute(begin);
+        let set = client.batch_execute(settings);
         let rows = client.query_typed(sql, params);
-        let (begun, rows, ended) = tokio::join!(begin, rows, client.batch_execute("COMMIT"));
-        begun?;
+        let (begun, set, rows, ended) =
+            tokio::join!(begin, set, rows, client.batch_execute("COMMIT"));
+        begun.and(set)?;
         let rows = rows?;
         ended?;
         Ok(rows)
@@ -392,9 +395,9 @@ impl Db {
     }
 }
 
-/// Begins a transaction whose statements look up each row of a list that they are given. It writes leases and what was
-/// taken under them: what is lost when the server dies is done again, so that none of it waits for the disk.
-pub const BY_KEY: &str = "BEGIN; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
+/// Has a transaction's statements look up each row of a list that they are given. It writes leases and what was taken under
+/// them: what is lost when the server dies is done again, so that none of it waits for the disk.
+pub const BY_KEY: &str = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
     SET LOCAL synchronous_commit = off";
 
 /// The record of a request id.
@@ -427,13 +430,14 @@ pub fn row_get<'a, T: FromSql<'a>>(row: &'a Row, column: &str) -> Result<T, Erro
 
 /// The configuration with the schema and every time-out set: no statement, lock or idle transaction lasts without
 /// limit. Nothing is compiled: that takes longer than any statement here, and the cost that makes it seem worth it is
-/// the one that forbids a scan of a table.
+/// the one that forbids a scan of a table. A cluster's nodes are told what a transaction sets.
 fn limited(config: &tokio_postgres::Config, schema: &str) -> tokio_postgres::Config {
     let mut config = config.clone();
     let given = config.get_options().unwrap_or_default().to_owned();
     config.options(format!(
         "{given} -c search_path={schema} -c statement_timeout=20s -c lock_timeout=10s \
-         -c idle_in_transaction_session_timeout=30s -c timezone=UTC -c client_min_messages=warning -c jit=off"
+         -c idle_in_transaction_session_timeout=30s -c timezone=UTC -c client_min_messages=warning -c jit=off \
+         -c citus.propagate_set_commands=local"
     ));
     config.application_name(format!("octroi-{schema}"));
     config.connect_timeout(Duration::from_secs(5));
@@ -450,7 +454,10 @@ pub async fn connect(
 ) -> Result<tokio_postgres::Client, Error> {
     let mut config = limited(config, schema);
     let given = config.get_options().unwrap_or_default().to_owned();
-    config.options(format!("{given} -c statement_timeout=0 -c lock_timeout=0"));
+    // What a migration sets is not told to a cluster's nodes: they would be told the whole migration.
+    config.options(format!(
+        "{given} -c statement_timeout=0 -c lock_timeout=0 -c citus.propagate_set_commands=none"
+    ));
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {

@@ -4,7 +4,7 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use futures_util::future::{join3, join4};
+use futures_util::future::{OptionFuture, join, join3, join4};
 use prost::Message;
 use serde_json::Value;
 use tokio::time::sleep;
@@ -426,11 +426,11 @@ impl Drop for Tx {
 /// lock only briefly: what is locked holds up nothing else, and is tried again. So do the services for each other, at
 /// first.
 async fn begin(client: &Connection, call: &Call) -> Result<Duration, tokio_postgres::Error> {
-    let begin = match call.patient && !call.is_a_services() {
-        true => "BEGIN",
-        false => "BEGIN; SET LOCAL lock_timeout = '100ms'",
-    };
-    client.batch_execute(begin).await?;
+    // Apart: a cluster tells its nodes the whole text that a setting is in.
+    let is_brief = !call.patient || call.is_a_services();
+    let brief = is_brief.then(|| client.batch_execute("SET LOCAL lock_timeout = '100ms'"));
+    let (begun, brief) = join(client.batch_execute("BEGIN"), OptionFuture::from(brief)).await;
+    begun.and(brief.unwrap_or(Ok(())))?;
     Ok(call.started.elapsed())
 }
 
