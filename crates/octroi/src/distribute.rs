@@ -24,7 +24,7 @@ pub async fn distribute(args: &PlaceArgs) -> Result<ExitCode, Failure> {
         return Err(anyhow::anyhow!("interrupted before anything was done").into());
     };
     // Each step is whole or not there at all, and the next try goes on from it.
-    let done = unless_interrupted(&interrupt, run(&admin, output::line)).await;
+    let done = unless_interrupted(&interrupt, run(&admin, tables::all(), output::line)).await;
     if let Some(place) = place {
         place.close().await?;
     }
@@ -34,97 +34,74 @@ pub async fn distribute(args: &PlaceArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Spreads the tables that are not spread yet, and tells each step.
+/// Spreads the declared tables that are not spread yet, and tells each step.
 ///
 /// # Errors
 /// As [`distribute`].
 pub async fn run(
     admin: &Config,
+    declared: Vec<(String, Kind)>,
     mut tell: impl FnMut(String) -> anyhow::Result<()>,
 ) -> Result<(), Failure> {
     let client = connect(admin).await.map_err(anyhow::Error::new)?;
     check(&client).await?;
-    let there = tables_there(&client).await?;
-    let declared: BTreeMap<String, Kind> = tables::all().into_iter().collect();
-    let unknown: Vec<&str> = there
-        .iter()
-        .filter(|table| !declared.contains_key(*table))
-        .map(String::as_str)
-        .collect();
-    if !unknown.is_empty() {
-        return Err(unusable(format!(
-            "this release does not know what belongs to whom in {}: nothing was done",
-            unknown.join(", ")
-        )));
-    }
-    let missing: Vec<&str> = declared
-        .keys()
-        .filter(|table| !there.contains(*table) && !table.starts_with("testing."))
-        .map(String::as_str)
-        .collect();
-    if !missing.is_empty() {
-        return Err(unusable(format!(
-            "{} are missing: run this release's migrations first",
-            missing.join(", ")
-        )));
-    }
+    let declared: BTreeMap<String, Kind> = declared.into_iter().collect();
+    hold_to(&declared, &tables_there(&client).await?)?;
     let spread = spread(&client).await?;
-    let mut pending = Vec::new();
+    let mut wanted: Vec<(&str, Kind)> = Vec::new();
     for (table, kind) in &declared {
-        let wanted = wanted(*kind);
-        match (spread.get(table), wanted) {
-            (None, None) => {}
-            (None, Some(_)) => pending.push((table.as_str(), *kind)),
-            (Some(found), Some(wanted)) if *found == wanted => {}
-            (Some(_), _) => {
-                return Err(unusable(format!(
-                    "{table} is spread in another way than this release needs: nothing was done"
-                )));
-            }
+        let as_declared = as_declared(*kind);
+        if as_declared.is_none() {
+            continue;
         }
-    }
-    client.batch_execute(SETTINGS).await.map_err(failed)?;
-    if !pending.is_empty() {
-        let dropped = client.query(DROP_KEYS, &[]).await.map_err(failed)?;
-        let mut statements = String::from("BEGIN;");
-        statements.push_str(KEEP_KEYS);
-        for row in &dropped {
-            statements.push_str(row.try_get::<_, &str>(0).map_err(failed)?);
+        if spread
+            .get(table)
+            .is_some_and(|it| as_declared.as_ref() != Some(it))
+        {
+            return Err(unusable(format!(
+                "{table} is spread in another way than this release needs: nothing was done"
+            )));
         }
-        statements.push_str("COMMIT");
-        client.batch_execute(&statements).await.map_err(failed)?;
-        tell(format!(
-            "{} foreign keys are dropped for the time",
-            dropped.len()
-        ))?;
+        wanted.push((table, *kind));
     }
-    // The tables of one account lie together: with the first one of them.
-    let mut together = declared
-        .iter()
-        .find(|(table, kind)| **kind == Kind::Account && spread.contains_key(*table))
-        .map_or("none", |(table, _)| table.as_str());
     // Reference tables first: others refer to them.
-    pending.sort_by_key(|(_, kind)| *kind != Kind::Reference);
-    for (table, kind) in pending {
-        let (sql, how) = match kind {
-            Kind::Reference => (
-                format!("SELECT create_reference_table('{table}')"),
-                "on every node".to_owned(),
-            ),
-            Kind::Account => (
-                by_column(table, "account", together),
-                "by account".to_owned(),
-            ),
-            Kind::Directory(column) => (by_column(table, column, "none"), format!("by {column}")),
-            Kind::Installation => continue,
-        };
-        client.batch_execute(&sql).await.map_err(failed)?;
-        let emptied = format!("SELECT truncate_local_data_after_distributing_table('{table}')");
-        client.batch_execute(&emptied).await.map_err(failed)?;
-        if kind == Kind::Account && together == "none" {
-            together = table;
+    wanted.sort_by_key(|(_, kind)| *kind != Kind::Reference);
+    client.batch_execute(SETTINGS).await.map_err(failed)?;
+    let pending = wanted.iter().map(|(table, _)| *table);
+    let pending: Vec<&str> = pending.filter(|it| !spread.contains_key(*it)).collect();
+    drop_keys(&client, &pending, &mut tell).await?;
+    // The tables of one account lie together: with the first one of them.
+    let first = wanted
+        .iter()
+        .find(|(table, kind)| *kind == Kind::Account && spread.contains_key(*table));
+    let mut together = first.map_or("none", |(table, _)| *table);
+    for (table, kind) in wanted {
+        if pending.contains(&table) {
+            let (sql, how) = match kind {
+                Kind::Account => (
+                    by_column(table, "account", together),
+                    "by account".to_owned(),
+                ),
+                Kind::Directory(column) => {
+                    (by_column(table, column, "none"), format!("by {column}"))
+                }
+                Kind::Reference | Kind::Installation => (
+                    format!("SELECT create_reference_table('{table}')"),
+                    "on every node".to_owned(),
+                ),
+            };
+            client.batch_execute(&sql).await.map_err(failed)?;
+            if kind == Kind::Account && together == "none" {
+                together = table;
+            }
+            tell(format!("{table} is {how}"))?;
         }
-        tell(format!("{table} is {how}"))?;
+        // A run may have been cut short here, so that what it copied still stands on the coordinator as well.
+        let emptied = format!(
+            "SELECT truncate_local_data_after_distributing_table('{table}')
+             WHERE pg_relation_size('{table}') > 0"
+        );
+        client.batch_execute(&emptied).await.map_err(failed)?;
     }
     restore(&client, &mut tell).await?;
     let defaults = client.query(DEFAULTS, &[]).await.map_err(failed)?;
@@ -133,6 +110,53 @@ pub async fn run(
         client.batch_execute(statement).await.map_err(failed)?;
     }
     tell("everything is spread as this release needs it".to_owned())?;
+    Ok(())
+}
+
+/// Refuses a database whose tables are not the declared ones.
+fn hold_to(declared: &BTreeMap<String, Kind>, there: &BTreeSet<String>) -> Result<(), Failure> {
+    let unknown = there.iter().filter(|table| !declared.contains_key(*table));
+    let unknown: Vec<&str> = unknown.map(String::as_str).collect();
+    if !unknown.is_empty() {
+        return Err(unusable(format!(
+            "this release does not know what belongs to whom in {}: nothing was done",
+            unknown.join(", ")
+        )));
+    }
+    let missing = declared.keys().filter(|it| !there.contains(*it));
+    let missing: Vec<&str> = missing
+        .filter(|table| !table.starts_with("testing."))
+        .map(String::as_str)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(unusable(format!(
+        "{} are missing: run this release's migrations first",
+        missing.join(", ")
+    )))
+}
+
+/// Drops the foreign keys of and to tables that are to be spread, and writes them down first.
+async fn drop_keys(
+    client: &Client,
+    pending: &[&str],
+    tell: &mut impl FnMut(String) -> anyhow::Result<()>,
+) -> Result<(), Failure> {
+    let keys = client.query(DROP_KEYS, &[&pending]).await.map_err(failed)?;
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let mut statements = format!("BEGIN;{KEEP_KEYS}");
+    for row in &keys {
+        statements.push_str(row.try_get(0).map_err(failed)?);
+    }
+    statements.push_str("COMMIT");
+    client.batch_execute(&statements).await.map_err(failed)?;
+    tell(format!(
+        "{} foreign keys are dropped for the time",
+        keys.len()
+    ))?;
     Ok(())
 }
 
@@ -152,10 +176,8 @@ async fn restore(
     let keys = client.query(KEPT_KEYS, &[]).await.map_err(failed)?;
     for row in &keys {
         // One at a time: Citus hands its text on to the workers as it is.
-        for step in 0..row.len() {
-            let statement: &str = row.try_get(step).map_err(failed)?;
-            client.batch_execute(statement).await.map_err(failed)?;
-        }
+        let statement: &str = row.try_get(0).map_err(failed)?;
+        client.batch_execute(statement).await.map_err(failed)?;
     }
     let all = "DROP SCHEMA octroi_distribution CASCADE";
     client.batch_execute(all).await.map_err(failed)?;
@@ -209,7 +231,7 @@ async fn spread(client: &Client) -> Result<BTreeMap<String, Option<String>>, Fai
     clippy::option_option,
     reason = "stays, or is on every node, or by a column"
 )]
-fn wanted(kind: Kind) -> Option<Option<String>> {
+fn as_declared(kind: Kind) -> Option<Option<String>> {
     match kind {
         Kind::Account => Some(Some("account".to_owned())),
         Kind::Directory(column) => Some(Some(column.to_owned())),
@@ -236,7 +258,8 @@ const SETTINGS: &str = "SET citus.enable_unsafe_triggers = on;
     SET client_min_messages = warning";
 
 /// What every connection of the services needs. A transaction has one connection to a node, so that it may read accounts
-/// and then write what they refer to. Locks are waited for on the nodes, which are not told of a session's time-outs.
+/// and then write what they refer to. Locks are waited for on the nodes, which are told of a transaction's time-outs and not of
+/// a session's.
 const DEFAULTS: &str = "
     SELECT format('ALTER DATABASE %I SET citus.multi_shard_modify_mode = sequential', current_database())
     UNION ALL
@@ -252,18 +275,19 @@ const KEEP_KEYS: &str = "
     CREATE TABLE IF NOT EXISTS octroi_distribution.foreign_key
         (on_table text, name text, definition text, PRIMARY KEY (on_table, name));";
 
-/// What writes each foreign key down and drops it.
+/// What writes each foreign key of or to these tables down and drops it.
 const DROP_KEYS: &str = "
     SELECT format('INSERT INTO octroi_distribution.foreign_key VALUES (%1$L, %2$L, %3$L) ON CONFLICT DO NOTHING;
                    ALTER TABLE %1$s DROP CONSTRAINT %2$I;',
                   conrelid::regclass, conname, pg_get_constraintdef(oid))
     FROM pg_constraint
-    WHERE contype = 'f' AND connamespace::regnamespace::text IN ('billing', 'licensing', 'notification')";
+    WHERE contype = 'f' AND ARRAY[conrelid, confrelid]::regclass[] && $1::text[]::regclass[]";
 
 const IS_KEPT: &str = "SELECT WHERE to_regclass('octroi_distribution.foreign_key') IS NOT NULL";
 
 /// What gives each foreign key back, if it is not there already.
 const KEPT_KEYS: &str = "
-    SELECT format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I', on_table, name),
-           format('ALTER TABLE %s ADD CONSTRAINT %I %s', on_table, name, definition)
-    FROM octroi_distribution.foreign_key ORDER BY on_table, name";
+    SELECT format('ALTER TABLE %s ADD CONSTRAINT %I %s', on_table, name, definition)
+    FROM octroi_distribution.foreign_key
+    WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = on_table::regclass AND conname = name)
+    ORDER BY on_table, name";

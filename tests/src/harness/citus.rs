@@ -1,23 +1,32 @@
 //! A Citus cluster for tests. Each test has a database of its own there, on every node.
 
+use std::sync::{Arc, LazyLock};
+
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio_postgres::Config;
 
 use super::postgres::connect;
+
+/// One test at a time: each database takes background processes on every node, of which there are few.
+static TURN: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
 
 /// A cluster, by its administrator's ways to the nodes.
 #[derive(Clone)]
 pub struct Citus {
     /// The coordinator first.
     nodes: Vec<Config>,
+    _turn: Arc<OwnedMutexGuard<()>>,
 }
 
 impl Citus {
-    /// The one whose coordinator OCTROI_CITUS_URL names, with its workers; none where it is not set, which is said.
+    /// The one whose coordinator OCTROI_CITUS_URL names, with its workers; none where it is not set, which is said. What an
+    /// earlier test left there, which failed, is removed.
     pub async fn there() -> Option<Self> {
         let Ok(url) = std::env::var("OCTROI_CITUS_URL") else {
             println!("OCTROI_CITUS_URL is not set: Citus was not tried");
             return None;
         };
+        let turn = Arc::clone(&TURN).lock_owned().await;
         let coordinator: Config = url.parse().unwrap();
         let client = connect(&coordinator, coordinator.get_dbname().unwrap()).await;
         let workers =
@@ -33,7 +42,15 @@ impl Citus {
                 .port(u16::try_from(worker.get::<_, i32>(1)).unwrap());
             nodes.push(config);
         }
-        Some(Self { nodes })
+        let citus = Self {
+            nodes,
+            _turn: Arc::new(turn),
+        };
+        let left = "SELECT datname FROM pg_database WHERE datname LIKE 'octroi\\_test\\_%'";
+        for row in client.query(left, &[]).await.unwrap() {
+            citus.drop(row.get(0)).await;
+        }
+        Some(citus)
     }
 
     pub(crate) fn coordinator(&self) -> &Config {
@@ -76,11 +93,8 @@ impl Citus {
     pub(crate) async fn drop(&self, database: &str) {
         for node in &self.nodes {
             let drop = format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)");
-            connect(node, "postgres")
-                .await
-                .batch_execute(&drop)
-                .await
-                .unwrap();
+            let client = connect(node, "postgres").await;
+            client.batch_execute(&drop).await.unwrap();
         }
     }
 }

@@ -14,6 +14,7 @@ use octroi_platform::migrate::migration;
 use refinery::{Migration, Runner, Target};
 use tokio_postgres::{Client, Config, NoTls};
 
+use super::citus::Citus;
 use super::installation::{Installation, Options};
 use super::postgres::{Postgres, connect};
 
@@ -63,13 +64,20 @@ pub struct Earlier {
     pub sql: Client,
     postgres: &'static Postgres,
     databases: Databases,
+    /// Where it is on a cluster.
+    citus: Option<Citus>,
 }
 
 impl Earlier {
     /// Restores a dump of [`written`].
     pub async fn read(script: &str) -> Self {
+        Self::read_on(None, script).await
+    }
+
+    /// The same, perhaps on a cluster's coordinator.
+    pub async fn read_on(citus: Option<&Citus>, script: &str) -> Self {
         let postgres = Postgres::get().await;
-        let databases = postgres.bare_database().await;
+        let databases = postgres.bare_database(citus).await;
         let versions = versions(script);
         for service in ServiceName::ALL {
             let config = match service {
@@ -91,7 +99,14 @@ impl Earlier {
             sql,
             postgres,
             databases,
+            citus: citus.cloned(),
         }
+    }
+
+    /// How its administrator and its services connect to it.
+    #[must_use]
+    pub fn databases(&self) -> &Databases {
+        &self.databases
     }
 
     /// The number of rows of each table.
@@ -150,7 +165,13 @@ impl Earlier {
 
     /// Starts the services on it.
     pub async fn start(self) -> Installation {
-        Installation::on(self.postgres, self.databases, &Options::default()).await
+        Installation::on(
+            self.citus,
+            self.postgres,
+            self.databases,
+            &Options::default(),
+        )
+        .await
     }
 
     /// Drops it.

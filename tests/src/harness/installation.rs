@@ -105,7 +105,7 @@ impl Installation {
     pub async fn with(options: Options) -> Self {
         let postgres = Postgres::get().await;
         let databases = postgres.database(options.start).await;
-        Self::on(postgres, databases, &options).await
+        Self::on(None, postgres, databases, &options).await
     }
 
     /// Starts one on a cluster, distributed while it was empty.
@@ -118,31 +118,19 @@ impl Installation {
                 told.push(line);
                 Ok(())
             };
-            octroi::distribute::run(&databases.admin, tell)
+            octroi::distribute::run(&databases.admin, octroi::tables::all(), tell)
                 .await
                 .unwrap();
         }
         // The second time there was nothing to do.
         let done = "everything is spread as this release needs it";
         assert!(told.iter().rev().take(2).all(|it| it == done), "{told:?}");
-        Self::of(citus, postgres, databases, &options).await
+        Self::on(Some(citus.clone()), postgres, databases, &options).await
     }
 
-    async fn of(
-        citus: &Citus,
-        postgres: &'static Postgres,
-        databases: Databases,
-        options: &Options,
-    ) -> Self {
-        let citus = Some(citus.clone());
-        Self {
-            citus,
-            ..Self::on(postgres, databases, options).await
-        }
-    }
-
-    /// Starts one over an existing database, whose clock goes on.
+    /// Starts one over an existing database, perhaps on a cluster, whose clock goes on.
     pub(crate) async fn on(
+        citus: Option<Citus>,
         postgres: &'static Postgres,
         databases: Databases,
         options: &Options,
@@ -189,7 +177,7 @@ impl Installation {
             system,
             seconds: Vec::new(),
             called: Called::default(),
-            citus: None,
+            citus,
         }
     }
 

@@ -143,20 +143,22 @@ impl Postgres {
 
     /// Creates a database for a test on a cluster's coordinator, whose clock starts at `start`. It is not distributed.
     pub(crate) async fn database_on(&self, citus: &Citus, start: Timestamp) -> Databases {
-        let number = self.made.fetch_add(1, Ordering::Relaxed);
-        let name = format!("test_{}_{number}", std::process::id());
-        citus.create(&name).await;
-        let options = self.options(&name);
-        let databases = bootstrap(citus.coordinator(), &options).await.unwrap();
+        let databases = self.bare_database(Some(citus)).await;
         self.plan(databases.clone(), 1).migrate().await.unwrap();
         set_clock(&databases, start).await;
         databases
     }
 
-    /// Creates a database for a test, without migrations.
-    pub(crate) async fn bare_database(&self) -> Databases {
-        let name = format!("test_{}", self.made.fetch_add(1, Ordering::Relaxed));
-        self.bootstrap(&name).await
+    /// Creates a database for a test, without migrations; perhaps on a cluster's coordinator.
+    pub(crate) async fn bare_database(&self, citus: Option<&Citus>) -> Databases {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let Some(citus) = citus else {
+            return self.bootstrap(&format!("test_{number}")).await;
+        };
+        let name = format!("octroi_test_{}_{number}", std::process::id());
+        citus.create(&name).await;
+        let options = self.options(&name);
+        bootstrap(citus.coordinator(), &options).await.unwrap()
     }
 
     async fn bootstrap(&self, name: &str) -> Databases {

@@ -8,6 +8,7 @@
     reason = "a rule that cannot be checked stops its test"
 )]
 
+mod cluster;
 mod contracts;
 mod deploying;
 mod documents;

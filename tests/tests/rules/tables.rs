@@ -7,7 +7,7 @@ use octroi::tables::{self, Kind};
 use octroi_tests::harness::Installation;
 use tokio_postgres::Client;
 
-use crate::repository::none;
+use crate::repository::{none, sources};
 
 use Kind::{Account, Directory, Installation as Whole, Reference};
 
@@ -33,6 +33,33 @@ async fn every_table_is_of_its_declared_kind() {
     accounts_are_plain_ids(sql).await;
     nothing_is_deferred_or_without_a_key(sql).await;
     installation.finish().await;
+}
+
+/// What makes tables on a cluster keeps them apart from what is spread there, until they are spread too.
+#[test]
+fn migrations_make_tables_that_a_cluster_takes() {
+    let known = [
+        ("platform", 6),
+        ("licensing", 7),
+        ("billing", 12),
+        ("notification", 3),
+    ];
+    let mut breaches = Vec::new();
+    for (of, last) in known {
+        for file in sources(&format!("crates/{of}/migrations"), ".sql") {
+            let name = file.path.rsplit('/').next().unwrap();
+            let version = name.trim_start_matches('V').split("__").next().unwrap();
+            let is_later = version.parse::<i32>().unwrap() > last;
+            let apart = "SET LOCAL citus.enable_ddl_propagation = off;";
+            if is_later && file.text.contains("CREATE TABLE") && !file.text.contains(apart) {
+                breaches.push(file.path);
+            }
+        }
+    }
+    none(
+        "tables are made with citus.enable_ddl_propagation off",
+        breaches,
+    );
 }
 
 async fn tables_are_declared(sql: &Client) {

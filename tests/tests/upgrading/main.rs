@@ -16,6 +16,7 @@
 mod evidence;
 mod fill;
 mod goes_on;
+mod spread;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -46,7 +46,7 @@ pub(crate) const LIST: &str = select!(
     "list_groups",
     "account a LEFT JOIN LATERAL (
                 SELECT * FROM license_group
-                WHERE account = a.account AND ($2::text IS NULL OR group_id > $2)
+                WHERE account = $1 AND ($2::text IS NULL OR group_id > $2)
                 ORDER BY group_id LIMIT $3
             ) g ON true",
     "WHERE a.account = $1 ORDER BY g.group_id"

@@ -44,7 +44,7 @@ pub(crate) const LIST: &str = select!(
     "list_orders",
     "account a LEFT JOIN LATERAL (
                 SELECT * FROM license_order
-                WHERE account = a.account AND ($2::text IS NULL OR order_id > $2)
+                WHERE account = $1 AND ($2::text IS NULL OR order_id > $2)
                 ORDER BY order_id LIMIT $3
             ) o ON true",
     "WHERE a.account = $1 ORDER BY o.order_id"

@@ -1,6 +1,8 @@
 //! Schema migrations: the platform's tables first, then the service's, under one advisory lock.
 
 use refinery::{Migration, Runner, Target};
+use refinery_core::AsyncMigrate;
+use refinery_core::traits::r#async::{AsyncQuery, AsyncTransaction};
 use tokio_postgres::{Client, Config};
 
 use crate::db::{connect, row_get};
@@ -107,7 +109,7 @@ async fn run(
         }
         apply(client, history, &migrations, Target::Version(own - 1)).await?;
         // Each is a transaction of its own: what is killed goes on where it was.
-        while client.execute(*sql, &[]).await? > 0 {}
+        while Client::execute(client, *sql, &[]).await? > 0 {}
     }
     apply(client, history, &migrations, Target::Latest).await
 }
@@ -123,12 +125,59 @@ async fn apply(
         .set_grouped(true)
         .set_target(through);
     runner.set_migration_table_name(history);
-    let ran = runner.run_async(client).await;
+    let ran = runner.run_async(&mut OneByOne(client)).await;
     let report = ran.map_err(|error| Error::Internal(error.into()))?;
     for applied in report.applied_migrations() {
         tracing::info!(history, %applied, "migrated");
     }
     Ok(())
+}
+
+/// A connection that sends a migration's statements one by one: a cluster hands its nodes the whole text that the change of
+/// a table stands in, and they take one statement.
+struct OneByOne<'c>(&'c mut Client);
+
+impl AsyncTransaction for OneByOne<'_> {
+    type Error = tokio_postgres::Error;
+
+    async fn execute<'a, T: Iterator<Item = &'a str> + Send + 'a>(
+        &'a mut self,
+        queries: T,
+    ) -> Result<usize, Self::Error> {
+        let transaction = self.0.transaction().await?;
+        let mut count = 0;
+        for statement in queries.flat_map(statements) {
+            transaction.batch_execute(statement).await?;
+            count += 1;
+        }
+        transaction.commit().await?;
+        Ok(count)
+    }
+}
+
+impl AsyncQuery<Vec<Migration>> for OneByOne<'_> {
+    async fn query<'a>(&'a mut self, query: &'a str) -> Result<Vec<Migration>, Self::Error> {
+        self.0.query(query).await
+    }
+}
+
+impl AsyncMigrate for OneByOne<'_> {}
+
+/// The statements of a migration. Each ends a line, outside of a function's body between `$$`.
+fn statements(sql: &str) -> Vec<&str> {
+    let (mut found, mut rest, mut end, mut in_body) = (Vec::new(), sql, 0, false);
+    for line in sql.split_inclusive('\n') {
+        end += line.len();
+        in_body ^= line.matches("$$").count() % 2 == 1;
+        let code = line.split_once("--").map_or(line, |(code, _)| code);
+        if !in_body && code.trim_end().ends_with(';') {
+            let (statement, more) = rest.split_at(end);
+            found.push(statement);
+            (rest, end) = (more, 0);
+        }
+    }
+    found.push(rest);
+    found
 }
 
 /// Checks that a schema is exactly what a release with so many migrations of its own, beside the platform's, has made.
@@ -174,4 +223,37 @@ async fn version(client: &Client, schema: &str, history: &str) -> Result<u32, Er
     let last = format!("SELECT coalesce(max(version), 0)::int AS version FROM {history}");
     let row = client.query_one(&last, &[]).await?;
     Ok(u32::try_from(row_get::<i32>(&row, "version")?).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_migration_is_sent_statement_by_statement() {
+        let sql = "-- One; two.
+            CREATE TABLE t (
+                a text, -- the first;
+                b text
+            );
+            CREATE FUNCTION f() RETURNS trigger AS $$
+            BEGIN
+                RETURN NULL;
+            END
+            $$;
+            DROP TABLE t; -- done
+            DROP FUNCTION f()";
+        let found = statements(sql);
+        assert_eq!(found.concat(), sql);
+        let begins: Vec<_> = found.iter().map(|it| it.trim_start()).collect();
+        assert!(
+            begins[0].ends_with("b text\n            );\n"),
+            "{begins:?}"
+        );
+        assert!(begins[1].starts_with("CREATE FUNCTION") && begins[1].ends_with("$$;\n"));
+        assert_eq!(
+            begins[2..],
+            ["DROP TABLE t; -- done\n", "DROP FUNCTION f()"]
+        );
+    }
 }
