@@ -1,16 +1,23 @@
 //! Octroi on a cluster of Citus, whose coordinator's administrator OCTROI_CITUS_URL names.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+mod locked;
+mod moving;
+
 use std::collections::BTreeSet;
 
 use octroi_api::licensing::v1::{
     ChangeOwnPasswordRequest, DeleteLicenseRequest, Device, Platform, RegisterDeviceRequest,
-    TerminateLicenseGroupRequest, TerminationReason, order,
+    TerminateLicenseGroupRequest, TerminationReason, license_group, order,
 };
+use octroi_server::Running;
 use octroi_tests::harness::{
-    Answer as _, BUSINESS, CHOSEN, Caller, Citus, Customer, ENTERPRISE, Installation, Price, at,
-    eventually, mailed_password, new_group,
+    Answer as _, BUSINESS, CHOSEN, Caller, Citus, Customer, ENTERPRISE, Installation, Price,
+    ServiceName, at, eventually, instant, mailed_password, new_group,
 };
 use tokio::task::{JoinSet, LocalSet};
+use tokio_util::sync::CancellationToken;
 
 /// How many accounts live the guide's life.
 const ACCOUNTS: usize = 20;
@@ -49,9 +56,15 @@ async fn the_guides_life_on_a_cluster() {
     }
     assert_eq!(numbers, numbered(1..=2 * ACCOUNTS));
 
+    // Two runs of a month at once, and two replicas to do them: each account is invoiced once.
+    let shutdown = CancellationToken::new();
+    let another = another_billing(&octroi, &shutdown).await;
     octroi.advance_to("2026-03-01T08:00:00Z").await;
-    let run = octroi.bills("2026-02").await;
-    assert_eq!(run.invoices, i32::try_from(ACCOUNTS).unwrap(), "{run:?}");
+    let (one, two) = tokio::join!(octroi.bills("2026-02"), octroi.bills("2026-02"));
+    let made = [one.invoices + two.invoices, one.failed, two.failed];
+    assert_eq!(made, [all(), 0, 0], "{one:?} {two:?}");
+    shutdown.cancel();
+    another.stopped().await.unwrap();
     for (at, customer) in customers.iter().enumerate() {
         let invoices = customer.invoices().await;
         numbers.extend(invoices.iter().map(|it| it.number.clone()));
@@ -69,8 +82,39 @@ async fn the_guides_life_on_a_cluster() {
     }
     assert_eq!(numbers, numbered(1..=3 * ACCOUNTS));
 
+    moving::a_shard_moves_while_they_work(&octroi, &customers).await;
+
+    // "kept" is renewed at the end of its period, and "office" has ended by then.
+    octroi.advance_to("2026-04-01T08:00:00Z").await;
+    for customer in &customers {
+        let ended = customer.group("office").await;
+        assert_eq!(ended.state(), license_group::State::Terminated, "{ended:?}");
+        customer.receives("group-terminated", 1).await;
+        let kept = customer.group("kept").await;
+        assert_eq!(instant(kept.period_start_time), at(RENEWED));
+    }
+    let run = octroi.bills("2026-03").await;
+    assert_eq!((run.invoices, run.failed), (all(), 0), "{run:?}");
     octroi.mailed().await;
     octroi.finish().await;
+}
+
+/// When a month from the first day has passed in Paris.
+const RENEWED: &str = "2026-03-25T00:00:00+01:00";
+
+fn all() -> i32 {
+    i32::try_from(ACCOUNTS).unwrap()
+}
+
+async fn another_billing(octroi: &Installation, shutdown: &CancellationToken) -> Running {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let settings = octroi_billing::Settings {
+        platform: octroi.plan().settings(ServiceName::Billing, Some(listener)),
+        seller_file: None,
+        specimen_seller: true,
+    };
+    let started = octroi_billing::start(settings, shutdown.clone());
+    started.await.unwrap()
 }
 
 fn numbered(numbers: std::ops::RangeInclusive<usize>) -> BTreeSet<String> {
