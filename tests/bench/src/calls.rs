@@ -9,6 +9,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use octroi_api::billing::v1::CreateAccountRequest;
 use octroi_api::licensing::v1::license_service_client::LicenseServiceClient;
 use octroi_api::licensing::v1::{ActivateLicenseRequest, GetLicenseRequest};
+use octroi_platform::db::DEFAULT_POOL;
 use octroi_tests::harness::{Answer as _, Customer, Refused, ServiceName, account};
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -25,8 +26,8 @@ use crate::statement::{SAMPLE, pgbench, statements};
 
 /// Calls in flight where it is about what one costs, over as many connections as a busy peer has.
 const IN_FLIGHT: u64 = 32;
-/// As many as a service has connections to the database.
-const CONNECTIONS: u64 = 8;
+/// Writes in flight.
+const WRITES: u64 = 8;
 
 pub fn measure(run: &mut Run, report: &mut Report) {
     let licenses = run.size.pick(200, 10_000);
@@ -94,7 +95,7 @@ fn reads(run: &Run, report: &mut Report, customer: &Customer, licenses: u64) {
     );
     let mut database = run.installation.plan().databases.licensing.clone();
     database.options("-c search_path=licensing");
-    let naive = Naive::start(database, CONNECTIONS as usize, sample[0][0].sql.clone());
+    let naive = Naive::start(database, DEFAULT_POOL, sample[0][0].sql.clone());
     let address = run.serves(naive);
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     let channel = run.calls(async move { endpoint.tcp_nodelay(true).connect().await.unwrap() });
@@ -241,7 +242,7 @@ fn accounts(run: &Run, report: &mut Report) {
         operator.accounts().create_account(request).await.got();
     });
     let database = &run.installation.plan().databases.billing;
-    let pgbench = |from| pgbench(run, database, "billing", &sample, (CONNECTIONS, time, from));
+    let pgbench = |from| pgbench(run, database, "billing", &sample, (WRITES, time, from));
     let until = Until {
         time,
         calls: 1_000_000,
@@ -249,7 +250,7 @@ fn accounts(run: &Run, report: &mut Report) {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..run.size.pick(1, 3_u64) {
         theirs.push(pgbench(100_000_000 + round * 20_000_000));
-        let numbers = (CONNECTIONS, 10_000_000 + round * 1_000_000);
+        let numbers = (WRITES, 10_000_000 + round * 1_000_000);
         ours.push(create_accounts(run, numbers, until).rate());
         run.waits(run.installation.drained());
         // What pgbench wrote is no fact that anybody could read.

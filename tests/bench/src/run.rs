@@ -7,6 +7,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use octroi_platform::db::DEFAULT_POOL;
 use octroi_server::Running;
 use octroi_tests::harness::{Customer, Installation, Options, ServiceName};
 use tokio::runtime::Runtime;
@@ -40,6 +41,7 @@ impl Run {
             std::thread::yield_now();
         };
         let installation = serving.block_on(Installation::with(Options {
+            pool_size: DEFAULT_POOL,
             watched: true,
             mail_rate,
             ..Options::default()
