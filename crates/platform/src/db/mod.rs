@@ -398,7 +398,7 @@ impl Db {
 /// Has a transaction's statements look up each row of a list that they are given. It writes leases and what was taken under
 /// them: what is lost when the server dies is done again, so that none of it waits for the disk.
 pub const BY_KEY: &str = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
-    SET LOCAL synchronous_commit = off";
+    SET LOCAL enable_seqscan = off; SET LOCAL enable_material = off; SET LOCAL synchronous_commit = off";
 
 /// The record of a request id.
 pub(crate) const REPLAY: &str = "-- replay
