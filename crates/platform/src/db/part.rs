@@ -1,17 +1,43 @@
 //! A share's own places in the pool, and those who wait for one.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::share::Whose;
+use crate::call::Caller;
 
 /// How many calls of callers wait in a share at least before one is refused. It is twice as many as get their turn in a
 /// short while, where that is more.
 pub(super) const WAITING: usize = 128;
 /// How long what was done counts.
 const WHILE: Duration = Duration::from_millis(100);
+
+/// Who shares what one caller may have.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Whose {
+    /// Of all tokens that are bound to an account.
+    Account(Arc<str>),
+    /// Of all other tokens of a subject.
+    Subject(Arc<str>),
+    /// Of all who have no token.
+    Stranger,
+    /// Of a service of Octroi's, in what it asks by a method.
+    Service(Arc<str>, &'static str),
+    /// Of background work, by its name.
+    Work(&'static str),
+}
+
+impl Whose {
+    /// Of a caller.
+    pub fn of(caller: &Caller) -> Self {
+        match &caller.account {
+            Some(account) => Self::Account(account.as_str().into()),
+            None => Self::Subject(caller.subject.as_str().into()),
+        }
+    }
+}
 
 /// Whose place it is.
 #[derive(Debug, Clone, Copy)]

@@ -11,9 +11,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::call::Caller;
 use crate::db::part::{Kind, Part};
 use crate::error::Error;
+
+pub use crate::db::part::Whose;
 
 /// How long a connection is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,31 +31,6 @@ pub enum Share {
     Background,
     Read,
     Command,
-}
-
-/// Who shares what one caller may have.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Whose {
-    /// Of all tokens that are bound to an account.
-    Account(Arc<str>),
-    /// Of all other tokens of a subject.
-    Subject(Arc<str>),
-    /// Of all who have no token.
-    Stranger,
-    /// Of a service of Octroi's, in what it asks by a method.
-    Service(Arc<str>, &'static str),
-    /// Of background work, by its name.
-    Work(&'static str),
-}
-
-impl Whose {
-    /// Of a caller.
-    pub fn of(caller: &Caller) -> Self {
-        match &caller.account {
-            Some(account) => Self::Account(account.as_str().into()),
-            None => Self::Subject(caller.subject.as_str().into()),
-        }
-    }
 }
 
 /// Names of the shares, in their order.
