@@ -51,9 +51,6 @@ pub async fn run(
     let mut wanted: Vec<(&str, Kind)> = Vec::new();
     for (table, kind) in &declared {
         let as_declared = as_declared(*kind);
-        if as_declared.is_none() {
-            continue;
-        }
         if spread
             .get(table)
             .is_some_and(|it| as_declared.as_ref() != Some(it))
@@ -62,7 +59,9 @@ pub async fn run(
                 "{table} is spread in another way than this release needs: nothing was done"
             )));
         }
-        wanted.push((table, *kind));
+        if as_declared.is_some() {
+            wanted.push((table, *kind));
+        }
     }
     // Reference tables first: others refer to them.
     wanted.sort_by_key(|(_, kind)| *kind != Kind::Reference);

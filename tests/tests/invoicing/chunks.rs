@@ -160,13 +160,10 @@ async fn numbers_are_free_while_a_chunk_writes() {
     acme.buys("office", &[(BUSINESS, 1)]).await;
     acme.activates("office", 1, "sales").await;
     octroi.advance_to("2026-03-01T08:00:00Z").await;
-    // The chunk closes the month once it knows what becomes of this.
+    // The chunk's lines refer to it.
     octroi
         .sql
-        .batch_execute(
-            "BEGIN; INSERT INTO billing.billed_month (account, month, bill_run, start_time, end_time)
-             VALUES ('acme', '2026-02', 'another', '2026-02-01', '2026-03-01')",
-        )
+        .batch_execute("BEGIN; SELECT FROM billing.price FOR UPDATE")
         .await
         .unwrap();
     let run = eventually("licensing's events are complete", async || {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use octroi_api::licensing::v1::{
     ActivateLicenseRequest, ChangePasswordRequest, License, SignInRequest,
@@ -11,6 +12,7 @@ use octroi_tests::harness::{
     Answer as _, BUSINESS, CHOSEN, Caller, Customer, Installation, Refused, eventually, request_id,
 };
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tonic::{Code, Response, Status};
 
 /// More than a service works on at once.
@@ -72,7 +74,8 @@ impl Crowd {
     /// Waits until there is no place for one of them, does this while the others go on, and lets them end; what each was
     /// refused with.
     async fn beside(mut self, work: impl Future<Output = ()>) -> Vec<Refused> {
-        let full = self.calling.join_next().await.unwrap().unwrap().unwrap();
+        let full = timeout(Duration::from_secs(60), self.calling.join_next()).await;
+        let full = full.unwrap().unwrap().unwrap().unwrap();
         told_to_come_again(&full);
         work.await;
         self.enough.store(true, Ordering::SeqCst);

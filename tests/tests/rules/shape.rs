@@ -7,7 +7,7 @@ const FILE: usize = 500;
 /// Lines of a file of tests: a journey is read from top to bottom.
 const JOURNEY: usize = 700;
 /// Lines of code, at most, in what the three services share: it must stay small enough to be known by heart.
-const SHARED: [(&str, usize); 2] = [("platform", 4_576), ("server", 2_819)];
+const SHARED: [(&str, usize); 2] = [("platform", 4_583), ("server", 2_819)];
 
 #[test]
 fn the_top_level_holds_what_the_design_names() {

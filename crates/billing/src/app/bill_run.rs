@@ -306,7 +306,7 @@ impl BillRuns {
             _ => store::range::end_of(&tx, after, &run.through, size).await?,
         };
         let range = [after as &(dyn ToSql + Sync), &through];
-        let (_, rows, closed) = tokio::try_join!(
+        let (_, rows) = tokio::try_join!(
             async {
                 match run.dry_run {
                     true => Ok(Vec::new()),
@@ -314,8 +314,9 @@ impl BillRuns {
                 }
             },
             tx.query(read, &range),
-            store::charge::closed(&tx, (after, &through), run.month),
         )?;
+        // Once they are held: usage that was reported late until then is charged now.
+        let closed = store::charge::closed(&tx, (after, &through), run.month).await?;
         let mut accounts = Vec::with_capacity(rows.len());
         // Most have the same: it is read once.
         let mut sellers: BTreeMap<SellerId, Arc<Seller>> = BTreeMap::new();

@@ -135,7 +135,7 @@ impl Chunk {
         Ok(draft)
     }
 
-    /// Writes everything, in so many statements, however many accounts: figures always, invoices and closed months
+    /// Writes what is kept, in so many statements, however many accounts: figures always, invoices and closed months
     /// unless the run is dry. What others wait for, numbers and the run's figures, comes last, with the commit.
     pub(super) async fn keep(
         self,
@@ -147,11 +147,11 @@ impl Chunk {
         if !run.dry_run {
             store::bill_run::close_months(tx, run, &self.closings);
             store::bill_run::settle_late(tx, &self.settled);
-        }
-        if !(run.dry_run || self.drafts.is_empty()) {
-            prepare(tx, &self.drafts, now);
-            tx.flush().await.map_err(|(_, error)| error)?;
-            issue(tx, self.drafts, now).await?;
+            if !self.drafts.is_empty() {
+                let prepared = prepare(tx, self.drafts, now);
+                tx.flush().await.map_err(|(_, error)| error)?;
+                issue(tx, prepared, now).await?;
+            }
         }
         let totals = self.totals.into_iter();
         let totals: Vec<Total> = totals

@@ -166,13 +166,18 @@ impl Invoices {
     }
 }
 
+/// Drafts whose lines, taxes and transfers are written in this transaction: no foreign key ties these to an invoice, so
+/// that whoever has them issues them.
+#[must_use]
+pub(crate) struct Prepared(Vec<Draft>);
+
 /// Queues what drafts leave behind that does not tell their numbers: lines, taxes and transfers. So many statements,
 /// however many drafts.
-pub(crate) fn prepare(tx: &mut Tx, drafts: &[Draft], now: Timestamp) {
-    store::invoice::insert_lines(tx, drafts);
-    store::invoice::insert_taxes(tx, drafts);
+pub(crate) fn prepare(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Prepared {
+    store::invoice::insert_lines(tx, &drafts);
+    store::invoice::insert_taxes(tx, &drafts);
     let mut transfers = Vec::with_capacity(2 * drafts.len());
-    for draft in drafts {
+    for draft in &drafts {
         let bill = &draft.bill;
         let posting = Posting {
             account: bill.account.clone(),
@@ -184,6 +189,7 @@ pub(crate) fn prepare(tx: &mut Tx, drafts: &[Draft], now: Timestamp) {
         transfers.extend(posting.invoice([Uuid::now_v7(), Uuid::now_v7()], bill.net, bill.tax));
     }
     store::ledger::post(tx, &transfers);
+    Prepared(drafts)
 }
 
 /// Issues drafts that are prepared: takes their numbers (one round trip, holding the sellers' series until the commit),
@@ -193,7 +199,7 @@ pub(crate) fn prepare(tx: &mut Tx, drafts: &[Draft], now: Timestamp) {
 /// The database's; a conflict when the seller's day has ended since the drafts were made.
 pub(crate) async fn issue(
     tx: &mut Tx,
-    drafts: Vec<Draft>,
+    Prepared(drafts): Prepared,
     now: Timestamp,
 ) -> Result<Vec<Invoice>, Error> {
     let mut wanted: BTreeMap<SellerId, (Date, i64)> = BTreeMap::new();
@@ -295,9 +301,9 @@ pub(crate) async fn issue_order(
             "the lines do not come to what was paid"
         )));
     }
-    let drafts = vec![draft(bill, &seller, true, now)?];
-    prepare(tx, &drafts, now);
-    let issued = issue(tx, drafts, now).await?;
+    // Its few rows go with the commit, after the number is taken: they keep nobody waiting for long.
+    let prepared = prepare(tx, vec![draft(bill, &seller, true, now)?], now);
+    let issued = issue(tx, prepared, now).await?;
     let invoice = issued.into_iter().next();
     invoice.ok_or_else(|| Error::Internal(anyhow::anyhow!("no invoice was issued")))
 }

@@ -276,7 +276,7 @@ impl Db {
     }
 
     /// As [`Db::query_planned`], with each row of a given list found by its key, however few the planner takes the others
-    /// for: by its estimate it might read all of a queue instead.
+    /// for: by its estimate it might read all of a queue instead. What it writes does not wait for the disk.
     ///
     /// # Errors
     /// The database's.

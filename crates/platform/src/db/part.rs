@@ -8,9 +8,11 @@ use tokio::sync::oneshot;
 
 use crate::call::Caller;
 
-/// How many calls of callers wait in a share at least before one is refused. It is twice as many as get their turn in a
-/// short while, where that is more.
+/// How many calls of callers wait in a share at least before one is refused. It is twice as many as were given a connection
+/// in a short while, where that is more.
 pub(super) const WAITING: usize = 128;
+/// How many of a caller's may wait, however many of others do already.
+const ALWAYS: usize = WAITING / 8;
 /// How long what was done counts.
 const WHILE: Duration = Duration::from_millis(100);
 
@@ -106,7 +108,7 @@ impl Part {
     pub(super) fn is_full_for(&mut self, caller: &Whose) -> bool {
         let own = self.line(caller).map_or(0, |at| self.lines[at].1.len());
         let most = WAITING.max(2 * self.pace.most(Instant::now()));
-        own >= most.saturating_sub(self.waiting)
+        own >= most.saturating_sub(self.waiting).max(ALWAYS)
     }
 
     /// What has begun goes before what has not, among its caller's own.

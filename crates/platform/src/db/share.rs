@@ -11,10 +11,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::db::part::{Kind, Part};
+use super::part::{Kind, Part};
 use crate::error::Error;
 
-pub use crate::db::part::Whose;
+pub use super::part::Whose;
 
 /// How long a connection is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -214,7 +214,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
-    use crate::db::part::WAITING;
+    use crate::db::part::{Pace, WAITING};
 
     const SIZE: usize = 16;
 
@@ -345,14 +345,18 @@ mod tests {
         }
         let _held = all(&places, Share::Read, "acme");
         let mut crowd = Vec::new();
-        loop {
+        for _ in 0..2 * WAITING {
             let mut turn = entering(&places, Share::Read, "acme", false);
-            match now(&mut turn) {
-                None => crowd.push(turn),
-                Some(_) => break,
+            if now(&mut turn).is_none() {
+                crowd.push(turn);
             }
         }
         assert_eq!(crowd.len(), WAITING + 1);
+        // Once turns are slow again, another caller finds room beside them, and this one none.
+        places.state().parts[Share::Read as usize].pace = Pace::default();
+        let mut others = ["zeta", "acme"].map(|it| entering(&places, Share::Read, it, false));
+        let waits = others.each_mut().map(|it| now(it).is_none());
+        assert_eq!(waits, [true, false]);
     }
 
     #[tokio::test]

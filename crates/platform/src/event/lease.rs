@@ -183,7 +183,11 @@ impl Leases {
         self.write(ASIDE, aside, &[(&until, Type::TIMESTAMPTZ_ARRAY)])
             .await?;
         let more = rows.len() >= MOST && !(plan.claimed.is_empty() && plan.aside.is_empty());
-        Ok((self.claim(token, &plan.claimed).await?, more))
+        let leased = self.claim(token, &plan.claimed).await?;
+        if leased.len() < plan.claimed.len() {
+            start.again();
+        }
+        Ok((leased, more))
     }
 
     /// Claims what is due, of each aggregate up to the first that somebody else has by now.

@@ -65,6 +65,8 @@ pub struct RelayHandle {
 enum Progress {
     /// Events were taken: there may be more at once.
     Taken,
+    /// Some were taken; others wait or were refused, and what is behind them was given back.
+    Partly,
     /// Some wait or were refused, and none was taken.
     PutOff,
     /// There was nothing to deliver.
@@ -168,6 +170,8 @@ impl Relay {
                         look_at = Instant::now();
                         if let Progress::PutOff = progress {
                             look_at += PUT_OFF;
+                        }
+                        if let Progress::PutOff | Progress::Partly = progress {
                             start.again();
                         }
                     }
@@ -222,7 +226,10 @@ impl Relay {
                             continue;
                         }
                     }
-                    Err(error) => look_at = self.failed(&mut failures, &error),
+                    Err(error) => {
+                        look_at = self.failed(&mut failures, &error);
+                        start.again();
+                    }
                 }
             }
             let look =
@@ -305,12 +312,12 @@ impl Relay {
         }
         self.settle(token, leased, &settled).await?;
         self.told.send_replace(Some(complete.0));
-        Ok(if !settled.taken.is_empty() {
-            Progress::Taken
-        } else if !settled.stopped.is_empty() {
-            Progress::PutOff
-        } else {
-            Progress::Nothing
+        let (taken, stopped) = (!settled.taken.is_empty(), !settled.stopped.is_empty());
+        Ok(match (taken, stopped) {
+            (true, false) => Progress::Taken,
+            (true, true) => Progress::Partly,
+            (false, true) => Progress::PutOff,
+            (false, false) => Progress::Nothing,
         })
     }
 

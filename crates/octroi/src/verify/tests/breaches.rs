@@ -215,6 +215,10 @@ pub(super) const BREACHES: &[(Check, &str)] = &[
     ),
     (
         billing::BILLED_MONTHS,
+        "UPDATE billing.billed_month SET invoice = gen_random_uuid()",
+    ),
+    (
+        billing::BILLED_MONTHS,
         "INSERT INTO billing.billed_month (account, month, bill_run, start_time, end_time, invoice)
          SELECT account, '2026-12', bill_run, end_time + interval '1 hour', end_time + interval '2 hours', NULL
          FROM billing.billed_month",
