@@ -207,8 +207,9 @@ impl BillRuns {
         // After a failure: how many of the next accounts are left in which the one that caused it is searched for.
         let mut among = size;
         loop {
-            // A panic is a failure like any other.
-            let chunk = caught(async { Ok(self.chunk(run, size, None, now).await) }).await;
+            // A panic is a failure like any other. A chunk's future is large, and stacks are not.
+            let chunk =
+                caught(async { Ok(Box::pin(self.chunk(run, size, None, now)).await) }).await;
             match chunk.unwrap_or_else(|panic| Err(Error::Internal(panic))) {
                 Ok(0) => return Ok(done),
                 Ok(more) if size == among => return Ok(done + more),
@@ -379,7 +380,7 @@ impl BillRuns {
             message,
             account,
         };
-        self.chunk(run, beside, Some(failure), now).await
+        Box::pin(self.chunk(run, beside, Some(failure), now)).await
     }
 }
 
