@@ -2,12 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use octroi_api::event::v1::event::Payload;
-use octroi_api::event::v1::{Event, InvoiceIssued};
-use octroi_platform::time::to_proto;
 use octroi_tests::harness::{BUSINESS, Customer};
-use prost::Message as _;
-use uuid::Uuid;
 
 use crate::calls::create_accounts;
 use crate::load::{Until, watching};
@@ -136,49 +131,9 @@ async fn order_mailed(run: &Run, customer: &Customer, queued: &mut i64) -> f64 {
 
 /// Records invoices of as many accounts, and holds their deliveries.
 async fn issue(run: &Run, count: usize) {
-    let sql = &run.installation.sql;
     for first in (0..count).step_by(10_000) {
-        let (mut accounts, mut ids, mut aggregates, mut bodies) = (vec![], vec![], vec![], vec![]);
-        for number in first..count.min(first + 10_000) {
-            let id = Uuid::now_v7();
-            let account = format!("a{number}");
-            let aggregate = format!("accounts/{account}/invoices/i{number}");
-            let issued = Payload::InvoiceIssued(InvoiceIssued {
-                invoice: aggregate.clone(),
-                number: format!("X-{number}"),
-                month: "2026-01".to_owned(),
-                issue_date: "2026-02-01".to_owned(),
-                due_date: "2026-03-03".to_owned(),
-                ..InvoiceIssued::default()
-            });
-            let event = Event {
-                id: id.to_string(),
-                r#type: issued.event_type().name.to_owned(),
-                account: format!("accounts/{account}"),
-                aggregate: aggregate.clone(),
-                effective_time: Some(to_proto(jiff::Timestamp::UNIX_EPOCH)),
-                payload: Some(issued),
-                ..Event::default()
-            };
-            accounts.push(account);
-            ids.push(id);
-            aggregates.push(aggregate);
-            bodies.push(event.encode_to_vec());
-        }
-        let record = "
-            WITH given AS (
-                SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bytea[]) AS g (account, id, aggregate, body)
-            ), recorded AS (
-                INSERT INTO billing.event (account, id, type, aggregate, sequence, effective_at, recorded_at, body,
-                    subscribers, last_routed)
-                SELECT account, id, 'invoice-issued', aggregate, 1, now(), now(), body, '{notification}',
-                    '{\"notification\": 1}' FROM given
-            )
-            INSERT INTO billing.delivery (account, subscriber, aggregate, sequence, event_id, effective_at, parked)
-            SELECT account, 'notification', aggregate, 1, id, now(), true FROM given";
-        sql.execute(record, &[&accounts, &ids, &aggregates, &bodies])
-            .await
-            .unwrap();
+        let numbers = first..count.min(first + 10_000);
+        run.installation.records_invoices(numbers, true).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Bill runs, invoices and prices, for journeys that need their results.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,7 +9,12 @@ use octroi_api::billing::v1::{
     ListInvoiceLinesRequest, ListInvoiceLinesResponse, ListInvoicesRequest, PreviewInvoiceRequest,
     bill_run,
 };
+use octroi_api::event::v1::event::Payload;
+use octroi_api::event::v1::{Event, InvoiceIssued};
 use octroi_api::r#type::v1::Money;
+use octroi_platform::time::to_proto;
+use prost::Message as _;
+use tokio_postgres::types::ToSql;
 use tonic::{Response, Status};
 use uuid::Uuid;
 
@@ -84,14 +90,19 @@ impl Installation {
         self.runs(month, true).await
     }
 
-    async fn runs(&self, month: &str, dry_run: bool) -> BillRun {
-        let run = eventually("licensing's events are complete", async || {
+    /// Begins to invoice a month, once usage is complete.
+    pub async fn begins_to_bill(&self, month: &str, dry_run: bool) -> BillRun {
+        eventually("licensing's events are complete", async || {
             match self.asks_to_bill(month, dry_run).await {
                 Err(status) if Refused::of(&status).reason == "USAGE_BEHIND" => None,
                 answer => Some(answer.got()),
             }
         })
-        .await;
+        .await
+    }
+
+    async fn runs(&self, month: &str, dry_run: bool) -> BillRun {
+        let run = self.begins_to_bill(month, dry_run).await;
         // A large invoice is as much work as it is, however loaded the machine.
         within(Duration::from_secs(300), "the bill run ends", async || {
             let name = run.name.clone();
@@ -100,6 +111,49 @@ impl Installation {
             (run.state() == bill_run::State::Completed).then_some(run)
         })
         .await
+    }
+
+    /// Records that accounts were invoiced whom nobody knows, one each, and perhaps holds the deliveries.
+    pub async fn records_invoices(&self, numbers: Range<usize>, parked: bool) {
+        let (mut accounts, mut ids, mut aggregates, mut bodies) = (vec![], vec![], vec![], vec![]);
+        for number in numbers {
+            let (id, account) = (Uuid::now_v7(), format!("a{number}"));
+            let aggregate = format!("accounts/{account}/invoices/i{number}");
+            let issued = Payload::InvoiceIssued(InvoiceIssued {
+                invoice: aggregate.clone(),
+                number: format!("X-{number}"),
+                month: "2026-01".to_owned(),
+                issue_date: "2026-02-01".to_owned(),
+                due_date: "2026-03-03".to_owned(),
+                ..InvoiceIssued::default()
+            });
+            let event = Event {
+                id: id.to_string(),
+                r#type: issued.event_type().name.to_owned(),
+                account: format!("accounts/{account}"),
+                aggregate: aggregate.clone(),
+                effective_time: Some(to_proto(Timestamp::UNIX_EPOCH)),
+                payload: Some(issued),
+                ..Event::default()
+            };
+            accounts.push(account);
+            ids.push(id);
+            aggregates.push(aggregate);
+            bodies.push(event.encode_to_vec());
+        }
+        let record = "
+            WITH given AS (
+                SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bytea[]) AS g (account, id, aggregate, body)
+            ), recorded AS (
+                INSERT INTO billing.event (account, id, type, aggregate, sequence, effective_at, recorded_at, body,
+                    subscribers, last_routed)
+                SELECT account, id, 'invoice-issued', aggregate, 1, now(), now(), body, '{notification}',
+                    '{\"notification\": 1}' FROM given
+            )
+            INSERT INTO billing.delivery (account, subscriber, aggregate, sequence, event_id, effective_at, parked)
+            SELECT account, 'notification', aggregate, 1, id, now(), $5 FROM given";
+        let of: [&(dyn ToSql + Sync); 5] = [&accounts, &ids, &aggregates, &bodies, &parked];
+        self.sql.execute(record, &of).await.unwrap();
     }
 
     /// Asks for a bill run and does not judge the answer.

@@ -1,16 +1,10 @@
 //! A backlog is worked off however large it is and whatever lies in it.
 
 use octroi_api::billing::v1::{Account, UpdateAccountRequest};
-use octroi_api::event::v1::event::Payload;
-use octroi_api::event::v1::{Event, InvoiceIssued};
-use octroi_platform::time::to_proto;
 use octroi_tests::harness::{
-    Answer as _, BUSINESS, Installation, Options, ServiceName, at, eventually,
+    Answer as _, BUSINESS, Installation, Options, ServiceName, eventually,
 };
-use prost::Message as _;
 use prost_types::FieldMask;
-use tokio_postgres::types::ToSql;
-use uuid::Uuid;
 
 use crate::log::{first_of, open_to, rewrite};
 
@@ -60,40 +54,7 @@ async fn is_worked_off_over_one_connection() {
         ..Options::default()
     })
     .await;
-    let (mut accounts, mut ids, mut aggregates, mut bodies) = (vec![], vec![], vec![], vec![]);
-    for number in 0..EVENTS {
-        let (id, account) = (Uuid::now_v7(), format!("a{number}"));
-        let issued = Payload::InvoiceIssued(InvoiceIssued {
-            invoice: format!("accounts/{account}/invoices/i{number}"),
-            ..InvoiceIssued::default()
-        });
-        let event = Event {
-            id: id.to_string(),
-            r#type: issued.event_type().name.to_owned(),
-            account: format!("accounts/{account}"),
-            aggregate: format!("accounts/{account}/invoices/i{number}"),
-            effective_time: Some(to_proto(at("2026-02-02T08:00:00Z"))),
-            payload: Some(issued),
-            ..Event::default()
-        };
-        accounts.push(account);
-        ids.push(id);
-        aggregates.push(event.aggregate.clone());
-        bodies.push(event.encode_to_vec());
-    }
-    let record = "
-        WITH given AS (
-            SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bytea[]) AS g (account, id, aggregate, body)
-        ), recorded AS (
-            INSERT INTO billing.event (account, id, type, aggregate, sequence, effective_at, recorded_at, body,
-                subscribers, last_routed)
-            SELECT account, id, 'billing.invoice.issued', aggregate, 1, now(), now(), body, '{notification}',
-                '{\"notification\": 1}' FROM given
-        )
-        INSERT INTO billing.delivery (account, subscriber, aggregate, sequence, event_id, effective_at)
-        SELECT account, 'notification', aggregate, 1, id, now() FROM given";
-    let of: [&(dyn ToSql + Sync); 4] = [&accounts, &ids, &aggregates, &bodies];
-    octroi.sql.execute(record, &of).await.unwrap();
+    octroi.records_invoices(0..EVENTS, false).await;
     octroi.drained().await;
     let metrics = octroi.watched(ServiceName::Billing).metrics().await;
     let waits = |of: &str| -> f64 {

@@ -21,14 +21,6 @@ async fn customers(octroi: &Installation) -> Vec<Customer> {
     customers
 }
 
-async fn begun(octroi: &Installation) -> BillRun {
-    eventually("licensing's events are complete", async || {
-        octroi.asks_to_bill("2026-02", false).await.ok()
-    })
-    .await
-    .into_inner()
-}
-
 async fn state(octroi: &Installation, run: &BillRun) -> BillRun {
     let name = run.name.clone();
     let mut runs = octroi.operator().bill_runs();
@@ -54,9 +46,9 @@ async fn an_account_that_takes_too_long_is_parked_alone() {
     let customers = customers(&octroi).await;
     let lock = "BEGIN; SELECT FROM billing.account WHERE account = 'bert' FOR UPDATE";
     octroi.sql.batch_execute(lock).await.unwrap();
-    let first = begun(&octroi).await;
+    let first = octroi.begins_to_bill("2026-02", false).await;
     // It waits for its turn behind the first.
-    let second = begun(&octroi).await;
+    let second = octroi.begins_to_bill("2026-02", false).await;
     let first = ended(&octroi, &first).await;
     assert_eq!(figures(&first), [3, 2, 0, 1], "{first:?}");
     let failure = &first.failures[0];
@@ -81,7 +73,7 @@ async fn a_range_that_takes_long_stays_with_its_worker() {
     customers(&octroi).await;
     let lock = "BEGIN; SELECT FROM billing.account WHERE account = 'acme' FOR UPDATE";
     octroi.sql.batch_execute(lock).await.unwrap();
-    let run = begun(&octroi).await;
+    let run = octroi.begins_to_bill("2026-02", false).await;
     let lease = async || {
         let lease = "SELECT lease_token::text, lease_until::text FROM billing.bill_run_range";
         let row = octroi.sql.query_opt(lease, &[]).await.unwrap()?;
@@ -111,7 +103,7 @@ async fn what_takes_too_long_for_everybody_parks_nobody() {
         GRANT ALL ON SEQUENCE billing.cancelled TO PUBLIC;
         CREATE TRIGGER cancel BEFORE INSERT ON billing.invoice FOR EACH ROW EXECUTE FUNCTION billing.cancel()";
     octroi.sql.batch_execute(cancel).await.unwrap();
-    let run = begun(&octroi).await;
+    let run = octroi.begins_to_bill("2026-02", false).await;
     // Whole, in tens, alone; then alone again, and with the next account.
     let often = "SELECT 1 FROM billing.cancelled WHERE last_value >= 5";
     within(PATIENCE, "the account was tried often", async || {
@@ -140,7 +132,7 @@ async fn an_account_whose_statements_are_cancelled_is_parked_alone() {
         CREATE TRIGGER cancel BEFORE INSERT ON billing.invoice
             FOR EACH ROW WHEN (NEW.account = 'zoe') EXECUTE FUNCTION billing.cancel()";
     octroi.sql.batch_execute(cancel).await.unwrap();
-    let run = begun(&octroi).await;
+    let run = octroi.begins_to_bill("2026-02", false).await;
     let run = ended(&octroi, &run).await;
     assert_eq!(figures(&run), [3, 2, 0, 1], "{run:?}");
     let failure = &run.failures[0];
